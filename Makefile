@@ -2,7 +2,7 @@
 #
 # Folders are found, not listed: every collector/*.c belongs to dscollect, every analysis/*.c to dsreport, every
 # tests/unit/*.c, tests/kernel/*.c and tests/fuzz/*.c is a program of its own.  Flavours (SAN=asan, SAN=tsan) build
-# beside the plain one in build/asan and build/tsan.
+# beside the plain one in build/asan and build/tsan.  Needs Debian's packages: tests/deps lists them.
 
 VERSION := 0.1.0
 SAN ?=
@@ -32,11 +32,34 @@ TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c tests/benc
 CLI := $(wildcard tests/cli/*.sh)
 BINS := $(B)/bin/dscollect $(B)/bin/dsreport
 
-.PHONY: all run check test bench-study fuzz install uninstall clean help deps deps-check
+.PHONY: all run check test tests-build tsan-build man install uninstall clean help deps
 all: $(BINS) ## build the programs into build/bin
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+
+# V=1 shows whole commands.  Recursive makes use every core unless somebody said otherwise.
+SAY = $(if $(V),,@echo "  $(1) $(2)";)
+PAR = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
+
+# --- the two commands ---------------------------------------------------------------------------------------------
+run: ## as root: install what is missing, build, take 20 snapshots of this machine, print the report, write out/report.html
+	@[ "$$(id -u)" = 0 ] || { echo "make run reads the page table of every process, which the kernel shows to root only: sudo make run"; exit 2; }
+	@tests/deps run
+	@$(MAKE) $(PAR) --no-print-directory all man
+	@collector/packaging/run-study $(B)/bin out
+
+check: ## install what is missing, build plain and with sanitizers, run every test
+	@tests/deps check
+	@$(MAKE) $(PAR) --no-print-directory B=$(B) tests-build man
+	@$(MAKE) $(PAR) --no-print-directory B=$(B)/asan SAN=asan tests-build
+	@$(MAKE) $(PAR) --no-print-directory B=$(B)/tsan SAN=tsan tsan-build
+	@$(SANRUN) tests/run plain=$(B)/bin:$(call colon,$(UNIT) $(KERNEL) $(FUZZ) $(CLI)) \
+		asan=$(B)/asan/bin:$(call colon,$(call built,asan,$(ASAN_C)) $(ASAN_CLI)) \
+		tsan=$(B)/tsan/bin:$(call colon,$(call built,tsan,$(TSAN_C)) $(TSAN_CLI))
+
+deps: ## install the Debian packages that building and testing need
+	tests/deps check
 
 # --- programs -----------------------------------------------------------------------------------------------------
 $(B)/lib/rle.a: $(call obj,$(RLE))
@@ -44,13 +67,13 @@ $(B)/lib/collector.a: $(call obj,$(COLLECTOR))
 $(B)/lib/analysis.a: $(call obj,$(ANALYSIS))
 $(B)/lib/%.a:
 	@mkdir -p $(@D) && rm -f $@
-	$(AR) rcs $@ $^
+	@$(AR) rcs $@ $^
 
 $(B)/obj/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -c -o $@ $<
+	$(call SAY,CC,$<)$(CC) $(ALL_CFLAGS) -c -o $@ $<
 
-LINK = @mkdir -p $(@D) && echo '$(CC) -o $@' && $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
+LINK = $(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $(filter %.o %.a,$^)
 $(B)/bin/dscollect: $(B)/obj/collector/dscollect.o $(B)/lib/collector.a $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_collector)
 $(B)/bin/dsreport: $(B)/obj/analysis/dsreport.o $(B)/lib/analysis.a $(B)/lib/rle.a
@@ -70,8 +93,35 @@ $(B)/tests/%: $(B)/obj/tests/%.o $(TESTLIBS)
 tests-build: $(BINS) $(UNIT) $(KERNEL) $(FUZZ) $(TOOLS)
 colon = $(subst $() ,:,$(strip $(1)))
 
-test: tests-build ## run the tests of the plain build, without installing anything
+# Unit tests and fuzz replays also run with ASan and UBSan.  Any other test that is to run under a sanitizer says so
+# in a line of its own at its head, with the flavours beyond the plain one: "# flavours: asan tsan".
+said = $(if $(2),$(shell grep -lE '^(#| \*|//) flavours:.* $(1)( |$$)' $(2)))
+built = $(patsubst tests/%.c,$(B)/$(1)/tests/%,$(2))
+TEST_C := $(wildcard tests/unit/*.c tests/kernel/*.c)
+ASAN_C = $(wildcard tests/unit/*.c) $(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)) $(call said,asan,$(wildcard tests/kernel/*.c))
+TSAN_C = $(call said,tsan,$(TEST_C))
+ASAN_CLI = $(call said,asan,$(CLI))
+TSAN_CLI = $(call said,tsan,$(CLI))
+tsan-build: $(BINS) $(TOOLS) $(patsubst tests/%.c,$(B)/tests/%,$(TSAN_C))
+
+# The sanitizers of gcc 12 cannot place their shadow where the kernel randomises more than 28 bits of an address.
+SANRUN = $(shell [ $$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28) -gt 28 ] && setarch -R true 2>/dev/null && echo setarch -R)
+
+test: tests-build man ## run the tests of the plain build, without installing anything
 	tests/run $(B)=$(B)/bin:$(call colon,$(UNIT) $(KERNEL) $(FUZZ) $(CLI))
+
+# --- man pages and installation -----------------------------------------------------------------------------------
+MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard collector/*.scd analysis/*.scd)))
+man: $(MAN)
+vpath %.scd collector analysis
+$(B)/man/%: %.scd
+	$(call SAY,MAN,$<)mkdir -p $(@D) && scdoc <$< >$@
+
+install: all man ## programs, systemd timer (or cron), configuration, man pages; PREFIX=/usr DESTDIR=
+	@B=$(B) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) collector/packaging/install install
+
+uninstall: ## the reverse; keeps the data and what you edited in /etc
+	@B=$(B) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) collector/packaging/install uninstall
 
 clean: ## remove what was built
 	rm -rf build out
