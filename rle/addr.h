@@ -29,11 +29,13 @@ typedef struct {
 	uint64_t n;
 } ds_pfn;
 
+/** ds_vpn_add() - The page @npages pages further up; the caller bounds it. */
 static inline ds_vpn ds_vpn_add(ds_vpn v, uint64_t npages)
 {
 	return (ds_vpn){v.n + npages};
 }
 
+/** ds_pfn_add() - The frame @npages frames further up; the caller bounds it. */
 static inline ds_pfn ds_pfn_add(ds_pfn p, uint64_t npages)
 {
 	return (ds_pfn){p.n + npages};

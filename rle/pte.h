@@ -31,11 +31,13 @@
 #define RLE_SWAP_TYPE_SPECIAL 23 /* this and above: no swap file */
 #define RLE_SWAP_TYPE_MARKER 31
 
+/** rle_pte_pfn() - Frame of a present word; zero where the kernel hides it. */
 static inline ds_pfn rle_pte_pfn(uint64_t pte)
 {
 	return (ds_pfn){pte & RLE_PTE_PFN_MASK};
 }
 
+/** rle_pte_swap_type() - Type of a word in swap form: RLE_SWAP_TYPE_SPECIAL and above are no swap file. */
 static inline unsigned int rle_pte_swap_type(uint64_t pte)
 {
 	return pte & 0x1f;
