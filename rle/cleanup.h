@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+/** cleanup_close_fn() - What cleanup_close does: closes a descriptor, leaves -1 alone. */
 static inline void cleanup_close_fn(int *fd)
 {
 	if (*fd >= 0)
@@ -12,6 +13,7 @@ static inline void cleanup_close_fn(int *fd)
 }
 #define cleanup_close __attribute__((cleanup(cleanup_close_fn)))
 
+/** cleanup_free_fn() - What cleanup_free does: frees what the pointer at @p points to. */
 static inline void cleanup_free_fn(void *p)
 {
 	free(*(void **)p);
