@@ -70,8 +70,7 @@ scripts=$(tracked | grep -vE '^(data|tests/fuzz/corpus)/' | while read -r f; do
 	esac
 done)
 if command -v shellcheck >/dev/null; then
-	# SC1091: sourced files are checked by themselves
-	none "$(xargs shellcheck -f gcc -e SC1091 <<<"$scripts" 2>&1)" "shellcheck has nothing to say about $(wc -l <<<"$scripts") scripts"
+	none "$(xargs shellcheck -x -S warning -f gcc <<<"$scripts" 2>&1)" "shellcheck has nothing to say about $(wc -l <<<"$scripts") scripts"
 else
 	skip "shellcheck" "shellcheck is not installed"
 fi

@@ -1,0 +1,91 @@
+#!/bin/bash
+# units.sh - the systemd units: valid, hardened, and not so hardened that the collector is blind
+#
+# systemd need not run here, so the sandbox is built by hand from what the unit says: its capabilities, no new
+# privileges, read-only file systems but for the state directory, no network, only its system calls.
+. tests/tap.sh
+b=$(dirname "$BIN")
+root=$TMP/root
+env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -s B="$b" DESTDIR="$root" install >/dev/null
+unit=$root/usr/lib/systemd/system/dscollect.service
+timer=$root/usr/lib/systemd/system/dscollect.timer
+setting() { sed -n "s/^$1=//p" "$unit"; }
+
+# --- what systemd thinks of it ---------------------------------------------------------------------------------------
+if command -v systemd-analyze >/dev/null; then
+	mkdir "$TMP/units"
+	sed "s|/usr/sbin/dscollect|$root&|" "$unit" >"$TMP/units/dscollect.service"
+	cp "$timer" "$TMP/units/"
+	is "$(MANPATH=$root/usr/share/man systemd-analyze verify --recursive-errors=no "$TMP/units/dscollect.service" "$TMP/units/dscollect.timer" 2>&1)" \
+		"" "systemd-analyze verify finds nothing wrong, the man pages it names included"
+	score=$(systemd-analyze security --offline=true --no-pager "$unit" | grep -oE 'Overall exposure level[^:]*: [0-9.]+' | grep -oE '[0-9.]+$')
+	ok "$(awk -v s="$score" 'BEGIN { print !(s != "" && s < 2) }')" "systemd-analyze security scores below 2 ($score)"
+	next=$(systemd-analyze calendar --iterations=4 "$(sed -n 's/^OnCalendar=//p' "$timer")" | grep -oE '[0-9]{2}:[0-9]{2}:[0-9]{2} UTC' | cut -d: -f2 | sort -u | paste -sd' ')
+	is "$next" "00 15 30 45" "the timer acts at every quarter of an hour"
+else
+	skip "systemd-analyze" "systemd is not installed"
+fi
+is "$(grep -nE '^(PrivateUsers|ProcSubset|RootDirectory|RootImage|ProtectProc|User|DynamicUser)=' "$unit")" "" "nothing is set that hides frame numbers or processes"
+is "$(grep -nE '^(Persistent|RandomizedDelaySec)=' "$timer")" "" "missed snapshots are not made up for, times are not shifted"
+matches "$(setting SuccessExitStatus)" '^4 75$' "a partial snapshot and a busy database are no failures of the service"
+
+# --- the sandbox, by hand --------------------------------------------------------------------------------------------
+caps=$(setting CapabilityBoundingSet | sed 's/CAP_//g; s/ /,+/g; s/^/-all,+/' | tr '[:upper:]' '[:lower:]')
+state=$TMP/state
+config=$TMP/config
+install -d -m "$(setting StateDirectoryMode)" "$state"
+echo "DB=$state/dscollect.db" >"$config"
+confined() { # confined CAPABILITIES COMMAND...: as the unit would run it
+	unshare --mount --net --ipc -- bash -c '
+		state=$1 caps=$2
+		shift 2
+		mount --bind "$state" "$state" &&
+			for m in / /tmp /var /home; do mountpoint -q $m && mount -o remount,bind,ro $m; done
+		echo x 2>/dev/null >"$state/../outside" && { echo "the file system is still writable"; exit 99; }
+		umask 0027
+		exec setpriv --no-new-privs --inh-caps=-all --bounding-set="$caps" nice -n 10 "$@" </dev/null' _ "$state" "$@"
+}
+if ! "$BIN/dscollect" --quiet --db "$TMP/free.db" --pid $$ 2>"$TMP/err"; then
+	skip "the sandbox" "frame numbers cannot be seen here: $(head -n 1 "$TMP/err")"
+elif ! confined "$caps" true 2>"$TMP/err"; then
+	skip "the sandbox" "namespaces cannot be made here: $(head -n 1 "$TMP/err")"
+else
+	case "$(setting SuccessExitStatus) 0" in *4*) fine='^[04]$' ;; *) fine='^0$' ;; esac
+	confined "$caps" "$BIN/dscollect" --config "$config" --quiet >"$TMP/out" 2>&1
+	status=$?
+	matches "$status" "$fine" "confined as the unit is, it takes its snapshot"
+	[ "$status" -eq 0 ] || sed 's/^/# /' "$TMP/out"
+	is "$(sqlite3 "$state/dscollect.db" "SELECT count(*) > 0, sum(pte_present) > 1000, sum(runs < pte_present) > 0 FROM process_sample WHERE status = 'ok'")" \
+		"1|1|1" "with real frame numbers: pages lie in fewer runs than there are pages"
+	is "$(sqlite3 "$state/dscollect.db" "SELECT count(*) FROM process_sample p WHERE pid = 1 AND status = 'ok' AND pte_present > 0")" "1" \
+		"and sees the first process, too"
+	is "$(stat -c %a "$state/dscollect.db" | sed 's/.$/0/')" "$(stat -c %a "$state/dscollect.db")" "others cannot read the database"
+	confined "$caps" "$BIN/dscollect" --config "$config" --quiet >"$TMP/out" 2>&1
+	matches "$?" "$fine" "a second snapshot is added by the same means"
+	is "$(sqlite3 "$state/dscollect.db" "SELECT count(*) FROM snapshot_info")" "2" "and stands beside the first"
+	confined "${caps//,+sys_admin/}" "$BIN/dscollect" --config "$config" --quiet >"$TMP/out" 2>&1
+	is "$?" "3" "without CAP_SYS_ADMIN it refuses: each of the three is there for a reason"
+	is "$(sqlite3 "$state/dscollect.db" "SELECT count(*) FROM snapshot_info")" "2" "and records nothing"
+fi
+
+# --- its system calls ------------------------------------------------------------------------------------------------
+# allowed: what SystemCallFilter= leaves, sets within sets followed
+expand_set() { # expand_set @NAME
+	systemd-analyze syscall-filter "$1" | sed '1d; s/#.*//' | awk 'NF { print $1 }' | while read -r call; do
+		case $call in @*) expand_set "$call" ;; *) echo "$call" ;; esac
+	done
+}
+if command -v strace >/dev/null && command -v systemd-analyze >/dev/null && strace -o /dev/null true 2>/dev/null; then
+	strace -f -qq -o "$TMP/calls" "$BIN/dscollect" --quiet --db "$TMP/strace.db" >/dev/null 2>&1
+	used=$(sed -nE 's/^[0-9]+ +([a-z_0-9]+)\(.*/\1/p' "$TMP/calls" | sort -u)
+	for word in $(setting SystemCallFilter | grep -v '^~'); do expand_set "$word"; done | sort -u >"$TMP/allowed"
+	for word in $(setting SystemCallFilter | sed -n 's/^~//p'); do expand_set "$word"; done | sort -u >"$TMP/denied"
+	ok "$([ "$(wc -l <<<"$used")" -gt 15 ] && [ "$(wc -l <"$TMP/allowed")" -gt 100 ] && echo 0 || echo 1)" "calls were traced and sets read"
+	# fchown: SQLite gives its files to the database's owner, which they have already; a refusal changes nothing.
+	# prlimit64, setrlimit, sched_setaffinity: asked once at start, with a default for a refusal.
+	is "$(grep -vxFf "$TMP/allowed" <<<"$used"; grep -xFf "$TMP/denied" <<<"$used" | grep -vxE 'fchown')" "" \
+		"the unit allows every system call that a snapshot makes"
+else
+	skip "the unit allows every system call that a snapshot makes" "strace or systemd-analyze is missing, or tracing is not allowed"
+fi
+tap_done
