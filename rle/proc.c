@@ -122,6 +122,19 @@ int rle_proc_status(const struct rle_proc *p, struct rle_proc_status *st)
 	return 0;
 }
 
+int rle_proc_ksm(const struct rle_proc *p, uint64_t *pages)
+{
+	char text[32];
+	ssize_t n;
+
+	if (faccessat(p->dir_fd, "ksm_merging_pages", F_OK, 0))
+		return -errno;
+	n = slurp(p->dir_fd, "ksm_merging_pages", text, sizeof(text));
+	if (n < 0)
+		return (int)n;
+	return sscanf(text, "%" SCNu64, pages) == 1 ? 0 : -EBADMSG;
+}
+
 int rle_proc_cgroup(const struct rle_proc *p, char *buf, size_t size)
 {
 	char text[STATUS_BYTES], *line, *save = NULL, *best = NULL;

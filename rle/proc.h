@@ -64,6 +64,15 @@ struct rle_proc_status {
 int rle_proc_status(const struct rle_proc *p, struct rle_proc_status *st);
 
 /**
+ * rle_proc_ksm() - Pages that KSM has merged into shared ones, without a join
+ * @pages: filled in
+ *
+ * From /proc/PID/ksm_merging_pages (Linux 5.19); needs no mmap_lock.
+ * Return: 0, -ENOENT the kernel does not tell, -ESRCH, -errno.
+ */
+int rle_proc_ksm(const struct rle_proc *p, uint64_t *pages);
+
+/**
  * rle_proc_cgroup() - Path of the process's cgroup: the v2 one, else that of the first v1 hierarchy listed
  * @buf: filled with a terminated string; empty if there is none
  * @size: of @buf in bytes

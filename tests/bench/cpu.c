@@ -1,0 +1,73 @@
+/* cpu.c - whole-process CPU time of commands, taken in turns
+ *
+ * usage: cpu RUNS NAME COMMAND [NAME COMMAND]...     (COMMAND: one shell word list, run with sh -c exec)
+ * Runs every command RUNS times, one after the other in each round so that drift of the machine hits all alike, and
+ * prints "NAME user+sys-median-us wall-median-us max-rss-KiB" a line.  CPU time includes children that were waited for.
+ */
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static int by_value(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double us(struct timeval t)
+{
+	return t.tv_sec * 1e6 + t.tv_usec;
+}
+
+int main(int argc, char **argv)
+{
+	int runs = argc > 1 ? atoi(argv[1]) : 0, n = (argc - 2) / 2;
+
+	if (runs < 1 || n < 1)
+		return fprintf(stderr, "usage: cpu RUNS NAME COMMAND [NAME COMMAND]...\n"), 1;
+	double *cpu = calloc((size_t)runs * n, sizeof(*cpu)), *wall = calloc((size_t)runs * n, sizeof(*wall));
+	long *rss = calloc(n, sizeof(*rss));
+
+	for (int r = 0; cpu && wall && rss && r < runs; r++) {
+		for (int i = 0; i < n; i++) {
+			struct timespec a, b;
+			struct rusage ru;
+			int status;
+
+			clock_gettime(CLOCK_MONOTONIC, &a);
+			pid_t pid = fork();
+
+			if (!pid) {
+				char line[4096];
+				int null = open("/dev/null", O_WRONLY);
+
+				dup2(null, STDOUT_FILENO);
+				snprintf(line, sizeof(line), "exec %s", argv[3 + 2 * i]);
+				execl("/bin/sh", "sh", "-c", line, NULL);
+				_exit(127);
+			}
+			wait4(pid, &status, 0, &ru);
+			clock_gettime(CLOCK_MONOTONIC, &b);
+			if (status) {
+				fprintf(stderr, "cpu: %s ended with status %d: %s\n", argv[2 + 2 * i], status, argv[3 + 2 * i]);
+				return 2;
+			}
+			cpu[i * runs + r] = us(ru.ru_utime) + us(ru.ru_stime);
+			wall[i * runs + r] = (b.tv_sec - a.tv_sec) * 1e6 + (b.tv_nsec - a.tv_nsec) / 1e3;
+			if (ru.ru_maxrss > rss[i])
+				rss[i] = ru.ru_maxrss;
+		}
+	}
+	for (int i = 0; i < n; i++) {
+		qsort(cpu + i * runs, runs, sizeof(*cpu), by_value);
+		qsort(wall + i * runs, runs, sizeof(*wall), by_value);
+		printf("%s %.0f %.0f %ld\n", argv[2 + 2 * i], cpu[i * runs + runs / 2], wall[i * runs + runs / 2], rss[i]);
+	}
+	return 0;
+}
