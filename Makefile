@@ -123,6 +123,8 @@ install: all man ## programs, systemd timer (or cron), configuration, man pages;
 uninstall: ## the reverse; keeps the data and what you edited in /etc
 	@B=$(B) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) collector/packaging/install uninstall
 
+include data/workloads/study.mk
+
 clean: ## remove what was built
 	rm -rf build out
 
