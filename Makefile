@@ -32,7 +32,7 @@ TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c tests/benc
 CLI := $(wildcard tests/cli/*.sh)
 BINS := $(B)/bin/dscollect $(B)/bin/dsreport
 
-.PHONY: all run check test tests-build tsan-build man install uninstall clean help deps
+.PHONY: all run check test fuzz tests-build tsan-build man install uninstall clean help deps
 all: $(BINS) ## build the programs into build/bin
 
 help: ## this list
@@ -109,6 +109,31 @@ SANRUN = $(shell [ $$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28) -gt
 
 test: tests-build man ## run the tests of the plain build, without installing anything
 	tests/run $(B)=$(B)/bin:$(call colon,$(UNIT) $(KERNEL) $(FUZZ) $(CLI))
+
+# --- fuzzing ------------------------------------------------------------------------------------------------------
+# Every tests/fuzz/NAME.c with libFuzzer, from its committed corpus.  New inputs gather in $(B)/fuzz/NAME.corpus, one that
+# finds a fault becomes $(B)/fuzz/NAME-crash-*: copied into tests/fuzz/corpus/NAME it is a test from then on.
+FUZZ_SECONDS ?= 30
+FUZZ_NAMES := $(basename $(notdir $(FUZZ)))
+FUZZ_SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FUZZ_LIB := $(patsubst %.c,$(B)/obj/fuzz/%.o,$(RLE) $(COLLECTOR) $(ANALYSIS))
+$(B)/obj/fuzz/collector/schema.o: collector/schema.sql
+$(B)/obj/fuzz/analysis/plots.o: $(wildcard plots/*)
+$(B)/obj/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	$(call SAY,CLANG,$<)clang $(filter-out -Werror,$(ALL_CFLAGS)) -O1 $(FUZZ_SAN) -fsanitize=fuzzer-no-link -c -o $@ $<
+$(B)/fuzz/%: $(B)/obj/fuzz/tests/fuzz/%.o $(FUZZ_LIB)
+	$(call SAY,LINK,$@)mkdir -p $(@D) && clang $(FUZZ_SAN) -fsanitize=fuzzer -o $@ $^ $(LDLIBS_collector) -lm
+
+fuzz: $(FUZZ_NAMES:%=$(B)/fuzz/%) ## fuzz every target for FUZZ_SECONDS=30, with clang
+	@for name in $(FUZZ_NAMES); do \
+		mkdir -p $(B)/fuzz/$$name.corpus; \
+		echo "fuzz $$name, $(FUZZ_SECONDS) s"; \
+		$(B)/fuzz/$$name -max_total_time=$(FUZZ_SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+			-artifact_prefix=$(B)/fuzz/$$name- $(B)/fuzz/$$name.corpus tests/fuzz/corpus/$$name >$(B)/fuzz/$$name.log 2>&1 \
+			|| { tail -40 $(B)/fuzz/$$name.log; echo "fuzz $$name found a fault; all of it in $(B)/fuzz/$$name.log"; exit 1; }; \
+		grep -E 'DONE|number_of_executed_units' $(B)/fuzz/$$name.log; \
+	done
 
 # --- man pages and installation -----------------------------------------------------------------------------------
 MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard collector/*.scd analysis/*.scd)))
