@@ -26,7 +26,7 @@ is "$(listing)" "644 etc/cron.d/dscollect
 644 usr/share/man/man8/dscollect.8.gz
 750 var/lib/dscollect" "every file is there, with its mode"
 matches "$out" "systemctl enable --now dscollect.timer" "it says what is to be done on the target"
-is "$(grep -rl @ "$root/usr/lib/systemd" "$root/etc")" "" "no placeholder is left in what was installed"
+is "$(grep -rlE "@[A-Z]+@" "$root/usr/lib/systemd" "$root/etc")" "" "no placeholder is left in what was installed"
 matches "$(cat "$root/usr/lib/systemd/system/dscollect.service")" '^ExecStart=/usr/sbin/dscollect ' "the service starts the installed program"
 "$root/usr/sbin/dscollect" --version >/dev/null && "$root/usr/bin/dsreport" --version >/dev/null
 ok $? "the installed programs start"
