@@ -67,7 +67,7 @@ static int probe_live(struct rle_src *src, const char **why)
 
 	if (fd < 0) {
 		*why = "cannot open /proc/self/pagemap";
-		return -errno;
+		return errno == EACCES ? -EPERM : -errno;
 	}
 	*page = 1;
 	int err = own_word(fd, page, &word);
