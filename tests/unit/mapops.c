@@ -119,15 +119,18 @@ static void test_iteration(void)
 struct sink {
 	struct runs runs;
 	enum rle_end end[MODEL_PAGES];
-	uint64_t limit; /* stop with -ECANCELED at this many */
+	uint64_t limit;	 /* stop with -ECANCELED at this many */
+	uint64_t beyond; /* calls that met the limit */
 };
 
 static int collect(void *ctx, const struct rle_run *run, enum rle_end end)
 {
 	struct sink *s = ctx;
 
-	if (s->runs.n == s->limit)
+	if (s->runs.n == s->limit) {
+		s->beyond++;
 		return -ECANCELED;
+	}
 	s->end[s->runs.n] = end;
 	s->runs.run[s->runs.n++] = *run;
 	return 0;
@@ -251,10 +254,50 @@ static void test_compose_by_hand(void)
 	opt.max_pieces = 6;
 	got = (struct sink){.limit = 2};
 	tap_eq(rle_map_compose(&a, &b, &opt, collect, &got, &stat), -ECANCELED, "an error of the receiver ends it");
+	tap_eq(got.beyond, 1, "at once");
 	got = (struct sink){.limit = 4};
 	tap_eq(rle_map_compose(&a, &b, &opt, collect, &got, &stat), -ECANCELED, "also when it is about the last run");
 	rle_map_close(&a);
 	rle_map_close(&b);
+}
+
+/* Two runs apart in guest memory meet in the file: what the policy of the first map lets merge, merges. */
+static void test_compose_meets(void)
+{
+	static const struct runs table = {2, {{{0}, {500}, 10, 0}, {{20}, {510}, 10, 0}}};
+	static const struct {
+		enum rle_split split;
+		uint32_t attr;
+		uint64_t nruns;
+		enum rle_end end;
+	} cases[] = {
+		{RLE_SPLIT_VPN_PFN, RLE_ATTR_WRITE, 1, RLE_END_HOLE},
+		{RLE_SPLIT_PROT, RLE_ATTR_WRITE, 2, RLE_END_PROT},
+		{RLE_SPLIT_PROT, RLE_ATTR_READ | RLE_ATTR_FILE, 1, RLE_END_HOLE},
+		{RLE_SPLIT_ATTR, RLE_ATTR_READ | RLE_ATTR_FILE, 2, RLE_END_ATTR},
+		{RLE_SPLIT_ATTR, RLE_ATTR_READ, 1, RLE_END_HOLE},
+	};
+	const struct rle_compose_opt opt = {.max_pieces = 2};
+	static struct sink got;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		const struct runs process = {2, {{{10}, {5}, 5, RLE_ATTR_READ}, {{15}, {20}, 5, cases[i].attr}}};
+		struct rle_map_meta meta = guest;
+		struct rle_map a, b;
+		bool right;
+
+		meta.split = cases[i].split;
+		model_open(&a, &meta, &process);
+		model_open(&b, &ram, &table);
+		got = (struct sink){.limit = MODEL_PAGES};
+		right = !rle_map_compose(&a, &b, &opt, collect, &got, NULL) && got.runs.n == cases[i].nruns && got.end[0] == cases[i].end &&
+			got.runs.run[0].vpn.n == 10 && got.runs.run[0].pfn.n == 505 && got.runs.run[0].attr == RLE_ATTR_READ &&
+			got.runs.run[0].npages == 10 / cases[i].nruns;
+		tap_ok(right, "policy %d, attributes 1 and %#x: runs that meet in the file are %llu", cases[i].split, cases[i].attr,
+		       (unsigned long long)cases[i].nruns);
+		rle_map_close(&a);
+		rle_map_close(&b);
+	}
 }
 
 /* Applies changes to @m, which begins as the old map, and watches that they are what they claim. */
@@ -415,6 +458,7 @@ int main(void)
 	test_iteration();
 	test_compose();
 	test_compose_by_hand();
+	test_compose_meets();
 	test_diff();
 	test_diff_by_hand();
 	return tap_done();
