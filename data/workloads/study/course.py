@@ -66,7 +66,7 @@ async def edit_nano(terminal, dice, think):
 
 async def edit_emacs(terminal, dice, think):
     lab = dice.choice(list(LABS))
-    terminal.send("emacs -nw -Q %s/%s\r" % (lab, LABS[lab][0]))
+    terminal.send("emacs %s/%s\r" % (lab, LABS[lab][0]))
     await think(15)
     for _ in range(dice.randint(1, 8)):
         await think(25)
