@@ -32,7 +32,7 @@ TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c tests/benc
 CLI := $(wildcard tests/cli/*.sh)
 BINS := $(B)/bin/dscollect $(B)/bin/dsreport
 
-.PHONY: all run check test fuzz tests-build tsan-build man install uninstall clean help deps
+.PHONY: all run check test fuzz fuzz-compiler tests-build tsan-build man install uninstall clean help deps
 all: $(BINS) ## build the programs into build/bin
 
 help: ## this list
@@ -119,11 +119,14 @@ FUZZ_SAN := -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-fra
 FUZZ_LIB := $(patsubst %.c,$(B)/obj/fuzz/%.o,$(RLE) $(COLLECTOR) $(ANALYSIS))
 $(B)/obj/fuzz/collector/schema.o: collector/schema.sql
 $(B)/obj/fuzz/analysis/plots.o: $(wildcard plots/*)
-$(B)/obj/fuzz/%.o: %.c
+$(B)/obj/fuzz/%.o: %.c | fuzz-compiler
 	@mkdir -p $(@D)
 	$(call SAY,CLANG,$<)clang $(filter-out -Werror,$(ALL_CFLAGS)) -O1 $(FUZZ_SAN) -fsanitize=fuzzer-no-link -c -o $@ $<
 $(B)/fuzz/%: $(B)/obj/fuzz/tests/fuzz/%.o $(FUZZ_LIB)
 	$(call SAY,LINK,$@)mkdir -p $(@D) && clang $(FUZZ_SAN) -fsanitize=fuzzer -o $@ $^ $(LDLIBS_collector) -lm
+
+fuzz-compiler:
+	@command -v clang >/dev/null || { echo "fuzzing needs clang with its runtime: apt-get install clang libclang-rt-dev"; exit 2; }
 
 fuzz: $(FUZZ_NAMES:%=$(B)/fuzz/%) ## fuzz every target for FUZZ_SECONDS=30, with clang
 	@for name in $(FUZZ_NAMES); do \
