@@ -168,7 +168,7 @@ static void count_kpage(struct rle_counts *n, uint32_t attr, uint64_t npages)
 }
 
 /* The join: cuts a stretch into pieces of equal kpageflags and kpagecount. */
-static int joined(struct rle_enc *e, uint64_t vpn, uint64_t pfn, uint64_t npages, uint32_t attr)
+static int joined(struct rle_enc *e, uint64_t vpn, uint64_t pfn, uint64_t npages, uint32_t attr, bool once)
 {
 	uint8_t byte[KPAGE_BATCH];
 
@@ -176,7 +176,7 @@ static int joined(struct rle_enc *e, uint64_t vpn, uint64_t pfn, uint64_t npages
 		uint32_t k = e->last_attr & RLE_ATTR_KPAGE;
 
 		if (vpn != e->next_vpn || pfn != e->next_pfn) {
-			int err = rle_kpage_read(e->frames->kpage, (ds_pfn){pfn}, 1, byte);
+			int err = rle_kpage_read(e->frames->kpage, (ds_pfn){pfn}, 1, once, byte);
 
 			if (err)
 				return e->err = err;
@@ -187,7 +187,7 @@ static int joined(struct rle_enc *e, uint64_t vpn, uint64_t pfn, uint64_t npages
 	}
 	while (npages) {
 		size_t batch = npages < KPAGE_BATCH ? npages : KPAGE_BATCH;
-		int err = rle_kpage_read(e->frames->kpage, (ds_pfn){pfn}, batch, byte);
+		int err = rle_kpage_read(e->frames->kpage, (ds_pfn){pfn}, batch, once, byte);
 
 		if (err)
 			return e->err = err;
@@ -234,7 +234,7 @@ static inline int stretch(struct rle_enc *e, uint64_t vpn, uint64_t pte, uint64_
 				mark_seen(f, pfn, npages);
 		}
 		if (f->kpage)
-			return joined(e, vpn, pfn, npages, attr);
+			return joined(e, vpn, pfn, npages, attr, pte & RLE_PTE_EXCLUSIVE);
 	}
 	return piece(e, vpn, pfn, npages, attr);
 }

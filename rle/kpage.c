@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -100,28 +99,28 @@ static int read_entries(int fd, uint64_t pfn, size_t n, uint64_t *entry, uint64_
 	return 0;
 }
 
-static int ask(struct rle_kpage *k, uint64_t pfn, size_t n, uint8_t *byte)
+static int ask(struct rle_kpage *k, uint64_t pfn, size_t n, bool once, uint8_t *byte)
 {
 	uint64_t flags[BATCH], count[BATCH];
 	int err = read_entries(k->flags_fd, pfn, n, flags, UINT64_C(1) << KPF_NOPAGE);
 
-	if (!err)
+	if (!err && !once)
 		err = read_entries(k->count_fd, pfn, n, count, 0);
 	if (err)
 		return err;
 	for (size_t i = 0; i < n; i++)
-		byte[i] = condense(flags[i], count[i]);
+		byte[i] = condense(flags[i], once ? 1 : count[i]);
 	return 0;
 }
 
-int rle_kpage_read(struct rle_kpage *k, ds_pfn pfn, size_t n, uint8_t *byte)
+int rle_kpage_read(struct rle_kpage *k, ds_pfn pfn, size_t n, bool once, uint8_t *byte)
 {
 	uint8_t *cache = k->cache + pfn.n;
 
 	if (n > BATCH)
 		return -EINVAL;
 	if (pfn.n >= RLE_KPAGE_CACHE_PAGES || n > RLE_KPAGE_CACHE_PAGES - pfn.n)
-		return ask(k, pfn.n, n, byte);
+		return ask(k, pfn.n, n, once, byte);
 	for (size_t i = 0; i < n; i++)
 		byte[i] = __atomic_load_n(&cache[i], __ATOMIC_RELAXED);
 	for (size_t i = 0, len; i < n; i += len) {
@@ -131,7 +130,7 @@ int rle_kpage_read(struct rle_kpage *k, ds_pfn pfn, size_t n, uint8_t *byte)
 			;
 		if (known)
 			continue;
-		int err = ask(k, pfn.n + i, len, byte + i);
+		int err = ask(k, pfn.n + i, len, once, byte + i);
 
 		if (err)
 			return err;

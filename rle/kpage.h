@@ -13,6 +13,7 @@
 #ifndef RLE_KPAGE_H
 #define RLE_KPAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -40,11 +41,12 @@ void rle_kpage_forget(struct rle_kpage *k);
  * @k: open join
  * @pfn: the first
  * @n: how many, at most 512
+ * @once: they are known to be mapped once (bit 56 of pagemap), so kpagecount need not be asked
  * @byte: filled: RLE_ATTR_KPAGE bits shifted down by RLE_ATTR_KPAGE_SHIFT; a frame beyond the end of the file, which
  *        has no struct page, is RLE_ATTR_NOPAGE
  *
  * Return: 0 or -errno.
  */
-int rle_kpage_read(struct rle_kpage *k, ds_pfn pfn, size_t n, uint8_t *byte);
+int rle_kpage_read(struct rle_kpage *k, ds_pfn pfn, size_t n, bool once, uint8_t *byte);
 
 #endif

@@ -169,6 +169,8 @@ static void join(void)
 	tap_eq(e.n.runs[RLE_SPLIT_VPN_PFN], 1, "the paper's run is not split by attributes");
 	/* ksm | ksm multi x2 | ksm | thp | hugetlb | no struct page */
 	tap_eq(e.n.runs[RLE_SPLIT_ATTR], 6, "the attribute policy splits it where they change");
+	tree_words("40/pagemap", 0x400, 16, PRESENT | RLE_PTE_EXCLUSIVE | 0x200, 1);
+	tap_ok(!scan(40, RLE_JOIN_FULL, &last) && e.n.multi == 0 && e.n.ksm == 4, "pages known to be mapped once are not asked how often");
 	tap_eq(scan(40, RLE_JOIN_HEAD, &last), 0, "head join");
 	tap_ok(e.n.ksm == 16 && e.n.runs[RLE_SPLIT_ATTR] == 1 && last.attr & RLE_ATTR_KSM, "the head speaks for its run");
 }
