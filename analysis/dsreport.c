@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "analysis/figure.h"
 #include "analysis/merge.h"
 #include "analysis/options.h"
 #include "analysis/outfile.h"
@@ -63,6 +64,10 @@ static int write_outputs(const struct options *o, const struct summary *s, struc
 
 	if (!o->quiet)
 		rc = write_text(o, s, e);
+	if (rc == 0 && o->svg)
+		rc = figure_write_all(s, FIGURE_SVG, o->svg, e);
+	if (rc == 0 && o->png)
+		rc = figure_write_all(s, FIGURE_PNG, o->png, e);
 	return rc;
 }
 

@@ -20,7 +20,7 @@ static void say_ratio(const struct summary_group *g, struct finding *f)
 {
 	const double *ratio = g->var[VAR_RATIO].q;
 	double times = 1 / ratio[P50];
-	const char *compared = times < 30 ? "less than" : times > 300 ? "more than" : "about";
+	const char *compared = times < 50 ? "less than" : times > 200 ? "more than" : "about";
 
 	snprintf(f->claim, sizeof(f->claim), "The median sample has one run for every %.*f present pages.", times < 10 ? 1 : 0, times);
 	snprintf(f->detail, sizeof(f->detail),
@@ -38,7 +38,8 @@ static void say_correlation(const struct summary_group *g, struct finding *f)
 	else if (fabs(r) < 0.1)
 		snprintf(f->claim, sizeof(f->claim), "Ratio and size are hardly related: r = %s.", fmt_signed(r).s);
 	else
-		snprintf(f->claim, sizeof(f->claim), "Larger processes compress %s: r = %s.", r < 0 ? "better" : "worse", fmt_signed(r).s);
+		snprintf(f->claim, sizeof(f->claim), "Larger processes compress %s%s: r = %s.", fabs(r) < 0.3 ? "slightly " : "",
+			 r < 0 ? "better" : "worse", fmt_signed(r).s);
 	snprintf(f->detail, sizeof(f->detail),
 		 "The paper had -0.097 on both machines. Over the latest sample of each of %s processes r is %s. Samples of one process are alike "
 		 "(its ratio and its previous one: r = %s), so the number of samples says little about how certain r is.",
