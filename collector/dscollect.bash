@@ -19,8 +19,8 @@ _dscollect() {
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
 		;;
-	--pid) mapfile -t COMPREPLY < <(cd /proc && compgen -G "[1-9]*" | grep "^$cur") ;;
-	--jobs) mapfile -t COMPREPLY < <(compgen -W "1 2 4 8 16" -- "$cur") ;;
+	-p | --pid) mapfile -t COMPREPLY < <(cd /proc && compgen -G "[1-9]*" | grep "^$cur") ;;
+	-j | --jobs) mapfile -t COMPREPLY < <(compgen -W "1 2 4 8 16" -- "$cur") ;;
 	--timeout) mapfile -t COMPREPLY < <(compgen -W "5 10 30 60" -- "$cur") ;;
 	*)
 		if [[ $cur == -* || -z $cur ]]; then
