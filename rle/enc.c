@@ -153,6 +153,8 @@ static void mark_seen(const struct rle_frames *f, uint64_t pfn, uint64_t npages)
 		uint64_t mask = (n == 64 ? UINT64_MAX : (UINT64_C(1) << n) - 1) << bit;
 		uint64_t *word = &f->seen[pfn / 64];
 
+		if (!__atomic_load_n(&f->seen_touched[pfn / RLE_SEEN_BLOCK], __ATOMIC_RELAXED))
+			__atomic_store_n(&f->seen_touched[pfn / RLE_SEEN_BLOCK], 1, __ATOMIC_RELAXED);
 		if ((__atomic_load_n(word, __ATOMIC_RELAXED) & mask) != mask)
 			__atomic_fetch_or(word, mask, __ATOMIC_RELAXED);
 		pfn += n;

@@ -50,6 +50,8 @@ struct rle_extent {
 
 struct rle_kpage; /* kpage.h */
 
+#define RLE_SEEN_BLOCK 32768 /* bits in a page of the bitmap */
+
 /** struct rle_frames - What is known of the machine's frames; shared by all encoders of a scan, read-only. */
 struct rle_frames {
 	const struct rle_extent *ram; /* System RAM, rising; NULL: every frame counts as RAM */
@@ -59,6 +61,7 @@ struct rle_frames {
 	bool join_every_page;		   /* look at every page of a run instead of its head */
 	uint64_t *seen;			   /* bitmap of frames met, or NULL: distinct pages over many processes */
 	uint64_t seen_pages;		   /* its size in bits */
+	uint8_t *seen_touched;		   /* a byte for each RLE_SEEN_BLOCK bits: some may be set */
 };
 
 struct rle_enc {

@@ -173,11 +173,17 @@ int rle_src_open(struct rle_src *src, const char *root, enum rle_join join, cons
 	return err;
 }
 
+/* The bitmap, and behind it the bytes that say which of its pages are worth looking at: a look would allocate them. */
+static size_t seen_bytes(uint64_t npages)
+{
+	return npages / 8 + npages / RLE_SEEN_BLOCK;
+}
+
 void rle_src_close(struct rle_src *src)
 {
 	rle_kpage_close(src->frames.kpage);
 	if (src->seen)
-		munmap(src->seen, src->frames.seen_pages / 8);
+		munmap(src->seen, seen_bytes(src->frames.seen_pages));
 	if (src->zero_probe)
 		munmap(src->zero_probe, 4 * BLOCK_PAGES * DS_PAGE_BYTES);
 	free(src->ram);
@@ -198,14 +204,15 @@ int rle_src_count_distinct(struct rle_src *src)
 			end = f->ram[i].first.n + f->ram[i].npages;
 	if (!end || end > SEEN_PAGES_MAX)
 		return -E2BIG;
-	end = (end + 63) / 64 * 64;
-	src->seen = mmap(NULL, end / 8, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	end = (end + RLE_SEEN_BLOCK - 1) / RLE_SEEN_BLOCK * RLE_SEEN_BLOCK;
+	src->seen = mmap(NULL, seen_bytes(end), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	if (src->seen == MAP_FAILED) {
 		src->seen = NULL;
 		return -ENOMEM;
 	}
 	src->frames.seen = src->seen;
 	src->frames.seen_pages = end;
+	src->frames.seen_touched = (uint8_t *)src->seen + end / 8;
 	return 0;
 }
 
@@ -213,15 +220,17 @@ void rle_src_snapshot(struct rle_src *src)
 {
 	if (src->frames.kpage)
 		rle_kpage_forget(src->frames.kpage);
-	if (src->seen && madvise(src->seen, src->frames.seen_pages / 8, MADV_REMOVE))
-		memset(src->seen, 0, src->frames.seen_pages / 8);
+	if (src->seen && madvise(src->seen, seen_bytes(src->frames.seen_pages), MADV_REMOVE))
+		memset(src->seen, 0, seen_bytes(src->frames.seen_pages));
 }
 
 uint64_t rle_src_distinct(const struct rle_src *src)
 {
+	const struct rle_frames *f = &src->frames;
 	uint64_t sum = 0;
 
-	for (uint64_t i = 0; src->seen && i < src->frames.seen_pages / 64; i++)
-		sum += (unsigned int)__builtin_popcountll(src->seen[i]);
+	for (uint64_t block = 0; src->seen && block < f->seen_pages / RLE_SEEN_BLOCK; block++)
+		for (uint64_t i = 0; f->seen_touched[block] && i < RLE_SEEN_BLOCK / 64; i++)
+			sum += (unsigned int)__builtin_popcountll(f->seen[block * (RLE_SEEN_BLOCK / 64) + i]);
 	return sum;
 }

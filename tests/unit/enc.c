@@ -210,6 +210,35 @@ static void properties(void)
 	tap_eq(wrong_runs, 0, "every run, its attributes and why it ended are the model's");
 }
 
+/* Frames met, over many processes, each once; those mapped exactly once are counted by `exclusive` instead. */
+static void distinct_frames(void)
+{
+	static uint64_t seen[2 * RLE_SEEN_BLOCK / 64];
+	static uint8_t touched[2];
+	static bool met[2 * RLE_SEEN_BLOCK];
+	struct rle_frames f = {.seen = seen, .seen_pages = 2 * RLE_SEEN_BLOCK, .seen_touched = touched};
+	int wrong = 0, untouched = 0;
+
+	for (int i = 0; i < 20; i++) {
+		struct rle_enc e;
+
+		generate();
+		for (int k = 0; k < PAGES; k++) {
+			uint64_t pfn = rle_pte_pfn(page[k].pte += page[k].pte & RLE_PTE_PRESENT && i % 2 ? 30000 : 0).n;
+
+			if (present(k) && !(page[k].pte & RLE_PTE_EXCLUSIVE) && pfn < f.seen_pages)
+				met[pfn] = true;
+		}
+		rle_enc_init(&e, RLE_SPLIT_VPN_PFN, NULL, NULL, &f);
+		encode(&e);
+	}
+	for (uint64_t pfn = 0; pfn < f.seen_pages; pfn++) {
+		wrong += (seen[pfn / 64] >> pfn % 64 & 1) != met[pfn];
+		untouched += met[pfn] && !touched[pfn / RLE_SEEN_BLOCK];
+	}
+	tap_ok(!wrong && !untouched, "frames met by several processes are marked, all and only these");
+}
+
 static int stop_at_third(void *ctx, const struct rle_run *r, enum rle_end end)
 {
 	(void)r, (void)end;
@@ -282,6 +311,7 @@ static void hidden(void)
 int main(void)
 {
 	properties();
+	distinct_frames();
 	errors();
 	long_run();
 	hidden();
