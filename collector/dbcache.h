@@ -35,10 +35,12 @@ void dbcache_forget(struct dbcache *c);
 
 /** dbcache_name() - Return: the row of @text, 0 if not remembered. */
 int64_t dbcache_name(const struct dbcache *c, const char *text);
+/** dbcache_keep_name() - Remember that row. */
 void dbcache_keep_name(struct dbcache *c, const char *text, int64_t id);
 
 /** dbcache_process() - Return: the row of the process, 0 if not remembered. */
 int64_t dbcache_process(const struct dbcache *c, int64_t boot, pid_t pid, uint64_t start_ticks);
+/** dbcache_keep_process() - Remember that row. */
 void dbcache_keep_process(struct dbcache *c, int64_t boot, pid_t pid, uint64_t start_ticks, int64_t id);
 
 #endif

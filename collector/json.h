@@ -15,6 +15,7 @@
 #include "collector/machine.h"
 #include "collector/record.h"
 
+/** json_begin() - Begin the line with what is known about the machine. */
 void json_begin(FILE *f, const struct machine_id *id, const struct machine *m, enum rle_join join);
 
 /** json_sample() - Add a process; @first: it is the first one. */

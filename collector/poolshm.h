@@ -58,11 +58,13 @@ struct pool_shm {
 	pid_t pid[POOL_MAX_TASKS]; /* negative: leave that process alone; untouched pages cost nothing */
 };
 
+/** pool_futex_wait() - Sleep while *@word is @value; may come back early (futex(2)). */
 static inline void pool_futex_wait(_Atomic(uint32_t) *word, uint32_t value)
 {
 	syscall(SYS_futex, word, FUTEX_WAIT, value, NULL, NULL, 0);
 }
 
+/** pool_futex_wake() - Wake all who sleep on @word; change it first. */
 static inline void pool_futex_wake(_Atomic(uint32_t) *word)
 {
 	syscall(SYS_futex, word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
