@@ -141,6 +141,7 @@ fuzz: $(FUZZ_NAMES:%=$(B)/fuzz/%) ## fuzz every target for FUZZ_SECONDS=30, with
 # --- man pages and installation -----------------------------------------------------------------------------------
 MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard collector/*.scd analysis/*.scd)))
 man: $(MAN)
+	@:
 vpath %.scd collector analysis
 $(B)/man/%: %.scd
 	$(call SAY,MAN,$<)mkdir -p $(@D) && scdoc <$< >$@
