@@ -118,7 +118,7 @@ async def run_buggy(terminal, dice, think):
 
 
 async def workers(terminal, dice, think):
-    terminal.send("make -s -C proclab workers && proclab/workers %d 600\r" % dice.randint(2, 6))
+    terminal.send("make -s -C proclab workers && proclab/workers %d 600\r" % dice.randint(2, 4))
     await think(40)
     await terminal.interrupt()
 
@@ -201,5 +201,5 @@ async def idle(_terminal, _dice, think):
     await think(90)
 
 
-ACTIVITIES = {edit_vim: 7, edit_nano: 3, edit_emacs: 3, build: 8, run_big: 4, run_buggy: 3, workers: 2, gdb_batch: 2,
+ACTIVITIES = {edit_vim: 7, edit_nano: 3, edit_emacs: 3, build: 8, run_big: 4, run_buggy: 3, workers: 1, gdb_batch: 2,
               gdb_bomb: 6, valgrind: 3, script: 3, python_shell: 3, read: 4, disassemble: 2, idle: 6}
