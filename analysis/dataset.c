@@ -3,12 +3,24 @@
 
 #include <math.h>
 
+#include "analysis/utf8.h"
 #include "analysis/vec.h"
 
+/* Names are made fit for every output here; the CSV alone writes them as they are stored. */
 static int name_id(struct dataset *d, const char *text, uint32_t *id)
 {
+	cleanup_free char *clean = NULL;
+
 	*id = INTERN_NONE;
-	return text ? intern_id(&d->names, text, strlen(text), id) : 0;
+	if (!text)
+		return 0;
+	if (!utf8_valid(text)) {
+		clean = utf8_clean(text);
+		if (!clean)
+			return -ENOMEM;
+		text = clean;
+	}
+	return intern_id(&d->names, text, strlen(text), id);
 }
 
 const char *dataset_name(const struct dataset *d, uint32_t id)

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "analysis/figure.h"
+#include "analysis/html.h"
+#include "analysis/json.h"
 #include "analysis/merge.h"
 #include "analysis/options.h"
 #include "analysis/outfile.h"
@@ -58,12 +60,43 @@ static int write_text(const struct options *o, const struct summary *s, struct e
 	return outfile_commit(&out, e);
 }
 
+static int write_json(const struct options *o, const struct summary *s, struct errmsg *e)
+{
+	struct outfile out;
+	int rc = outfile_open(&out, o->json, e);
+
+	if (rc < 0)
+		return rc;
+	if (json_report(out.f, s) == 0)
+		return outfile_commit(&out, e);
+	outfile_abandon(&out);
+	return errmsg_set(e, -ENOMEM, "out of memory");
+}
+
+static int write_html(const struct options *o, const struct summary *s, struct errmsg *e)
+{
+	struct outfile out;
+	int rc = outfile_open(&out, o->html, e);
+
+	if (rc < 0)
+		return rc;
+	rc = html_report(out.f, s, filter_samples_set(&o->filter), e);
+	if (rc == 0)
+		return outfile_commit(&out, e);
+	outfile_abandon(&out);
+	return rc;
+}
+
 static int write_outputs(const struct options *o, const struct summary *s, struct errmsg *e)
 {
 	int rc = 0;
 
 	if (!o->quiet)
 		rc = write_text(o, s, e);
+	if (rc == 0 && o->json)
+		rc = write_json(o, s, e);
+	if (rc == 0 && o->html)
+		rc = write_html(o, s, e);
 	if (rc == 0 && o->svg)
 		rc = figure_write_all(s, FIGURE_SVG, o->svg, e);
 	if (rc == 0 && o->png)

@@ -215,6 +215,38 @@ static void put_moments(FILE *f, const struct summary_moment *m, size_t n)
 	}
 }
 
+/* 1, 2 or 5 times a power of ten, so that @most needs about four steps. */
+static double nice_step(double most)
+{
+	double unit = most > 0 ? pow(10, floor(log10(most / 4))) : 1, n = most / 4 / unit;
+
+	return unit * (n <= 1 ? 1 : n <= 2 ? 2 : n <= 5 ? 5 : 10);
+}
+
+/* Seconds between tics on a time axis: at most seven, at round times. */
+static double time_step(double span)
+{
+	static const double step[] = {1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 432000, 864000, 2592000};
+	size_t last = sizeof(step) / sizeof(step[0]) - 1;
+
+	for (size_t i = 0; i < last; i++)
+		if (span / step[i] <= 7)
+			return step[i];
+	return step[last] * ceil(span / step[last] / 7);
+}
+
+static void put_steps(FILE *f, const struct summary *s)
+{
+	double pages = 0, runs = 0, ratio = 0;
+
+	for (size_t i = 0; i < s->nmoments; i++) {
+		pages = fmax(pages, (double)s->moment[i].pages);
+		runs = fmax(runs, (double)s->moment[i].runs);
+		ratio = fmax(ratio, s->moment[i].ratio_p95);
+	}
+	fprintf(f, "memory_step = %g\nruns_step = %g\nratio_step = %g\n", nice_step(pages * DS_PAGE_BYTES / (1 << 30)), nice_step(runs), nice_step(ratio));
+}
+
 static void put_series(FILE *f, const struct summary *s)
 {
 	double span = s->last_s - s->first_s, pad = span > 0 ? span * 0.01 : 30;
@@ -231,6 +263,8 @@ static void put_series(FILE *f, const struct summary *s)
 	block_end(f);
 	fprintf(f, "nlines = %zu\ntmin = %.3f\ntmax = %.3f\ntformat = \"%s\"\npoints_shown = %d\n", lines, s->first_s - pad, s->last_s + pad, format,
 		s->nmoments <= MARKED_MOMENTS * lines);
+	fprintf(f, "tstep = %g\n", time_step(span + 2 * pad));
+	put_steps(f, s);
 	/* a clock without its day says the day once, below the axis */
 	if (span < 86400)
 		fprintf(f, "tlabel = \"time (UTC), %.10s\"\n", fmt_time(s->first_s).s);

@@ -43,12 +43,12 @@ const struct summary_group *figure_group(const struct summary *s, size_t i)
 
 static void put_terminal(FILE *f, enum figure_id id, enum figure_format format)
 {
-	int height = id == FIGURE_TIME ? 560 : 400;
+	int height = id == FIGURE_TIME ? 600 : 430;
 
 	if (format == FIGURE_SVG)
 		fprintf(f, "set terminal svg size 640,%d dynamic enhanced font 'Helvetica,14' background '#ffffff'\n", height);
 	else
-		fprintf(f, "set terminal pngcairo size 1280,%d enhanced font 'Helvetica,14' fontscale 2 linewidth 2 pointscale 2 background '#ffffff'\n", 2 * height);
+		fprintf(f, "set terminal pngcairo size 1280,%d enhanced font 'Helvetica,13' fontscale 2 linewidth 2 pointscale 2 background '#ffffff'\n", 2 * height);
 }
 
 int figure_draw(const struct summary *s, enum figure_id id, enum figure_format format, char **bytes, size_t *len, struct errmsg *e)

@@ -56,8 +56,8 @@ static void take_top(struct argp_state *st, const char *arg, size_t *top)
 	char *end;
 	unsigned long v = strtoul(arg, &end, 10);
 
-	if (*arg < '0' || *arg > '9' || *end || v > 1000000)
-		argp_error(st, "--top %s: not a number from 0 to 1000000", arg);
+	if (*arg < '0' || *arg > '9' || *end || v > 10000)
+		argp_error(st, "--top %s: not a number from 0 to 10000", arg);
 	*top = v;
 }
 

@@ -43,8 +43,9 @@ __attribute__((sentinel)) static void row(struct build *b, ...)
 		return;
 	memset(t->cell[t->nrows], 0, sizeof(*t->cell));
 	va_start(ap, b);
-	while ((text = va_arg(ap, const char *)) && i < TABLE_COLUMNS)
-		snprintf(t->cell[t->nrows][i++], sizeof(t->cell[0][0]), "%s", text);
+	while ((text = va_arg(ap, const char *)) && i < TABLE_COLUMNS && b->rc == 0)
+		if (!(t->cell[t->nrows][i++] = strdup(text)))
+			b->rc = -ENOMEM;
 	va_end(ap);
 	if (t->nrows++ == 0)
 		t->ncolumns = i;
@@ -248,6 +249,21 @@ static void number_or_dash(char out[24], int64_t v)
 	snprintf(out, 24, v == COLUMN_NULL ? "-" : "%lld", (long long)v);
 }
 
+/* {"64kB":"never","2048kB":"inherit"} as 64kB never, 2048kB inherit */
+static void plain_json(char *out, size_t size, const char *json)
+{
+	size_t n = 0;
+
+	for (; *json && n + 3 < size; json++) {
+		if (strchr("{}\"", *json))
+			continue;
+		out[n++] = *json == ':' ? ' ' : *json;
+		if (*json == ',')
+			out[n++] = ' ';
+	}
+	out[n] = '\0';
+}
+
 /* Hosts are few: one column of text for each value would be wide, so each setting is a row of (host, what, value). */
 static void settings_table(struct build *b)
 {
@@ -258,7 +274,7 @@ static void settings_table(struct build *b)
 	for (size_t i = 0; i < d->nsettings; i++) {
 		const struct dataset_settings_use *u = &d->settings[i];
 		const char *host = dataset_name(d, d->host[u->s.host].name);
-		char text[220], ksm[24], maps[24];
+		char text[400], ksm[24], maps[24];
 
 		if (u->snapshots == 0)
 			continue;
@@ -269,7 +285,8 @@ static void settings_table(struct build *b)
 		snprintf(text, sizeof(text), "%.20s, defrag %.20s, shmem %.20s", or_dash(dataset_name(d, u->s.thp_enabled)),
 			 or_dash(dataset_name(d, u->s.thp_defrag)), or_dash(dataset_name(d, u->s.thp_shmem)));
 		row(b, "", "transparent huge pages", text, NULL);
-		row(b, "", "multi-size THP", or_dash(dataset_name(d, u->s.mthp)), NULL);
+		plain_json(text, sizeof(text), or_dash(dataset_name(d, u->s.mthp)));
+		row(b, "", "multi-size THP", text, NULL);
 		number_or_dash(ksm, u->s.ksm_run);
 		number_or_dash(maps, u->s.max_map_count);
 		snprintf(text, sizeof(text), "hugetlb pools %s, KSM run %s, vm.max_map_count %s",
@@ -303,8 +320,12 @@ int tables_build(struct tables *out, const struct summary *s, bool samples_filte
 
 void tables_free(struct tables *out)
 {
-	for (size_t i = 0; i < out->n; i++)
+	for (size_t i = 0; i < out->n; i++) {
+		for (size_t r = 0; r < out->t[i].nrows; r++)
+			for (int c = 0; c < TABLE_COLUMNS; c++)
+				free(out->t[i].cell[r][c]);
 		free(out->t[i].cell);
+	}
 	free(out->t);
 	*out = (struct tables){0};
 }

@@ -16,7 +16,7 @@ struct table {
 	const char *title, *note; /* note: what the numbers are; "" for none */
 	int ncolumns;
 	unsigned int text_columns; /* bit i: column i is text (left), else numbers (right) */
-	char (*cell)[TABLE_COLUMNS][96]; /* row 0 is the header */
+	char *(*cell)[TABLE_COLUMNS]; /* row 0 is the header; every cell up to ncolumns is there, may be empty */
 	size_t nrows, cap;
 };
 

@@ -9,11 +9,8 @@ set format y PERCENT
 set ytics 0,20,100
 set xlabel "ratio: runs / raw page table entries"
 set ylabel "samples with at most this ratio"
-set key bottom right
-set arrow from 0,95 to 1,95 nohead linecolor rgb QUIET linewidth 1 dashtype 3 back
-set arrow from 0,99 to 1,99 nohead linecolor rgb QUIET linewidth 1 dashtype 3 back
-set label "95 %" at 1,95 right offset -0.4,-0.65 textcolor rgb QUIET font ",11"
-set label "99 %" at 1,99 right offset -5.2,-0.45 textcolor rgb QUIET font ",11"
-plot for [i=1:ngroups] $ratio index i-1 using 1:2 with steps linewidth 2.5 linecolor rgb COLOUR[i] title (ngroups == 1 ? "this report" : NAME[i]), \
-     $paper index 0 using 1:2 with points pointtype 8 pointsize 1.1 linewidth 1.3 linecolor rgb QUIET title "paper: Murphy at 95 and 99 %", \
+set key maxcols 3
+set bmargin BELOW(ceil((ngroups + 2) / 3.0))
+plot for [i=1:ngroups] $ratio index i-1 using 1:2 with steps linewidth 2.5 linecolor rgb C1(i) title (ngroups == 1 ? "this report" : NAME[i]), \
+     $paper index 0 using 1:2 with points pointtype 8 pointsize 1.1 linewidth 1.3 linecolor rgb QUIET title "paper: Murphy", \
      $paper index 1 using 1:2 with points pointtype 12 pointsize 1.2 linewidth 1.3 linecolor rgb QUIET title "paper: Hanlon"
