@@ -30,13 +30,14 @@ KERNEL := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/kernel/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
 TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c tests/bench/*.c))
 CLI := $(wildcard tests/cli/*.sh)
+VM := $(wildcard tests/vm/*.sh)
 BINS := $(B)/bin/dscollect $(B)/bin/dsreport
 
 .PHONY: all run check test fuzz fuzz-compiler tests-build tsan-build man install uninstall clean help deps
 all: $(BINS) ## build the programs into build/bin
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(firstword $(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
+	@grep -hE '^[a-z-]+:.*## ' $(filter Makefile %.mk,$(MAKEFILE_LIST)) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 22
 
 # V=1 shows whole commands.  Recursive makes use every core unless somebody said otherwise.
 SAY = $(if $(V),,@echo "  $(1) $(2)";)
@@ -51,10 +52,11 @@ run: ## as root: install what is missing, build, take 20 snapshots of this machi
 
 check: ## install what is missing, build plain and with sanitizers, run every test
 	@tests/deps check
+	@data/workloads/deps install || echo "So the tests of the study's workloads will be skipped."
 	@$(MAKE) $(PAR) --no-print-directory B=$(B) tests-build man
 	@$(MAKE) $(PAR) --no-print-directory B=$(B)/asan SAN=asan tests-build
 	@$(MAKE) $(PAR) --no-print-directory B=$(B)/tsan SAN=tsan tsan-build
-	@$(SANRUN) tests/run plain=$(B)/bin:$(call colon,$(UNIT) $(KERNEL) $(FUZZ) $(CLI)) \
+	@$(SANRUN) tests/run plain=$(B)/bin:$(call colon,$(UNIT) $(KERNEL) $(FUZZ) $(CLI) $(VM)) \
 		asan=$(B)/asan/bin:$(call colon,$(call built,asan,$(ASAN_C)) $(ASAN_CLI)) \
 		tsan=$(B)/tsan/bin:$(call colon,$(call built,tsan,$(TSAN_C)) $(TSAN_CLI))
 
@@ -108,7 +110,7 @@ tsan-build: $(BINS) $(TOOLS) $(patsubst tests/%.c,$(B)/tests/%,$(TSAN_C))
 SANRUN = $(shell [ $$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28) -gt 28 ] && setarch -R true 2>/dev/null && echo setarch -R)
 
 test: tests-build man ## run the tests of the plain build, without installing anything
-	tests/run $(B)=$(B)/bin:$(call colon,$(UNIT) $(KERNEL) $(FUZZ) $(CLI))
+	tests/run $(B)=$(B)/bin:$(call colon,$(UNIT) $(KERNEL) $(FUZZ) $(CLI) $(VM))
 
 # --- fuzzing ------------------------------------------------------------------------------------------------------
 # Every tests/fuzz/NAME.c with libFuzzer, from its committed corpus.  New inputs gather in $(B)/fuzz/NAME.corpus, one that
