@@ -109,7 +109,7 @@ static int put_figure(FILE *f, const struct summary *s, enum figure_id id, struc
 	cleanup_free char *svg = NULL;
 	const struct figure_info *info = &figure_info[id];
 	size_t len;
-	char prefix[8];
+	char prefix[16];
 	int rc = figure_draw(s, id, FIGURE_SVG, &svg, &len, e);
 
 	if (rc < 0)
