@@ -86,7 +86,8 @@ void report_snapshot(const struct snapshot *s)
 	report_clear();
 	if (localtime_r(&at, &tm))
 		strftime(when, sizeof(when), "%F %T", &tm);
-	printf("%s  %" PRIu64 " processes, %" PRIu64 " pages in %" PRIu64 " runs", when, n[RECORD_OK], s->pages, s->runs);
+	printf("%s  %" PRIu64 " process%s, %" PRIu64 " pages in %" PRIu64 " runs", when, n[RECORD_OK], n[RECORD_OK] == 1 ? "" : "es",
+	       s->pages, s->runs);
 	if (!isnan(median))
 		printf(", median ratio %.4f", median);
 	printf(", %.3f s", s->totals.duration_ns / 1e9);
