@@ -326,7 +326,7 @@ def _recover():
     """Undoes what a run left that was killed with its guard."""
     state = State.load()
     if state is not None:
-        say("An earlier %s run was killed with its guard; cleaning up after it." % state.entries["workload"])
+        say("An earlier run of %s was killed with its guard; cleaning up after it." % state.entries["workload"])
         clean(state)
 
 
@@ -402,14 +402,24 @@ def _clean_up(status):
     return status
 
 
+def recover():
+    """Only that: cleans up after a run that was killed together with its guard.  Return: exit code."""
+    if os.geteuid() != 0:
+        raise Problem("needs root to end the processes and restore the settings of an earlier run")
+    _lock()
+    if State.load() is None:
+        say("No earlier run has left anything behind.")
+    else:
+        _recover()
+    return 0
+
+
 def guarded(workload, work, work_dir=None):
     """Runs @work(state) in a driver process, and undoes all it did when it ends in whatever way.
 
     @workload: the name for messages.  @work_dir: where the run folder is made; None for STATE_DIR.
     Return: the exit code for the process: work's own, or one of the EXIT_ values.
     """
-    if os.geteuid() != 0:
-        raise Problem("needs root: it reads page tables, sets huge pages and starts sessions of other users")
     _lock()
     _make_state_dir()
     _recover()

@@ -23,7 +23,7 @@ import sys
 import time
 
 from . import machine
-from .guard import EXIT_PARTIAL, EXIT_USAGE, Problem, say
+from .guard import EXIT_PARTIAL, EXIT_SYSTEM, EXIT_USAGE, Problem, guarded, recover, say
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 COURSE_GID = 20000
@@ -71,6 +71,9 @@ def parser(workload, students, what):
     p.add_argument("--collector", metavar="FILE", default=os.path.join(TOP, "build", "bin", "dscollect"),
                    help="the dscollect to run (default build/bin/dscollect)")
     p.add_argument("--work", metavar="DIR", help="where the run's folder is made (default under /var/lib)")
+    p.add_argument("--clean", action="store_true",
+                   help="start nothing; clean up after a run that was killed together with its guard (every run does "
+                        "that first)")
     return p
 
 
@@ -240,12 +243,27 @@ def _without_paths(arguments):
     return kept
 
 
+def _check_work(folder):
+    """The run's folder must be reachable for the students and the server, who are not root."""
+    if not os.path.isdir(folder):
+        raise Problem("--work %s: no such folder" % folder, EXIT_USAGE)
+    while True:
+        if not os.stat(folder).st_mode & 0o001:
+            raise Problem("--work: other users cannot pass through %s; name another folder, or chmod o+x it" % folder,
+                          EXIT_USAGE)
+        if folder == "/":
+            return
+        folder = os.path.dirname(folder)
+
+
 def check(workload, options):
     """Refuses before anything is changed."""
+    if os.geteuid() != 0:
+        raise Problem("needs root: it reads page tables, sets huge pages and starts sessions of other users")
     if not os.access(options.collector, os.X_OK):
         raise Problem("no collector at %s; run make first, or name one with --collector" % options.collector)
-    if options.work and not os.path.isdir(options.work):
-        raise Problem("--work %s: no such folder" % options.work, EXIT_USAGE)
+    if options.work:
+        _check_work(os.path.realpath(options.work))
     lacking = subprocess.run([os.path.join(os.path.dirname(__file__), "..", "deps"), "check", workload.name],
                              capture_output=True, text=True, check=False).stdout.split()
     if lacking:
@@ -275,3 +293,15 @@ def drive(workload, options, state):
     say("%s: %s samples in %s; ending sessions and restoring settings"
         % (workload.name, format(samples_in(options.db), ","), options.db))
     return status
+
+
+def main(workload, options):
+    """What murphy and hanlon do after reading their options.  Return: the exit code."""
+    try:
+        if options.clean:
+            return recover()
+        check(workload, options)
+        return guarded(workload.name, lambda state: drive(workload, options, state), options.work)
+    except (Problem, OSError) as problem:
+        say("%s: %s" % (workload.name, problem))
+        return getattr(problem, "status", EXIT_SYSTEM)
