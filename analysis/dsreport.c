@@ -35,8 +35,8 @@ static int read_databases(struct options *o, struct dataset *d, struct merge_pro
 	for (size_t i = 0; i < problems->n; i++)
 		fprintf(stderr, "dsreport: %s\n", problems->e[i].text);
 	if (rc == -EIO)
-		errmsg_set(e, rc, "%s: cannot write; choose another place or make room", o->csv);
-	else if (rc < 0)
+		return outfile_commit(&csv, e); /* which knows why the CSV could not be written */
+	if (rc < 0)
 		errmsg_set(e, rc, "out of memory; choose fewer samples with --since, --host or --comm");
 	else if (d->nsnapshots == 0 && problems->n < o->ndb)
 		rc = errmsg_set(e, -ENODATA, "no snapshot is left by --since, --until and --host; see what there is without them");

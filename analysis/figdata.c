@@ -13,8 +13,8 @@
 #include "rle/addr.h"
 
 /* Cells of the scatter plot: columns a decade of size, rows over the ratio's 0 to 1. */
-#define CELLS_PER_DECADE 48
-#define CELL_ROWS 160
+#define CELLS_PER_DECADE 32
+#define CELL_ROWS 125
 #define DENSITY_CLASSES 5
 /* Longest time series of a host drawn point by point. */
 #define MAX_MOMENTS 1500

@@ -20,7 +20,7 @@ const struct figure_info figure_info[NFIGURES] = {
 			  "neighbouring pages are neighbours in physical memory. Marks: the paper's percentiles."},
 	[FIGURE_SIZE] = {"figure-4-ratio-and-size", "Ratio against size",
 			 "Ratio of each sample against its number of present pages, as the paper's Figure 4. Each dot stands for all samples in a cell of "
-			 "1/48 decade by 1/160, so that a million samples stay legible."},
+			 "1/32 decade by 0.008, the darker the more with one host, so that a million samples stay legible."},
 	[FIGURE_LENGTHS] = {"run-lengths", "Run lengths",
 			    "Share of the runs, and of the pages, that are in runs shorter than the length below; known at powers of two. Most runs are short "
 			    "while most pages may lie in long ones. Dotted: 64 KiB, 2 MiB and 1 GiB."},

@@ -39,6 +39,9 @@ static const struct argp_option option_table[] = {
 	{NULL, 0, NULL, 0, NULL, 0},
 };
 
+/* Where dscollect writes unless told otherwise (dscollect(8)). */
+static char *const default_db[] = {(char[]){"/var/lib/dscollect/dscollect.db"}};
+
 static void take_time(struct argp_state *st, const char *name, const char *arg, struct when *w)
 {
 	if (when_parse(arg, w) < 0)
@@ -112,7 +115,8 @@ static error_t parse_one(int key, char *arg, struct argp_state *st)
 		o->ndb = (size_t)(st->argc - st->next);
 		return 0;
 	case ARGP_KEY_NO_ARGS:
-		argp_error(st, "name at least one database that dscollect has written");
+		o->db = default_db;
+		o->ndb = 1;
 		return 0;
 	default:
 		return ARGP_ERR_UNKNOWN;
@@ -129,8 +133,8 @@ void options_parse(struct options *o, int argc, char **argv)
 	static const struct argp argp = {
 		.options = option_table,
 		.parser = parse_one,
-		.args_doc = "DB...",
-		.doc = "Report on the page-table contiguity that dscollect recorded.\vOne or many databases; snapshots that several of them hold are counted once.  "
+		.args_doc = "[DB...]",
+		.doc = "Report on the page-table contiguity that dscollect recorded.\vOne or many databases, /var/lib/dscollect/dscollect.db if none is named; snapshots that several of them hold are counted once.  "
 		       "Exit status: 0 done, 1 wrong command line, 2 error, 4 some databases could not be read and the rest were reported.  See dsreport(1).",
 	};
 

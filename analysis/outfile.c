@@ -2,6 +2,8 @@
 #include "analysis/outfile.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -11,57 +13,88 @@ static int cannot_write(const char *name, int err, struct errmsg *e)
 	return errmsg_set(e, -err, "%s: cannot write: %s; choose another place or make room", name, strerror(err));
 }
 
+static ssize_t sink_write(void *cookie, const char *bytes, size_t len)
+{
+	struct outfile_sink *sink = cookie;
+	size_t done = 0;
+
+	while (done < len) {
+		ssize_t n = write(sink->fd, bytes + done, len - done);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0) {
+			sink->err = sink->err ? sink->err : errno;
+			return 0;
+		}
+		done += (size_t)n;
+	}
+	return (ssize_t)len;
+}
+
+/* Everything but the file under its final name goes. */
+static void release(struct outfile *o, bool keep)
+{
+	if (o->f)
+		fclose(o->f);
+	if (o->sink && o->part && o->sink->fd >= 0)
+		close(o->sink->fd);
+	if (o->part && !keep)
+		unlink(o->part);
+	free(o->part);
+	free(o->sink);
+	o->f = NULL;
+	o->part = NULL;
+	o->sink = NULL;
+}
+
 int outfile_open(struct outfile *o, const char *name, struct errmsg *e)
 {
-	*o = (struct outfile){.name = name};
-	if (strcmp(name, "-") == 0) {
-		o->f = stdout;
-		return 0;
-	}
-	if (asprintf(&o->part, "%s.part", name) < 0) {
-		o->part = NULL;
+	int err;
+
+	*o = (struct outfile){.name = name, .sink = malloc(sizeof(*o->sink))};
+	if (!o->sink)
 		return errmsg_set(e, -ENOMEM, "out of memory");
+	*o->sink = (struct outfile_sink){.fd = STDOUT_FILENO};
+	if (strcmp(name, "-") != 0) {
+		if (asprintf(&o->part, "%s.part", name) < 0) {
+			o->part = NULL;
+			release(o, false);
+			return errmsg_set(e, -ENOMEM, "out of memory");
+		}
+		o->sink->fd = open(o->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+		if (o->sink->fd < 0) {
+			err = errno;
+			release(o, true);
+			return cannot_write(name, err, e);
+		}
 	}
-	o->f = fopen(o->part, "we");
+	o->f = fopencookie(o->sink, "w", (cookie_io_functions_t){.write = sink_write});
 	if (o->f)
 		return 0;
-	int err = errno;
-
-	free(o->part);
-	o->part = NULL;
-	return cannot_write(name, err, e);
+	release(o, false);
+	return errmsg_set(e, -ENOMEM, "out of memory");
 }
 
 int outfile_commit(struct outfile *o, struct errmsg *e)
 {
-	int err = 0;
+	int err = fflush(o->f) != 0 || ferror(o->f) ? EIO : 0;
 
-	errno = 0;
-	if (fflush(o->f) != 0 || ferror(o->f))
-		err = errno ? errno : EIO;
-	if (o->part) {
-		if (fclose(o->f) != 0 && !err)
-			err = errno ? errno : EIO;
-		if (!err && rename(o->part, o->name) < 0)
+	err = o->sink->err ? o->sink->err : err;
+	if (!err && o->part) {
+		int fd = o->sink->fd;
+
+		o->sink->fd = -1;
+		if (close(fd) < 0 || rename(o->part, o->name) < 0)
 			err = errno;
-		if (err)
-			unlink(o->part);
-		free(o->part);
 	}
-	o->part = NULL;
-	o->f = NULL;
+	release(o, !err);
 	return err ? cannot_write(o->name, err, e) : 0;
 }
 
 void outfile_abandon(struct outfile *o)
 {
-	if (o->part) {
-		fclose(o->f);
-		unlink(o->part);
-		free(o->part);
-	}
-	o->part = NULL;
-	o->f = NULL;
+	release(o, false);
 }
 
 int outfile_write(const char *name, const void *bytes, size_t len, struct errmsg *e)

@@ -2,6 +2,8 @@
  *
  * A file is written under its name with ".part" at the end and renamed when it is complete, so that a full disk or a
  * failing gnuplot leaves neither half a page nor a damaged old one.  "-" is standard output, written directly.
+ *
+ * The stream is one of fopencookie(3), which keeps the reason of the first write that failed: stdio itself forgets it.
  */
 #ifndef ANALYSIS_OUTFILE_H
 #define ANALYSIS_OUTFILE_H
@@ -14,6 +16,10 @@ struct outfile {
 	FILE *f;
 	const char *name; /* the caller's, valid until commit or abandon */
 	char *part;	  /* NULL for standard output */
+	struct outfile_sink {
+		int fd;
+		int err; /* errno of the first write that failed */
+	} *sink;
 };
 
 /** outfile_open() - Begin a file.  Return: 0 or -errno with the sentence in @e. */

@@ -16,5 +16,5 @@ set key maxcols 2
 set bmargin BELOW(ngroups + 1)
 plot for [i=1:ngroups] $runs index i-1 using 1:2 with steps linewidth 2.5 linecolor rgb C1(i) title RUNS(i), \
      for [i=1:ngroups] $raw index i-1 using 1:2 with steps linetype SECOND linewidth 2.5 linecolor rgb C2(i) title RAW(i), \
-     $paper index 0 using 1:2 with points pointtype 8 pointsize 1.1 linewidth 1.3 linecolor rgb QUIET title "paper: runs on Murphy", \
-     $paper index 1 using 1:2 with points pointtype 12 pointsize 1.2 linewidth 1.3 linecolor rgb QUIET title "paper: runs on Hanlon"
+     $paper index 0 using 1:2 with points pointtype 8 pointsize 0.9 linewidth 1.5 linecolor rgb QUIET title "paper: runs on Murphy", \
+     $paper index 1 using 1:2 with points pointtype 12 pointsize 0.9 linewidth 1.5 linecolor rgb QUIET title "paper: runs on Hanlon"

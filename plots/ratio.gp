@@ -12,5 +12,5 @@ set ylabel "samples with at most this ratio"
 set key maxcols 3
 set bmargin BELOW(ceil((ngroups + 2) / 3.0))
 plot for [i=1:ngroups] $ratio index i-1 using 1:2 with steps linewidth 2.5 linecolor rgb C1(i) title (ngroups == 1 ? "this report" : NAME[i]), \
-     $paper index 0 using 1:2 with points pointtype 8 pointsize 1.1 linewidth 1.3 linecolor rgb QUIET title "paper: Murphy", \
-     $paper index 1 using 1:2 with points pointtype 12 pointsize 1.2 linewidth 1.3 linecolor rgb QUIET title "paper: Hanlon"
+     $paper index 0 using 1:2 with points pointtype 8 pointsize 0.9 linewidth 1.5 linecolor rgb QUIET title "paper: Murphy", \
+     $paper index 1 using 1:2 with points pointtype 12 pointsize 0.9 linewidth 1.5 linecolor rgb QUIET title "paper: Hanlon"

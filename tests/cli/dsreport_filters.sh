@@ -20,16 +20,16 @@ filter "--until a moment, its minute included" "time < 1767229260" --until 2026-
 filter "--until a day" 1 --until 2026-01-01
 filter "--since and --until with zones" "time BETWEEN 1767229200 AND 1767232801" --since 2026-01-01T02:00+01:00 --until 2026-01-01T02:00:00Z
 filter "--since back from the newest snapshot" "time >= (SELECT max(time) FROM snapshot) - 3600" --since 1h
-filter "--comm" "comm = 'bash'" --comm bash
-filter "--comm pattern, with other names" "comm LIKE '%s%' OR comm = 'vim'" --comm '*s*' --comm vim
-filter "--comm with quotes and a comma" "comm = 'a,b \"c\"'" --comm 'a,b "c"'
+filter "--comm" "c.text = 'bash'" --comm bash
+filter "--comm pattern, with other names" "c.text LIKE '%s%' OR c.text = 'vim'" --comm '*s*' --comm vim
+filter "--comm with quotes and a comma" "c.text = 'a,b \"c\"'" --comm 'a,b "c"'
 filter "--uid number" "uid = 1000" --uid 1000
 filter "--uid name" "uid = 0" --uid root
 filter "--uid twice" "uid IN (0, 1001)" --uid 0 --uid 1001
-filter "--cgroup and what is below" "cgroup = '/system.slice' OR cgroup LIKE '/system.slice/%'" --cgroup /system.slice
-filter "--cgroup pattern" "cgroup LIKE '%.service'" --cgroup '*.service'
-filter "--cgroup / leaves out those without one" "cgroup IS NOT NULL" --cgroup /
-filter "all together" "host = 'alpha' AND uid = 0 AND comm LIKE '%s%' AND time >= 1767234600" --host alpha --uid 0 --comm '*s*' --since 2026-01-01T02:30
+filter "--cgroup and what is below" "g.text = '/system.slice' OR g.text LIKE '/system.slice/%'" --cgroup /system.slice
+filter "--cgroup pattern" "g.text LIKE '%.service'" --cgroup '*.service'
+filter "--cgroup / leaves out those without one" "g.text IS NOT NULL" --cgroup /
+filter "all together" "host = 'alpha' AND uid = 0 AND c.text LIKE '%s%' AND time >= 1767234600" --host alpha --uid 0 --comm '*s*' --since 2026-01-01T02:30
 
 "$BIN/dsreport" -q --top 3 --json "$TMP/t.json" "$TMP/a.db"
 is "$(python3 -c "import json;d=json.load(open('$TMP/t.json'));print(len(d['top_runs']),len(d['top_ratio']))")" "3 3" "--top is the length of the lists"
@@ -47,6 +47,4 @@ for wrong in "--since yesterday" "--uid no-such-user" "--top x" "--nonsense"; do
 	"$BIN/dsreport" $wrong "$TMP/a.db" >/dev/null 2>"$TMP/err"
 	is $? 1 "$wrong: status 1"
 done
-"$BIN/dsreport" >/dev/null 2>&1
-is $? 1 "no database named: status 1"
 tap_done
