@@ -43,8 +43,8 @@ struct fmt fmt_signed(double v)
 {
 	struct fmt f = {"-"};
 
-	if (!isnan(v))
-		snprintf(f.s, sizeof(f.s), "%+.3f", v);
+	if (!isnan(v)) /* what rounds to zero has no sign */
+		snprintf(f.s, sizeof(f.s), fabs(v) < 0.0005 ? "0.000" : "%+.3f", v);
 	return f;
 }
 

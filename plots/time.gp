@@ -31,14 +31,14 @@ set ytics runs_step
 set format y "%.0s%c"
 plot for [i=1:nlines] $moments index i-1 using 1:3 with linespoints pointtype 7 pointsize P linewidth 1.8 linecolor rgb C(i)
 set origin 0,0.175
-set title "ratio: median and 95th percentile of the processes"
+set title (ngroups == 1 ? "ratio: median and 95th percentile of the processes" : "ratio: median and, dotted, 95th percentile of the processes")
 set ytics ratio_step
 set format y "%.2f"
 set format x tformat
 set xlabel tlabel
 set key on maxcols 5
 MEDIAN(i) = ngroups == 1 ? (i == 1 ? "median" : "") : NAME[i]
-P95(i) = i == 1 ? "95th percentile" : ""
+P95(i) = ngroups == 1 && i == 1 ? "95th percentile" : ""
 plot for [i=1:nlines] $moments index i-1 using 1:4 with linespoints pointtype 7 pointsize P linewidth 1.8 linecolor rgb C(i) title MEDIAN(i), \
      for [i=1:nlines] $moments index i-1 using 1:5 with linespoints linetype 12 pointtype 7 pointsize P linewidth 1.8 linecolor rgb (ngroups == 1 ? COLOUR[2] : C(i)) title P95(i)
 unset multiplot

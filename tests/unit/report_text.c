@@ -65,6 +65,7 @@ static void test_numbers(void)
 	       "thousands are separated");
 	tap_ok(strcmp(fmt_iso(1767225600.25).s, "2026-01-01T00:00:00Z") == 0 && strcmp(fmt_iso(-0.5).s, "1969-12-31T23:59:59Z") == 0, "moments, also before 1970");
 	tap_ok(strcmp(fmt_ratio(NAN).s, "-") == 0 && strcmp(fmt_percent(1, 0).s, "-") == 0, "what is not known is a dash");
+	tap_ok(strcmp(fmt_signed(-0.0004).s, "0.000") == 0 && strcmp(fmt_signed(-0.0972).s, "-0.097") == 0 && strcmp(fmt_signed(0.5).s, "+0.500") == 0, "a correlation has its sign unless it rounds to zero");
 	tap_ok(strcmp(fmt_percent(1, 1000000).s, "<0.01 %") == 0 && strcmp(fmt_percent(999999, 1000000).s, ">99.99 %") == 0, "almost nothing is not 0 %%, almost all not 100 %%");
 	tap_ok(strcmp(fmt_pages(16).s, "64 KiB") == 0 && strcmp(fmt_pages(393216).s, "1.50 GiB") == 0, "pages as bytes");
 }
