@@ -22,7 +22,7 @@ static void say_ratio(const struct summary_group *g, struct finding *f)
 	double times = 1 / ratio[P50];
 	const char *compared = times < 50 ? "less than" : times > 200 ? "more than" : "about";
 
-	snprintf(f->claim, sizeof(f->claim), "The median sample has one run for every %.*f present pages.", times < 10 ? 1 : 0, times);
+	snprintf(f->claim, sizeof(f->claim), "The median sample has one run for every %.*f present pages.", times < 2 ? 2 : times < 10 ? 1 : 0, times);
 	snprintf(f->detail, sizeof(f->detail),
 		 "That is %s the two orders of magnitude that the paper saw. The ratio is %s at the median, %s at the 95th and %s at the 99th "
 		 "percentile (Murphy .0844 and .2315, Hanlon .0777 and .1274 at the last two).",

@@ -31,7 +31,7 @@ set ytics runs_step
 set format y "%.0s%c"
 plot for [i=1:nlines] $moments index i-1 using 1:3 with linespoints pointtype 7 pointsize P linewidth 1.8 linecolor rgb C(i)
 set origin 0,0.175
-set title (ngroups == 1 ? "ratio: median and 95th percentile of the processes" : "ratio: median and, dotted, 95th percentile of the processes")
+set title (ngroups == 1 ? "ratio: median and 95th percentile of the processes" : "ratio: median and, dashed, 95th percentile of the processes")
 set ytics ratio_step
 set format y "%.2f"
 set format x tformat
