@@ -38,7 +38,7 @@ void config_default(struct config *c)
 {
 	*c = (struct config){
 		.db = "/var/lib/dscollect/dscollect.db",
-		.join = RLE_JOIN_HEAD,
+		.join = RLE_JOIN_NONE,
 		.jobs = default_jobs(),
 		.timeout_ns = UINT64_C(5000000000),
 	};

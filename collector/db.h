@@ -91,7 +91,7 @@ struct db_totals {
 
 /** struct db_known - Which counts of a record are facts in this snapshot; the others become NULL. */
 struct db_known {
-	bool join;   /* ksm, thp, hugetlb */
+	bool join;   /* thp */
 	bool zero;   /* the zero page was found, or the join tells */
 	bool device; /* System RAM is known, or the join tells */
 };

@@ -240,8 +240,8 @@ static void bind_counts(sqlite3_stmt *st, int at, const struct record *r, const 
 	const int64_t value[] = {
 		n->vmas, n->mapped, n->present, n->runs[RLE_SPLIT_VPN_PFN], n->runs[RLE_SPLIT_PROT], n->runs[RLE_SPLIT_ATTR],
 		n->swapped, n->migrating, n->guard, n->marker,
-		known->zero ? (int64_t)n->zero : -1, known->join ? (int64_t)n->ksm : -1, known->join ? (int64_t)n->thp : -1,
-		known->join ? (int64_t)n->hugetlb : -1, known->device ? (int64_t)n->device : -1, n->file, n->exclusive,
+		known->zero ? (int64_t)n->zero : -1, r->ksm_pages, known->join ? (int64_t)n->thp : -1,
+		r->hugetlb_pages, known->device ? (int64_t)n->device : -1, n->file, n->exclusive,
 		r->cover[0], r->cover[1], r->cover[2], r->cover[3], r->cover[4],
 		r->in_size[RLE_64K], r->in_size[RLE_2M], r->in_size[RLE_1G],
 		r->aligned[RLE_64K], r->aligned[RLE_2M], r->aligned[RLE_1G],

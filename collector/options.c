@@ -19,7 +19,7 @@ static const char help_text[] =
 	"      --config FILE      settings (default " DEFAULT_CONFIG "); options win over it\n"
 	"  -p, --pid PID          only this process; may be given more than once\n"
 	"  -j, --jobs N           processes read at a time (default 2, or 1 on a machine with one CPU)\n"
-	"      --join WHAT        what to look up in kpageflags and kpagecount: none, head (of each run; the default), full\n"
+	"      --join WHAT        what to look up in kpageflags and kpagecount: none (the default), head (of each run), full\n"
 	"      --root DIR         replay a recorded tree laid out like /proc\n"
 	"      --keep-runs        store the runs themselves too\n"
 	"      --timeout SECONDS  give a process up after so long without progress (default 5)\n"

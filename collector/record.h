@@ -53,6 +53,8 @@ struct record {
 	char comm[RLE_COMM_BYTES];	  /* valid UTF-8, see text.h */
 	char cgroup[RECORD_CGROUP_BYTES]; /* likewise */
 	struct rle_counts n;
+	uint64_t hugetlb_pages; /* from status: exact whatever the join */
+	int64_t ksm_pages;	/* -1: not known */
 	uint64_t cover[5]; /* runs to cover 50, 90, 95, 99, 100 % of the pages */
 	uint64_t in_size[RLE_NSIZE], aligned[RLE_NSIZE];
 	uint64_t log2_runs[RLE_STATS_NLOG2], log2_pages[RLE_STATS_NLOG2];

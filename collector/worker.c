@@ -79,6 +79,7 @@ static int identify(const struct worker_job *job, const struct rle_proc *p, stru
 	if (err)
 		return err;
 	r->uid = st.uid;
+	r->hugetlb_pages = st.hugetlb_pages;
 	/* Kernels without cgroups, and recorded trees, have no such file. */
 	err = rle_proc_cgroup(p, cgroup, sizeof(cgroup));
 	if (err == -ESRCH)
@@ -87,6 +88,18 @@ static int identify(const struct worker_job *job, const struct rle_proc *p, stru
 	atomic_store_explicit(&r->phase, RECORD_OWNER, memory_order_release);
 	atomic_fetch_add_explicit(job->progress, 1, memory_order_relaxed);
 	return 0;
+}
+
+/* The join says which page is KSM's when it looks at every page; else the kernel's own count does, if it keeps one. */
+static int64_t ksm_pages(const struct rle_proc *p, const struct rle_counts *n)
+{
+	uint64_t pages;
+
+	if (p->src->join == RLE_JOIN_FULL)
+		return (int64_t)n->ksm;
+	if (!rle_proc_ksm(p, &pages))
+		return (int64_t)pages;
+	return p->src->join == RLE_JOIN_HEAD ? (int64_t)n->ksm : -1;
 }
 
 /* Its page table.  Return: 0, -errno. */
@@ -118,6 +131,7 @@ static int scan(const struct worker_job *job, const struct rle_proc *p, struct r
 	if (err)
 		return err;
 	r->n = e.n;
+	r->ksm_pages = ksm_pages(p, &e.n);
 	if (e.n.hidden)
 		return 0;
 	if (map) {

@@ -270,7 +270,7 @@ static void absent(struct rle_counts *n, uint64_t pte)
 	}
 	if (pte & RLE_PTE_GUARD)
 		n->guard++;
-	else if (rle_pte_swap_type(pte) == RLE_SWAP_TYPE_MARKER)
+	else if (rle_pte_is_marker(pte))
 		n->marker++;
 	else if (rle_pte_swap_type(pte) >= RLE_SWAP_TYPE_SPECIAL)
 		n->migrating++;

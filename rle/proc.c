@@ -127,9 +127,13 @@ int rle_proc_ksm(const struct rle_proc *p, uint64_t *pages)
 	char text[32];
 	ssize_t n;
 
-	if (faccessat(p->dir_fd, "ksm_merging_pages", F_OK, 0))
-		return -errno;
+	if (!p->src->ksm_merging_pages)
+		return -ENOENT;
 	n = slurp(p->dir_fd, "ksm_merging_pages", text, sizeof(text));
+	if (n == -ESRCH && !faccessat(p->dir_fd, "stat", F_OK, 0)) {
+		p->src->ksm_merging_pages = false; /* the process is there, the file is not */
+		return -ENOENT;
+	}
 	if (n < 0)
 		return (int)n;
 	return sscanf(text, "%" SCNu64, pages) == 1 ? 0 : -EBADMSG;

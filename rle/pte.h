@@ -9,7 +9,9 @@
  *
  * Types of entry that are not swap share the swap form.  The kernel hands real swap files the lowest
  * types (MAX_SWAPFILES is 23 to 27 by configuration) and gives the top ones to migration, hwpoison,
- * device-private pages and, as number 31 since 5.19, to markers (include/linux/swap.h).
+ * device-private pages and to markers (include/linux/swap.h).  Markers are number 31, but were 30 from 5.19 to 6.2,
+ * which is a kind of migration entry before and after.  The offset tells: a marker's is a few flags, a migration
+ * entry's is a PFN, and the first pages of memory belong to the firmware and do not migrate.
  */
 #ifndef RLE_PTE_H
 #define RLE_PTE_H
@@ -41,6 +43,14 @@ static inline ds_pfn rle_pte_pfn(uint64_t pte)
 static inline unsigned int rle_pte_swap_type(uint64_t pte)
 {
 	return pte & 0x1f;
+}
+
+/** rle_pte_is_marker() - Whether a word in swap form is a marker, which remembers something about no page. */
+static inline bool rle_pte_is_marker(uint64_t pte)
+{
+	unsigned int type = rle_pte_swap_type(pte);
+
+	return type == RLE_SWAP_TYPE_MARKER || (type == RLE_SWAP_TYPE_MARKER - 1 && (pte & RLE_PTE_PFN_MASK) >> 5 < 8);
 }
 
 /** rle_pte_attr() - The attributes that the word itself carries: RLE_ATTR_FILE, RLE_ATTR_UFFD_WP. */

@@ -162,6 +162,7 @@ int rle_src_open(struct rle_src *src, const char *root, enum rle_join join, cons
 		.live = !root,
 		.procmap_query = true,
 		.pagemap_scan = true,
+		.ksm_merging_pages = true,
 		.join = join,
 	};
 	err = open_all(src, root, join, &reason);

@@ -22,6 +22,7 @@ struct rle_src {
 	int root_fd;	/* O_PATH of /proc or of the recorded tree */
 	bool live;	/* /proc of the running kernel */
 	bool procmap_query, pagemap_scan; /* start true, cleared when the kernel turns out to lack them */
+	bool ksm_merging_pages; /* likewise, a file below /proc/PID */
 	enum rle_join join;
 	struct rle_frames frames;
 	struct rle_extent *ram; /* owned; frames.ram points here */

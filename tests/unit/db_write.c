@@ -47,10 +47,10 @@ static bool same_text(const char *query, const char *want)
 static struct record record_of(pid_t pid, uint64_t start)
 {
 	struct record r = {.phase = RECORD_WHOLE, .pid = pid, .status = RECORD_OK, .uid = 4294967294u, .start_ticks = start,
-			   .vsz_bytes = 8, .scan_ns = 7, .comm = "name", .cgroup = "/group"};
+			   .vsz_bytes = 8, .scan_ns = 7, .comm = "name", .cgroup = "/group", .ksm_pages = 20, .hugetlb_pages = 22};
 
 	r.n = (struct rle_counts){.vmas = 9, .mapped = 10, .present = 11, .runs = {12, 13, 14}, .ends = {37, 38, 39}, .swapped = 15,
-				  .migrating = 16, .guard = 17, .marker = 18, .zero = 19, .ksm = 20, .thp = 21, .hugetlb = 22,
+				  .migrating = 16, .guard = 17, .marker = 18, .zero = 19, .thp = 21,
 				  .device = 23, .file = 24, .exclusive = 25};
 	for (int i = 0; i < 5; i++)
 		r.cover[i] = 26 + i;
@@ -117,6 +117,7 @@ static void check_unknown(void)
 	hung.status = RECORD_TIMEOUT;
 	hung.phase = RECORD_IDENTITY;
 	hung.cgroup[0] = '\0';
+	ok.ksm_pages = -1;
 	blank.status = RECORD_VANISHED;
 	blank.phase = RECORD_EMPTY;
 	kernel.status = RECORD_KERNEL;
@@ -127,7 +128,7 @@ static void check_unknown(void)
 	db_snapshot_add(db, &kernel, &unknown, -1);
 	db_snapshot_commit(db, &t);
 	tap_eq(ask("SELECT count(*) FROM process_sample WHERE time = 2000"), 2, "who has no identity or no address space has no row");
-	tap_eq(ask("SELECT (zero IS NULL) + (ksm IS NULL) + (thp IS NULL) + (hugetlb IS NULL) + (device IS NULL) + (file IS NOT NULL) "
+	tap_eq(ask("SELECT (zero IS NULL) + (ksm IS NULL) + (thp IS NULL) + (hugetlb IS NOT NULL) + (device IS NULL) + (file IS NOT NULL) "
 		   "FROM process_sample WHERE pid = 5"), 6, "without a join only what it tells is NULL");
 	tap_eq(ask("SELECT (uid IS NULL) + (cgroup IS NULL) + (pte_present IS NULL) + (runs IS NULL) + (hist_runs IS NULL) + (ratio IS NULL) "
 		   "FROM process_sample WHERE pid = 6"), 6, "a process that hung has no counts, and nothing of the one before it");
