@@ -28,8 +28,9 @@ ANALYSIS := $(filter-out analysis/dsreport.c,$(wildcard analysis/*.c))
 UNIT := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/*.c))
 KERNEL := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/kernel/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
-TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c tests/bench/*.c))
+TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c tests/bench/*.c tests/vm/*.c))
 CLI := $(wildcard tests/cli/*.sh)
+VM := $(wildcard tests/vm/*.sh)
 VM := $(wildcard tests/vm/*.sh)
 BINS := $(B)/bin/dscollect $(B)/bin/dsreport
 

@@ -56,9 +56,9 @@ static void generate(void)
 			page[at].prot = prot;
 			if (rnd(100) < holes) {
 				static const uint64_t absent[] = {
-					0, 0, 0, RLE_PTE_SOFT_DIRTY, RLE_PTE_SWAP | 3 | 77 << 5, RLE_PTE_SWAP | 30, RLE_PTE_SWAP | 31,
-					RLE_PTE_SWAP | RLE_PTE_GUARD | 31};
-				page[at].pte = absent[rnd(8)];
+					0, 0, 0, RLE_PTE_SOFT_DIRTY, RLE_PTE_SWAP | 3 | 77 << 5, RLE_PTE_SWAP | 30 | 4711 << 5, RLE_PTE_SWAP | 31,
+					RLE_PTE_SWAP | 30 | 1 << 5 /* a marker of 6.1 */, RLE_PTE_SWAP | RLE_PTE_GUARD | 31};
+				page[at].pte = absent[rnd(9)];
 				continue;
 			}
 			if (rnd(100) < jumps)
@@ -124,7 +124,7 @@ static void model(enum rle_split emit)
 			if (pte & RLE_PTE_GUARD)
 				want.guard++;
 			else if (pte & RLE_PTE_SWAP)
-				*((pte & 31) == 31 ? &want.marker : (pte & 31) >= 23 ? &want.migrating : &want.swapped) += 1;
+				*((pte & 31) == 31 || (pte & 0xffff) == 62 ? &want.marker : (pte & 31) >= 23 ? &want.migrating : &want.swapped) += 1;
 			continue;
 		}
 		want.present++;

@@ -56,9 +56,10 @@ static void ordinary(void)
 	tree_words("7/pagemap", 0x404, 1, PRESENT | RLE_PTE_EXCLUSIVE | 0x1004, 1); /* goes on physically, other protection */
 	tree_words("7/pagemap", 0x1000, 2, PRESENT | RLE_PTE_EXCLUSIVE | 0x3000, 1);
 	tree_words("7/pagemap", 0x1002, 1, RLE_PTE_SWAP | 5 << 5, 0);
-	tree_words("7/pagemap", 0x1003, 1, RLE_PTE_SWAP | 30, 0);
+	tree_words("7/pagemap", 0x1003, 1, RLE_PTE_SWAP | 30 | 0x9999 << 5, 0);
 	tree_words("7/pagemap", 0x1004, 1, RLE_PTE_SWAP | RLE_PTE_GUARD | 31, 0);
 	tree_words("7/pagemap", 0x1005, 1, RLE_PTE_SWAP | 31, 0);
+	tree_words("7/pagemap", 0x1006, 1, UINT64_C(0x428000000000003e), 0); /* seen on 6.1: shmem write-protected by userfaultfd */
 	tree_words("7/pagemap", 0x7f0000000, 3, PRESENT | RLE_PTE_FILE | 0x9002, -UINT64_C(1));
 	tree_words("7/pagemap", 0x7ffe00001, 1, PRESENT | RLE_PTE_EXCLUSIVE | 0xaaaa, 0);
 	tree_words("7/pagemap", 0x7ffe00010, 5, PRESENT | 0x77, 1);
@@ -70,7 +71,7 @@ static void ordinary(void)
 	tap_eq(e.n.present, 5 + 2 + 3 + 1, "present pages");
 	tap_eq(e.n.runs[RLE_SPLIT_VPN_PFN], 1 + 1 + 3 + 1, "a run goes on over the border of two adjacent mappings; falling frames are runs of one");
 	tap_eq(e.n.runs[RLE_SPLIT_PROT], 2 + 1 + 3 + 1, "and is split there by protection");
-	tap_ok(e.n.swapped == 1 && e.n.migrating == 1 && e.n.guard == 1 && e.n.marker == 1,
+	tap_ok(e.n.swapped == 1 && e.n.migrating == 1 && e.n.guard == 1 && e.n.marker == 2,
 	       "swapped, migrating, guard and marker entries are counted apart");
 	tap_eq(e.n.device, 3, "frames outside System RAM (also RAM that a driver gave) are device pages");
 	tap_ok(last.vpn.n == 0x7ffe00001 && last.pfn.n == 0xaaaa && last.npages == 1 && last.attr == (RLE_ATTR_READ | RLE_ATTR_WRITE),
