@@ -17,7 +17,7 @@ import itertools
 import json
 import subprocess
 
-from .guard import Problem
+from .state import Problem
 
 FIRST_LINE = "dark-shadows study table 1"
 ZSTD = ["zstd", "-19", "--long=27", "-T1", "--no-progress", "-q", "-c"]

@@ -103,9 +103,11 @@ async def build(terminal, dice, think):
 async def run_big(terminal, dice, think):
     """Programs whose memory is the point: malloc lab, blocked transpose, an array hardly touched."""
     what = dice.choice((
-        "make -s -C malloclab mdriver && malloclab/mdriver %d %d" % (dice.randint(1, 99), dice.choice((2000, 20000, 60000))),
+        "make -s -C malloclab mdriver && malloclab/mdriver %d %d" % (dice.randint(1, 99),
+                                                                     dice.choice((2000, 20000, 60000))),
         "make -s -C cachelab trans && cachelab/trans %d 16" % dice.choice((128, 256, 512, 1000)),
-        "make -s -C bugs bigarray && bugs/bigarray %d %d" % (dice.choice((8, 16, 64, 96)), dice.choice((4096, 65536, 128))),
+        "make -s -C bugs bigarray && bugs/bigarray %d %d" % (dice.choice((8, 16, 64, 96)),
+                                                             dice.choice((4096, 65536, 128))),
         "make -s -C bugs leak && bugs/leak"))
     terminal.send(what + "\r")
     await _finish(terminal, think, 40)
@@ -125,7 +127,8 @@ async def workers(terminal, dice, think):
 
 async def gdb_batch(terminal, dice, think):
     name = dice.choice(("segv", "overrun", "useafter"))
-    await terminal.command("make -s -C bugs %s; gdb -q -batch -ex run -ex bt -ex 'info registers' bugs/%s" % (name, name), 30)
+    commands = "-ex run -ex bt -ex 'info registers'"
+    await terminal.command("make -s -C bugs %s; gdb -q -batch %s bugs/%s" % (name, commands, name), 30)
     await think(30)
 
 
@@ -193,7 +196,7 @@ async def read(terminal, dice, think):
 
 
 async def disassemble(terminal, _dice, think):
-    await terminal.command("make -s -C bomblab bomb; objdump -d bomblab/bomb >bomb.s; grep -c call bomb.s; ls -l */ | tail -5")
+    await terminal.command("make -s -C bomblab bomb; objdump -d bomblab/bomb >bomb.s; grep -c call bomb.s")
     await think(30)
 
 

@@ -139,7 +139,8 @@ CREATE EXTENSION pg_prewarm;
 GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC;
 GRANT CREATE ON SCHEMA public TO PUBLIC;
 VACUUM ANALYZE;
-SELECT sum(pg_prewarm(oid::regclass)) FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i');
+SELECT sum(pg_prewarm(oid::regclass)) FROM pg_class
+  WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'i');
 """
 
 

@@ -1,6 +1,6 @@
 """machine.py - the machine under the workload: is it large enough, and its memory settings for the time of a run
 
-Every change goes through State.change() or State.own_file() (guard.py), which record how to undo it first.
+Every change goes through State.change() or State.own_file() (state.py), which record how to undo it first.
 
 Ages of the free list.  Which frames a process gets depends on what the kernel's free lists look like, and that on
 what ran before.  Two reproducible states beside `as-is`:
@@ -17,7 +17,7 @@ import glob
 import os
 import random
 
-from .guard import Problem, read_setting, read_text
+from .state import Problem, read_setting, read_text
 
 THP_DIR = "/sys/kernel/mm/transparent_hugepage"
 NR_HUGEPAGES = "/proc/sys/vm/nr_hugepages"
@@ -89,6 +89,8 @@ def set_thp(state, word):
 def reserve_huge_pages(state, pages):
     """Adds @pages huge pages of the default size to those free now.  Return: whether the kernel had them; if not,
     those it could find are given back."""
+    if pages < 0 or not os.path.exists(NR_HUGEPAGES):
+        return False
     before = int(read_setting(NR_HUGEPAGES))
     lacking = pages - meminfo()["HugePages_Free"] + meminfo()["HugePages_Rsvd"]
     if lacking <= 0:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 
 from . import machine
-from .guard import Problem
+from .state import Problem
 
 MIB = machine.MIB
 HBA = "local all postgres peer\nlocal fec all trust\n"

@@ -23,7 +23,9 @@ import sys
 import time
 
 from . import machine
-from .guard import EXIT_PARTIAL, EXIT_SYSTEM, EXIT_USAGE, Problem, guarded, recover, say
+from .guard import guarded, recover
+from .processes import is_alive
+from .state import EXIT_PARTIAL, EXIT_SYSTEM, EXIT_USAGE, Problem, say
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 COURSE_GID = 20000
@@ -85,7 +87,9 @@ def student_uids(count):
     for name in os.listdir("/proc"):
         if name.isdigit():
             try:
-                taken.add(os.stat("/proc/" + name).st_uid)
+                uid = os.stat("/proc/" + name).st_uid
+                if uid in uids and is_alive(int(name)):
+                    taken.add(uid)
             except OSError:
                 pass
     used = sorted(taken.intersection(uids))

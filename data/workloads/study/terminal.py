@@ -15,7 +15,7 @@ import struct
 import subprocess
 import termios
 
-from .guard import TOKEN_VARIABLE
+from .state import TOKEN_VARIABLE
 
 TAIL_BYTES = 4096
 PROMPT = re.compile(rb"\$ $")

@@ -9,7 +9,7 @@ import asyncio
 import socket
 import subprocess
 
-from .guard import Problem
+from .state import Problem
 
 APACHE = "/usr/sbin/apache2"
 MODULES = "/usr/lib/apache2/modules/mod_%s.so"
