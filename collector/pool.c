@@ -238,7 +238,8 @@ int pool_begin(struct pool *pool, const pid_t *pids, size_t n)
 	atomic_store(&shm->next, 0);
 	atomic_fetch_add(&shm->round, 1);
 	pool_futex_wake(&shm->round);
-	for (int i = 0; i < pool->opts.jobs; i++) {
+	/* No more workers than tasks: a fork costs as much as several small processes do. */
+	for (int i = 0; i < pool->opts.jobs && (size_t)i < n; i++) {
 		if (pool->hand[i].worker && reap(pool->hand[i].worker, 0))
 			pool->hand[i].worker = 0; /* killed by somebody while it had nothing to do */
 		if (pool->hand[i].worker)
