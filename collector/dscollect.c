@@ -5,6 +5,7 @@
  * database is opened, which takes about as long as reading a hundred small processes.
  */
 #include <errno.h>
+#include <limits.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -12,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -298,6 +300,8 @@ int main(int argc, char **argv)
 	int code;
 
 	umask(027);
+	/* What a careless caller left open is not ours to keep, least of all in a worker that may outlive us. */
+	syscall(SYS_close_range, STDERR_FILENO + 1, UINT_MAX, 0);
 	catch_signals();
 	code = options_read(&run.o, argc, argv);
 	if (code < 0)

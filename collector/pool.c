@@ -47,6 +47,7 @@ struct pool {
 	struct abandoned abandoned[MAX_ABANDONED];
 	unsigned int nabandoned;
 	unsigned char kept_fds[KEPT_FDS / 8];
+	int null_fd; /* what workers have as standard input, output and error */
 };
 
 static uint64_t now_ns(void)
@@ -96,6 +97,13 @@ int pool_create(struct pool **out, const struct pool_opts *opts)
 	pool->shm = shm;
 	pool->shm->room = opts->map_dir ? 1 : POOL_RING; /* there is one file for the map in hand */
 	pool->shm->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	pool->null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	if (pool->shm->wake_fd < 0 || pool->null_fd < 0) {
+		int err = -errno;
+
+		pool_destroy(pool);
+		return err;
+	}
 	for (int i = 0; opts->map_dir && i < opts->jobs; i++) {
 		int fd = open_nameless(opts->map_dir);
 
@@ -109,7 +117,7 @@ int pool_create(struct pool **out, const struct pool_opts *opts)
 		if (fcntl(fd, F_GETFD) >= 0)
 			pool->kept_fds[fd / 8] |= 1u << fd % 8;
 	*out = pool;
-	return pool->shm->wake_fd < 0 ? -EMFILE : 0;
+	return 0;
 }
 
 static void close_range_of_fds(unsigned int first, unsigned int last)
@@ -120,11 +128,16 @@ static void close_range_of_fds(unsigned int first, unsigned int last)
 		close(fd);
 }
 
-/* In the child: close all but the descriptors of pool_create(). */
+/*
+ * In the child: close all but the descriptors of pool_create(), and let go of the terminal or the pipe: whoever waits for
+ * the end of our output must not wait for a worker that the kernel does not let go of.
+ */
 static void drop_private_fds(const struct pool *pool)
 {
 	unsigned int gap = 0;
 
+	for (int fd = 0; fd <= STDERR_FILENO; fd++)
+		dup2(pool->null_fd, fd);
 	for (unsigned int fd = 0; fd < KEPT_FDS; fd++) {
 		if (!(pool->kept_fds[fd / 8] & 1u << fd % 8))
 			continue;
@@ -190,6 +203,8 @@ void pool_destroy(struct pool *pool)
 	}
 	if (pool->shm->wake_fd >= 0)
 		close(pool->shm->wake_fd);
+	if (pool->null_fd >= 0)
+		close(pool->null_fd);
 	munmap(pool->shm, sizeof(*pool->shm));
 	free(pool->done);
 	free(pool);

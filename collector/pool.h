@@ -15,7 +15,8 @@
  * Time stands still for the watchdog while the parent itself does not run (stopped, suspended, starved): a look counts
  * for at most twice the time between looks.
  *
- * Descriptors: a worker keeps those that were open at pool_create() and loses all others, whenever it is forked.
+ * Descriptors: a worker keeps those that were open at pool_create() and loses all others, whenever it is forked; its
+ * standard input, output and error are /dev/null.
  * So: open what workers need, pool_create(), then open what they must not have (lock, database).
  *
  * One pool a process, one thread.
