@@ -92,6 +92,9 @@ $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(TESTLI
 	$(LINK) $(LDLIBS_collector) -lm
 $(B)/tests/%: $(B)/obj/tests/%.o $(TESTLIBS)
 	$(LINK) $(LDLIBS_collector) -lm
+# Processes that tests look at from outside: plain in every flavour, as a sanitizer would change their page tables.
+$(B)/tests/tools/%: tests/tools/%.c
+	$(call SAY,TOOL,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -I. -o $@ $< -lm
 
 tests-build: $(BINS) $(UNIT) $(KERNEL) $(FUZZ) $(TOOLS)
 colon = $(subst $() ,:,$(strip $(1)))
