@@ -61,10 +61,10 @@ for i in $(seq "$times"); do
 	[ "$now" -ge "$had" ] || shrunk=$((shrunk + 1))
 	had=$now
 	stored=$((stored + now))
-	for left in $(find "$TMP" -name '.dscollect*'); do
+	while read -r left; do
 		echo "# left behind: $left"
 		leftover=$((leftover + 1))
-	done
+	done < <(find "$TMP" -name '.dscollect*')
 done
 echo "# $times kills, $empty of them before there was a database; $stored snapshots looked at"
 is $unsound 0 "after each of $times kills the database passes integrity_check"

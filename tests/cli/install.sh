@@ -102,7 +102,7 @@ sed 's/^#\([A-Z_]*=\)/\1/' "$conf" >"$TMP/every-line"
 ok "$([ "$(grep -c '^[A-Z_]*=' "$TMP/every-line")" -ge 6 ] && echo 0 || echo 1)" "the configuration shows its keys"
 said=$("$BIN/dscollect" --config "$TMP/every-line" --db "$TMP/conf.db" --root "$TMP/absent" --quiet 2>&1)
 ok "$([ $? -ne 1 ] && echo 0 || echo 1)" "dscollect accepts every line of it"
-[ "$tap_bad" -eq 0 ] || echo "# $said"
+case $said in *every-line*) echo "# $said" ;; esac
 echo HISTORY=30 >>"$conf"
 matches "$(make_it install)" "kept your .*/etc/default/dscollect" "installing again says that an edited configuration is kept"
 is "$(tail -n 1 "$conf")" "HISTORY=30" "and keeps it"
