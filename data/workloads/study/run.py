@@ -79,6 +79,14 @@ def parser(workload, students, what):
     return p
 
 
+def pace(options):
+    """Factor for every time a student takes: 1 in a run of some minutes, less in a short one, so that it sees people
+    come and go, too; but the more of them there are, the less they are hurried, or the machine would only see that."""
+    if options.paper:
+        return 1.0
+    return min(1.0, max(0.02, options.students / 300, options.duration / 400))
+
+
 def student_uids(count):
     """uids for @count students that no account and no process has."""
     import pwd
@@ -166,6 +174,16 @@ def _stop_collector(collector):
         except subprocess.TimeoutExpired:
             collector.kill()
             collector.wait()
+
+
+def _close_database(db):
+    """Folds the write-ahead log in: the last to have the database open was this process's reader, which cannot."""
+    try:
+        connection = sqlite3.connect(db, timeout=10)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.close()
+    except sqlite3.Error as error:
+        say("%s: %s" % (db, error))
 
 
 def _minutes(seconds):
@@ -294,8 +312,9 @@ def drive(workload, options, state):
     finally:
         _stop_collector(collector)
         _write_settings(workload, options, samples_before, time.monotonic() - start)
-    say("%s: %s samples in %s; ending sessions and restoring settings"
-        % (workload.name, format(samples_in(options.db), ","), options.db))
+        say("%s: %s samples in %s; ending sessions and restoring settings"
+            % (workload.name, format(samples_in(options.db), ","), options.db))
+        _close_database(options.db)
     return status
 
 
