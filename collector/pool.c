@@ -22,7 +22,7 @@
 #define KILL_PATIENCE_US 200000 /* how long a killed worker is waited for */
 #define KEPT_FDS 256
 #define MAX_ABANDONED 64
-#define MAX_IDLE_DEATHS 8 /* workers that died without a task in hand, in one round */
+#define MAX_IDLE_DEATHS 8 /* workers that died one after the other without a task in hand or a record delivered */
 
 /* The parent's view of a slot. */
 struct hand {
@@ -272,6 +272,7 @@ static int deliver(struct pool *pool, const struct pool_calls *calls, const stru
 		return 0;
 	pool->done[r->task / 8] |= 1u << r->task % 8;
 	pool->ndone++;
+	pool->idle_deaths = 0;
 	return calls->record(calls->ctx, r, map_fd);
 }
 

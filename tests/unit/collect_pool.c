@@ -21,7 +21,8 @@
 #define FIRST_PID 100
 #define NPROC 400
 #define PAGES 4
-#define TIMEOUT_NS UINT64_C(300000000)
+#define SECOND_NS UINT64_C(1000000000)
+#define TIMEOUT_NS (3 * SECOND_NS / 10)
 
 static char dir[] = "/tmp/collect_pool.XXXXXX";
 static struct rle_src src;
@@ -81,8 +82,7 @@ struct outcome {
 	int times[NPROC];
 	int wrong; /* records that are not what make_process() made */
 	struct record bad; /* the last that was not RECORD_OK */
-	void (*on_tick)(void);
-	int ticks;
+	void (*on_tick)(size_t left);
 };
 
 static int take(void *ctx, const struct record *r, int map_fd)
@@ -106,14 +106,11 @@ static void tick(void *ctx, size_t done, size_t total)
 {
 	struct outcome *o = ctx;
 
-	(void)done;
-	(void)total;
-	o->ticks++;
 	if (o->on_tick)
-		o->on_tick();
+		o->on_tick(total - done);
 }
 
-static int round_of(struct pool *pool, struct outcome *o, void (*on_tick)(void))
+static int round_of(struct pool *pool, struct outcome *o, void (*on_tick)(size_t left))
 {
 	struct pool_calls calls = {.record = take, .tick = tick, .ctx = o};
 	int err;
@@ -134,9 +131,9 @@ static bool each_once(const struct outcome *o)
 	return true;
 }
 
-static struct pool *make_pool(int jobs)
+static struct pool *make_pool(int jobs, uint64_t timeout_ns)
 {
-	struct pool_opts opts = {.src = &src, .jobs = jobs, .timeout_ns = TIMEOUT_NS, .stop = &stop};
+	struct pool_opts opts = {.src = &src, .jobs = jobs, .timeout_ns = timeout_ns, .stop = &stop};
 	struct pool *pool;
 
 	return pool_create(&pool, &opts) ? NULL : pool;
@@ -179,7 +176,7 @@ static double now_s(void)
 
 static void check_plain(int jobs)
 {
-	struct pool *pool = make_pool(jobs);
+	struct pool *pool = make_pool(jobs, TIMEOUT_NS);
 	struct outcome o;
 
 	for (int round = 1; round <= 3; round++) {
@@ -192,7 +189,7 @@ static void check_plain(int jobs)
 
 static void check_hang(void)
 {
-	struct pool *pool = make_pool(2);
+	struct pool *pool = make_pool(2, TIMEOUT_NS);
 	struct outcome o;
 	double start = now_s(), took;
 
@@ -211,13 +208,19 @@ static void check_hang(void)
 	tap_ok(no_children(), "no worker is left");
 }
 
+static void kill_when_one_is_left(size_t left)
+{
+	if (left == 1)
+		kill_all_workers();
+}
+
 static void check_killed_worker(void)
 {
-	struct pool *pool = make_pool(2);
+	struct pool *pool = make_pool(2, 60 * SECOND_NS);
 	struct outcome o;
 
 	make_process(FIRST_PID + 60, true);
-	tap_eq(round_of(pool, &o, kill_all_workers), 0, "workers killed from outside while one process hangs");
+	tap_eq(round_of(pool, &o, kill_when_one_is_left), 0, "workers killed from outside while one process hangs");
 	tap_ok(each_once(&o), "one record a process");
 	tap_ok(o.n[RECORD_ERROR] == 1 && o.bad.pid == FIRST_PID + 60 && o.wrong == 0, "the process at hand is an error, the rest is well");
 	unhang(FIRST_PID + 60);
@@ -243,7 +246,7 @@ static int take_and_kill(void *ctx, const struct record *r, int map_fd)
 
 static void check_massacre(void)
 {
-	struct pool *pool = make_pool(3);
+	struct pool *pool = make_pool(3, TIMEOUT_NS);
 	struct outcome o = {0};
 	struct pool_calls calls = {.record = take_and_kill, .ctx = &o};
 
@@ -255,7 +258,7 @@ static void check_massacre(void)
 
 static void check_stopped_worker(void)
 {
-	struct pool *pool = make_pool(1);
+	struct pool *pool = make_pool(1, TIMEOUT_NS);
 	struct outcome o;
 	pid_t child[8];
 
@@ -267,14 +270,15 @@ static void check_stopped_worker(void)
 	tap_ok(no_children(), "no worker is left");
 }
 
-static void set_stop(void)
+static void set_stop(size_t left)
 {
+	(void)left;
 	stop = 1;
 }
 
 static void check_stop(void)
 {
-	struct pool *pool = make_pool(2);
+	struct pool *pool = make_pool(2, TIMEOUT_NS);
 	struct outcome o;
 
 	make_process(FIRST_PID + 70, true);
@@ -287,7 +291,7 @@ static void check_stop(void)
 
 static void check_error_of_caller(void)
 {
-	struct pool *pool = make_pool(2);
+	struct pool *pool = make_pool(2, TIMEOUT_NS);
 	struct outcome o = {0};
 	struct pool_calls calls = {.record = take, .ctx = &o};
 	pid_t stranger[] = {FIRST_PID, FIRST_PID + NPROC};
@@ -299,7 +303,7 @@ static void check_error_of_caller(void)
 
 static void check_descriptors(void)
 {
-	struct pool *pool = make_pool(1);
+	struct pool *pool = make_pool(1, TIMEOUT_NS);
 	int secret = open("/etc/passwd", O_RDONLY), low;
 	char path[64], target[256];
 	struct outcome o;
@@ -336,7 +340,7 @@ static void check_orphans(void)
 	make_process(FIRST_PID, true);
 	parent = fork();
 	if (parent == 0) {
-		struct pool *pool = make_pool(1);
+		struct pool *pool = make_pool(1, TIMEOUT_NS);
 		pid_t child[8];
 
 		pool_begin(pool, pids, NPROC);
