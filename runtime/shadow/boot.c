@@ -1,0 +1,238 @@
+/* boot.c - from the kernel's exec to a capsule that is alone with its mirror
+ *
+ * Theory of operation
+ *
+ * The kernel puts text, data and bss somewhere, a stack elsewhere, and adds the vdso.  Nothing else has run: there is
+ * no C runtime, no other thread, and no address is registered with the kernel.  boot_prepare() runs there, on the
+ * kernel's stack: it takes BOOT from the control channel, reads the map into scratch memory, asks /proc/self/maps
+ * where everything is, finds a place that is free of all this, of the map and of the forbidden ranges, and
+ * copies the image there.  start.S jumps.  boot_finish() runs in the new place: it takes over the map, unmaps everything
+ * else (the old image, the stack, the vdso, the scratch memory), and makes the mirror.
+ *
+ * Before anything is unmapped BOOT can be refused with the process intact.  Whatever fails, the answer is REFUSED with
+ * the reason, and the process ends.
+ */
+#include <elf.h>
+#include <errno.h>
+
+#include "rle/vma.h"
+#include "runtime/shadow/capsule.h"
+#include "runtime/shadow/params.h"
+
+#define HOST_VMAS_MAX 64 /* a static executable starts with about 12 */
+#define MAPS_TEXT_BYTES 65536
+#define AT_FDCWD (-100)
+#define SEEK_END 2
+#define RSEQ_FLAG_UNREGISTER 1
+#define RSEQ_SIGNATURE 0x53053053
+#define ROBUST_LIST_HEAD_BYTES 24
+#define RLIMIT_CORE 4
+#define PR_SET_NAME 15
+
+extern const Elf64_Rela capsule_rela_start[], capsule_rela_end[] __attribute__((visibility("hidden")));
+
+/* The kernel's struct rseq, as registered for a moment to see that nobody else has. */
+static struct {
+	uint8_t bytes[32];
+} rseq_area __attribute__((aligned(32)));
+
+/* Needs no relocation itself: all addresses in it are relative to the instruction pointer. */
+void boot_relocate(void)
+{
+	for (const Elf64_Rela *r = capsule_rela_start; r < capsule_rela_end; r++) {
+		if (ELF64_R_TYPE(r->r_info) != R_X86_64_RELATIVE)
+			sys_exit(CAP_EXIT_REFUSED);
+		*(uint64_t *)(cap_image() + r->r_offset) = cap_image() + (uint64_t)r->r_addend;
+	}
+}
+
+__attribute__((noreturn)) static void refuse(struct ds_shadow_refused *refused)
+{
+	ctl_refuse(cap.boot.head.seq, refused);
+	sys_exit(CAP_EXIT_REFUSED);
+}
+
+__attribute__((noreturn)) static void die(enum ds_shadow_reason reason, long err, uint64_t index, uint64_t value)
+{
+	ctl_die(cap.boot.head.seq, reason, err, index, value);
+}
+
+/* Scratch memory anywhere: everything the kernel places is given up soon. */
+static void *scratch(uint64_t bytes)
+{
+	long at = sys(mmap, 0, bytes, SYS_PROT_READ | SYS_PROT_WRITE, SYS_MAP_PRIVATE | SYS_MAP_ANONYMOUS | SYS_MAP_NORESERVE, -1, 0);
+
+	if (sys_failed(at))
+		die(DS_SHADOW_R_NO_MEMORY, at, 0, bytes);
+	return (void *)at;
+}
+
+/* Fills cap.boot.  @fds: RAM, data. */
+static void take_boot(int fds[static 2])
+{
+	static struct ds_shadow_boot boot;
+	struct ds_shadow_refused refused = {0};
+	uint32_t nfds;
+	long got = ctl_receive(&boot, sizeof(boot), fds, &nfds);
+
+	if (got == -EMSGSIZE)
+		die(DS_SHADOW_R_MESSAGE, 0, 0, 0);
+	if (got <= 0) /* started by somebody who does not speak the protocol */
+		sys_exit(CAP_EXIT_CHANNEL);
+	if (got >= (long)sizeof(boot.head))
+		cap.boot.head.seq = boot.head.seq;
+	if (params_head(&boot, (size_t)got, &refused))
+		refuse(&refused);
+	if (boot.head.kind != DS_SHADOW_BOOT)
+		die(DS_SHADOW_R_ORDER, 0, 0, boot.head.kind);
+	if (nfds != params_fds(DS_SHADOW_BOOT))
+		die(DS_SHADOW_R_FDS, 0, nfds, params_fds(DS_SHADOW_BOOT));
+	if (params_boot(&boot, shadow_service.name, &refused))
+		refuse(&refused);
+	cap.boot = boot;
+}
+
+static void check_ram(void)
+{
+	long bytes;
+
+	if (cap.boot.provider == DS_SHADOW_RAM_DEVMEM)
+		return;
+	bytes = sys(lseek, cap.ram_fd, 0, SEEK_END);
+	if (bytes < 0 || (uint64_t)bytes < cap.boot.ram_bytes)
+		die(DS_SHADOW_R_RAM, bytes < 0 ? bytes : 0, 0, bytes < 0 ? 0 : (uint64_t)bytes);
+}
+
+/* Where the kernel put things.  Return: number of ranges. */
+static uint64_t host_ranges(struct ds_shadow_range ranges[static HOST_VMAS_MAX])
+{
+	char *text = scratch(MAPS_TEXT_BYTES);
+	long fd = sys(openat, AT_FDCWD, "/proc/self/maps", 0, 0), have = 0, got;
+	uint64_t n = 0;
+
+	if (fd < 0)
+		die(DS_SHADOW_R_HOST_MAPS, fd, 0, 0);
+	while ((got = sys(read, fd, text + have, MAPS_TEXT_BYTES - have)) > 0 || got == -EINTR)
+		have += got > 0 ? got : 0;
+	sys(close, fd);
+	if (got < 0 || have == MAPS_TEXT_BYTES)
+		die(DS_SHADOW_R_HOST_MAPS, got < 0 ? got : -E2BIG, 0, 0);
+	for (long at = 0, end; at < have; at = end + 1) {
+		struct rle_vma vma;
+		int rc;
+
+		for (end = at; end < have && text[end] != '\n'; end++)
+			;
+		rc = rle_vma_parse(text + at, (size_t)(end - at), &vma);
+		if (rc == -ERANGE) /* [vsyscall], which nobody can unmap */
+			continue;
+		if (!rc && n == HOST_VMAS_MAX)
+			rc = -E2BIG;
+		if (rc)
+			die(DS_SHADOW_R_HOST_MAPS, rc, n, 0);
+		ranges[n++] = (struct ds_shadow_range){vma.start.n, vma.end.n - vma.start.n};
+	}
+	return n;
+}
+
+int64_t boot_prepare(void)
+{
+	static struct ds_shadow_range host[HOST_VMAS_MAX];
+	struct ds_shadow_refused refused;
+	struct place_want want;
+	struct rle_map map;
+	uint64_t bytes, vpn;
+	void *block;
+	int fds[2], rc;
+
+	take_boot(fds);
+	cap.ram_fd = fds[0];
+	cap.pid = (int32_t)sys(getpid);
+	check_ram();
+	bytes = params_data_bytes(&cap.boot.data);
+	block = scratch(bytes);
+	cap.boot_block = (uint64_t)block;
+	if (ctl_read_data(fds[1], block, bytes, &refused) || mirror_check(block, &cap.boot.data, &cap.now.sum, &refused))
+		refuse(&refused);
+	sys(close, fds[1]);
+
+	/* Room for two maps: the one in force and the next. */
+	cap.heap_bytes = cap.boot.heap_bytes + (2 * bytes + 2 * CAP_PAGE) / CAP_PAGE * CAP_PAGE;
+	map = mirror_blob_view(block);
+	want = (struct place_want){
+		.src = {place_of_map(&map),
+			place_of_ranges((const struct ds_shadow_range *)((char *)block + cap.boot.data.map_bytes),
+					cap.boot.data.nforbidden),
+			place_of_ranges(host, host_ranges(host))},
+		.npages = move_here().bytes >> DS_PAGE_SHIFT,
+		.first_vpn = cap.boot.min_vpn,
+		.reserve = cap.boot.reserve,
+		.random = ctl_random(),
+	};
+	if (place_find(&want, &vpn))
+		die(DS_SHADOW_R_NO_PLACE, 0, 0, want.npages);
+	vpn = (vpn << DS_PAGE_SHIFT) + move_here().image - move_here().lo; /* from here on the image's address */
+	rc = move_copy(vpn, cap.heap_bytes, true);
+	if (rc)
+		die(DS_SHADOW_R_NO_MEMORY, rc, 0, want.npages << DS_PAGE_SHIFT);
+	return (int64_t)(vpn - move_here().image);
+}
+
+/* Nothing of ours may be written by the kernel at an address that is the guest's later. */
+static void forget_addresses(void)
+{
+	long ret = sys(set_robust_list, 0, ROBUST_LIST_HEAD_BYTES);
+
+	if (ret)
+		die(DS_SHADOW_R_KERNEL, ret, __NR_set_robust_list, 0);
+	sys(set_tid_address, 0); /* cannot fail */
+	/* Only one rseq area can be registered: that ours can be shows that there was none.  -ENOSYS is as good. */
+	ret = sys(rseq, &rseq_area, sizeof(rseq_area), 0, RSEQ_SIGNATURE);
+	if (!ret)
+		ret = sys(rseq, &rseq_area, sizeof(rseq_area), RSEQ_FLAG_UNREGISTER, RSEQ_SIGNATURE);
+	if (ret && ret != -ENOSYS)
+		die(DS_SHADOW_R_KERNEL, ret, __NR_rseq, 0);
+}
+
+void boot_finish(int64_t delta)
+{
+	const uint64_t no_core[2] = {0, 0}; /* a core would hold the guest's memory */
+	struct ds_shadow_refused refused;
+	struct shadow_change change = {.updates = 1, .mirror_pages = cap.now.sum.pages, .moved = true};
+	const uint64_t bytes = params_data_bytes(&cap.boot.data);
+	int rc;
+
+	(void)delta;
+	heap_init();
+	cap.now.data = cap.boot.data;
+	cap.now.block = shadow_alloc(bytes);
+	if (!cap.now.block.offset)
+		die(DS_SHADOW_R_NO_MEMORY, 0, 0, bytes);
+	memcpy(shadow_at(cap.now.block), (const void *)cap.boot_block, bytes);
+	cap.boot_block = 0;
+
+	forget_addresses();
+	sys(prlimit64, 0, RLIMIT_CORE, no_core, 0);
+	sys(prctl, PR_SET_NAME, cap.boot.service);
+	rc = mirror_only();
+	if (rc)
+		die(DS_SHADOW_R_UNMAP, rc, 0, 0);
+	rc = move_signals();
+	if (rc)
+		die(DS_SHADOW_R_KERNEL, rc, __NR_rt_sigaction, 0);
+	rc = move_mm();
+	if (rc)
+		die(DS_SHADOW_R_KERNEL, rc, __NR_prctl, 0);
+	if (mirror_make(&refused))
+		refuse(&refused);
+	cap.updates = 1;
+	rc = shadow_service.start ? shadow_service.start(cap.boot.args) : 0;
+	if (rc)
+		die(DS_SHADOW_R_SERVICE, rc, 0, 0);
+	if (shadow_service.update)
+		shadow_service.update(&change);
+	rc = exec_start();
+	if (rc)
+		die(DS_SHADOW_R_KERNEL, rc, __NR_clone, 0);
+	ctl_status(cap.boot.head.seq);
+}

@@ -1,0 +1,351 @@
+/* ctl.c - the control thread: messages of dshost, updates of the map
+ *
+ * Theory of operation
+ *
+ * ctl_step() takes one message.  An update may need the capsule to move in between, and no C function survives a
+ * move; so an update is a sequence of stages, cap.pending says which is next, and a stage that needs a move makes the
+ * copy and returns the distance.  start.S jumps, and calls ctl_step() again in the new place.
+ *
+ *   receive   room for the new map in the heap (or move to where there is room), read it, check it (or refuse it);
+ *	       does it, or a forbidden range, touch the capsule?  Then move to where neither the old map nor the new
+ *	       one nor any forbidden range is.
+ *   apply     stop the executors softly (after a move they are stopped already), change the mirror, tell the
+ *	       service, let the executors go, answer.
+ */
+#include <asm/socket.h>
+#include <errno.h>
+
+#include "runtime/shadow/capsule.h"
+#include "runtime/shadow/params.h"
+
+#define SCM_RIGHTS 1
+#define MSG_NOSIGNAL 0x4000
+#define MSG_CTRUNC 8
+#define MSG_TRUNC 0x20
+#define MSG_CMSG_CLOEXEC 0x40000000
+#define NFDS 2
+#define UC_RIP_WORD (168 / 8)
+#define SIGINFO_ADDR_WORD (16 / 8)
+
+struct capsule cap;
+
+/* The kernel's struct user_msghdr and struct cmsghdr. */
+struct kernel_iovec {
+	uint64_t base, bytes;
+};
+struct kernel_msghdr {
+	uint64_t name;
+	uint64_t name_bytes; /* an int and padding */
+	uint64_t iov, niov, control, control_bytes;
+	uint64_t flags; /* an int and padding */
+};
+struct rights {
+	uint64_t bytes;
+	int32_t level, type;
+	int32_t fds[NFDS];
+};
+
+long ctl_receive(void *buf, size_t bytes, int fds[static 2], uint32_t *nfds)
+{
+	struct rights rights = {0};
+	struct kernel_iovec iov = {(uint64_t)buf, bytes};
+	struct kernel_msghdr msg = {
+		.iov = (uint64_t)&iov, .niov = 1, .control = (uint64_t)&rights, .control_bytes = sizeof(rights)};
+	long ret;
+
+	fds[0] = fds[1] = -1;
+	*nfds = 0;
+	do
+		ret = sys(recvmsg, DS_SHADOW_CTL_FD, &msg, MSG_CMSG_CLOEXEC);
+	while (ret == -EINTR);
+	if (ret <= 0)
+		return ret;
+	if (msg.control_bytes >= sizeof(rights) - sizeof(rights.fds) && rights.level == SOL_SOCKET && rights.type == SCM_RIGHTS) {
+		*nfds = (uint32_t)((rights.bytes - (sizeof(rights) - sizeof(rights.fds))) / sizeof(int32_t));
+		for (uint32_t i = 0; i < *nfds && i < NFDS; i++)
+			fds[i] = rights.fds[i];
+	}
+	if (msg.flags & MSG_CTRUNC) /* more came than anybody may send; the kernel has closed them */
+		*nfds = NFDS + 1;
+	return msg.flags & MSG_TRUNC ? -EMSGSIZE : ret;
+}
+
+void ctl_lost(long err)
+{
+	sys_exit(err == -EPIPE || err == -ECONNRESET ? 0 : CAP_EXIT_CHANNEL);
+}
+
+static void send_head(struct ds_shadow_head *head, uint16_t kind, uint32_t bytes, uint32_t seq)
+{
+	long ret;
+
+	*head = (struct ds_shadow_head){
+		.magic = DS_SHADOW_MAGIC, .version = DS_SHADOW_VERSION, .kind = kind, .bytes = bytes, .seq = seq};
+	do
+		ret = sys(sendto, DS_SHADOW_CTL_FD, head, bytes, MSG_NOSIGNAL);
+	while (ret == -EINTR);
+	if (ret < 0)
+		ctl_lost(ret);
+}
+
+void ctl_refuse(uint32_t seq, struct ds_shadow_refused *refused)
+{
+	send_head(&refused->head, DS_SHADOW_REFUSED, sizeof(*refused), seq);
+}
+
+void ctl_die(uint32_t seq, enum ds_shadow_reason reason, long err, uint64_t index, uint64_t value)
+{
+	struct ds_shadow_refused refused = {.reason = reason, .err = (int32_t)err, .index = index, .value = value};
+
+	ctl_refuse(seq, &refused);
+	sys_exit(CAP_EXIT_REFUSED);
+}
+
+void ctl_status(uint32_t seq)
+{
+	const struct cap_region here = move_here();
+	struct ds_shadow_status status = {
+		.capsule = {here.lo >> DS_PAGE_SHIFT, here.bytes >> DS_PAGE_SHIFT},
+		.mirror_pages = cap.now.sum.pages,
+		.mirror_vmas = cap.now.sum.segs,
+		.updates = cap.updates,
+		.moves = cap.moves,
+		.rebuilds = cap.rebuilds,
+		.pid = (uint32_t)cap.pid,
+		.nexecutors = cap.nexec,
+	};
+
+	for (uint32_t i = 0; i < cap.nexec; i++)
+		status.restarts += exec_at(i)->restarts;
+	send_head(&status.head, DS_SHADOW_STATUS, sizeof(status), seq);
+}
+
+/* Registers and siginfo as in start.S.  Runs in whatever thread made the access. */
+void ctl_fault(int signal, void *info, void *ucontext)
+{
+	uint64_t *rip = (uint64_t *)ucontext + UC_RIP_WORD;
+	const uint64_t image = cap_image();
+	struct ds_shadow_fault fault;
+
+	if (*rip == (uint64_t)guard_insn) {
+		*rip = (uint64_t)guard_fault;
+		return;
+	}
+	fault = (struct ds_shadow_fault){
+		.address = ((uint64_t *)info)[SIGINFO_ADDR_WORD],
+		.code = *rip >= image && *rip < (uint64_t)capsule_rodata_start ? *rip - image : UINT64_MAX,
+		.signal = (uint32_t)signal,
+	};
+	send_head(&fault.head, DS_SHADOW_FAULT, sizeof(fault), 0);
+	sys_exit(CAP_EXIT_FAULT);
+}
+
+int ctl_read_data(int fd, void *block, uint64_t bytes, struct ds_shadow_refused *refused)
+{
+	uint64_t done = 0;
+
+	while (done < bytes) {
+		long got = sys(pread64, fd, (char *)block + done, bytes - done, done);
+
+		if (got == -EINTR)
+			continue;
+		if (got <= 0) {
+			*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_DATA, .err = (int32_t)got, .index = done, .value = bytes};
+			return got ? (int)got : -ENODATA;
+		}
+		done += (uint64_t)got;
+	}
+	return 0;
+}
+
+uint64_t ctl_random(void)
+{
+	uint64_t random = 0;
+
+	if (sys(getrandom, &random, sizeof(random), 0) != sizeof(random))
+		random = sys_now_ns() * UINT64_C(0x9e3779b97f4a7c15);
+	return random;
+}
+
+/* --- updates ----------------------------------------------------------------------------------------------------- */
+
+static int64_t update_refuse(struct ds_shadow_refused *refused)
+{
+	shadow_free(cap.coming.block);
+	cap.coming = (struct cap_map){0};
+	if (cap.update_fd >= 0)
+		sys(close, cap.update_fd);
+	cap.pending = CAP_IDLE;
+	exec_go();
+	ctl_refuse(cap.update.head.seq, refused);
+	return 0;
+}
+
+/* Copies the capsule out of everybody's way and returns the distance; or refuses the update. */
+static int64_t start_move(uint64_t heap_bytes)
+{
+	const struct cap_region here = move_here();
+	const struct ds_shadow_range self = {here.lo >> DS_PAGE_SHIFT, here.bytes >> DS_PAGE_SHIFT};
+	const struct rle_map now = mirror_view(&cap.now), coming = mirror_view(&cap.coming);
+	const struct place_want want = {
+		.src = {place_of_map(&now), place_of_map(&coming), mirror_forbidden(&cap.now), mirror_forbidden(&cap.coming),
+			place_of_ranges(&self, 1)},
+		.npages = self.npages + ((heap_bytes - cap.heap_bytes) >> DS_PAGE_SHIFT),
+		.first_vpn = cap.boot.min_vpn,
+		.reserve = cap.boot.reserve,
+		.random = ctl_random(),
+	};
+	struct ds_shadow_refused refused = {.reason = DS_SHADOW_R_NO_PLACE, .value = want.npages};
+	uint64_t vpn, image;
+	uint32_t who = 0;
+	int rc = place_find(&want, &vpn);
+
+	if (rc)
+		return update_refuse(&refused);
+	rc = exec_stop(true, &who);
+	if (rc) {
+		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_BUSY, .err = rc, .index = who};
+		return update_refuse(&refused);
+	}
+	image = (vpn << DS_PAGE_SHIFT) + here.image - here.lo;
+	rc = move_copy(image, heap_bytes, false);
+	if (rc) {
+		refused = (struct ds_shadow_refused){
+			.reason = DS_SHADOW_R_NO_MEMORY, .err = rc, .value = want.npages << DS_PAGE_SHIFT};
+		return update_refuse(&refused);
+	}
+	return (int64_t)(image - here.image);
+}
+
+static int64_t update_apply(void)
+{
+	struct ds_shadow_refused refused;
+	struct shadow_change change;
+	uint32_t who = 0;
+	int rc = exec_stop(false, &who);
+
+	if (rc) {
+		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_BUSY, .err = rc, .index = who};
+		return update_refuse(&refused);
+	}
+	rc = mirror_change();
+	if (rc)
+		ctl_die(cap.update.head.seq, DS_SHADOW_R_LOST, rc, 0, 0);
+	shadow_free(cap.now.block);
+	cap.now = cap.coming;
+	cap.coming = (struct cap_map){0};
+	sys(close, cap.update_fd);
+	cap.pending = CAP_IDLE;
+	cap.updates++;
+	change = (struct shadow_change){.updates = cap.updates, .mirror_pages = cap.now.sum.pages, .moved = cap.moved};
+	if (shadow_service.update)
+		shadow_service.update(&change);
+	exec_go();
+	ctl_status(cap.update.head.seq);
+	return 0;
+}
+
+/* Whether the capsule may stay where it is under the coming map. */
+static bool can_stay(void)
+{
+	const struct cap_region here = move_here();
+	const struct rle_map coming = mirror_view(&cap.coming);
+	const struct place_want want = {.src = {place_of_map(&coming), mirror_forbidden(&cap.coming)}};
+
+	return place_free(&want, (struct ds_shadow_range){here.lo >> DS_PAGE_SHIFT, here.bytes >> DS_PAGE_SHIFT});
+}
+
+static int64_t update_receive(void)
+{
+	const uint64_t bytes = params_data_bytes(&cap.update.data);
+	struct ds_shadow_refused refused;
+
+	cap.coming = (struct cap_map){.block = shadow_alloc(bytes), .data = cap.update.data};
+	if (!cap.coming.block.offset) {
+		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_NO_MEMORY, .value = bytes};
+		if (cap.moved) /* to make room, and still there is none */
+			return update_refuse(&refused);
+		return start_move(cap.heap_bytes + (bytes + 2 * CAP_PAGE) / CAP_PAGE * CAP_PAGE);
+	}
+	if (ctl_read_data(cap.update_fd, shadow_at(cap.coming.block), bytes, &refused) ||
+	    mirror_check(shadow_at(cap.coming.block), &cap.coming.data, &cap.coming.sum, &refused))
+		return update_refuse(&refused);
+	cap.pending = CAP_APPLY;
+	return can_stay() ? update_apply() : start_move(cap.heap_bytes);
+}
+
+/* --- messages ---------------------------------------------------------------------------------------------------- */
+
+static void deliver(const struct ds_shadow_message *message, struct ds_shadow_refused *refused)
+{
+	struct shadow_exec *x;
+
+	if (params_message(message, cap.nexec, refused)) {
+		ctl_refuse(message->head.seq, refused);
+		return;
+	}
+	x = exec_at(message->executor);
+	if (__atomic_load_n(&x->mail, __ATOMIC_ACQUIRE)) {
+		*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_MAILBOX, .index = message->executor};
+		ctl_refuse(message->head.seq, refused);
+		return;
+	}
+	memcpy(x->inbox, message->payload, message->payload_bytes);
+	x->mail_bytes = message->payload_bytes;
+	x->mail_seq = message->head.seq;
+	__atomic_store_n(&x->mail, 1, __ATOMIC_RELEASE);
+	exec_wake(&x->mail);
+}
+
+int64_t ctl_step(void)
+{
+	static struct {
+		union {
+			struct ds_shadow_head head;
+			struct ds_shadow_update update;
+			struct ds_shadow_boot boot;
+			struct ds_shadow_message message;
+		} m;
+		uint8_t payload[DS_SHADOW_PAYLOAD_MAX];
+	} in;
+	struct ds_shadow_refused refused = {0};
+	uint32_t nfds;
+	int fds[2];
+	long got;
+
+	if (cap.pending == CAP_RECEIVE)
+		return update_receive();
+	if (cap.pending == CAP_APPLY)
+		return update_apply();
+	got = ctl_receive(&in, sizeof(in), fds, &nfds);
+	if (got == 0) /* dshost has closed its end */
+		sys_exit(0);
+	if (got == -EMSGSIZE)
+		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_MESSAGE};
+	else if (got < 0)
+		ctl_lost(got);
+	else if (!params_head(&in, (size_t)got, &refused) && nfds != params_fds(in.m.head.kind))
+		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_FDS, .index = nfds, .value = params_fds(in.m.head.kind)};
+	else if (!refused.reason && in.m.head.kind == DS_SHADOW_BOOT)
+		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_ORDER};
+	else if (!refused.reason && in.m.head.kind == DS_SHADOW_UPDATE)
+		params_data(&in.m.update.data, offsetof(struct ds_shadow_update, data), &refused);
+	if (refused.reason) {
+		for (int i = 0; i < NFDS; i++)
+			if (fds[i] >= 0)
+				sys(close, fds[i]);
+		ctl_refuse(got >= (long)sizeof(in.m.head) ? in.m.head.seq : 0, &refused);
+		return 0;
+	}
+	switch (in.m.head.kind) {
+	case DS_SHADOW_QUIT: sys_exit(0);
+	case DS_SHADOW_PING: ctl_status(in.m.head.seq); return 0;
+	case DS_SHADOW_MESSAGE: deliver(&in.m.message, &refused); return 0;
+	default: break;
+	}
+	cap.update = in.m.update;
+	cap.update_fd = fds[0];
+	cap.moved = false;
+	cap.pending = CAP_RECEIVE;
+	return update_receive();
+}

@@ -1,0 +1,105 @@
+/* params.c - see params.h */
+#include "runtime/shadow/params.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "rle/map.h"
+#include "runtime/shadow/place.h"
+
+static int refuse(struct ds_shadow_refused *refused, int rc, enum ds_shadow_reason reason, uint64_t index, uint64_t value)
+{
+	refused->reason = reason;
+	refused->err = 0;
+	refused->index = index;
+	refused->value = value;
+	return rc;
+}
+#define REFUSE_LIMIT(refused, type, field, limit) \
+	refuse(refused, -ERANGE, DS_SHADOW_R_LIMIT, offsetof(struct type, field), limit)
+
+static size_t length_of(uint16_t kind)
+{
+	switch (kind) {
+	case DS_SHADOW_BOOT: return sizeof(struct ds_shadow_boot);
+	case DS_SHADOW_UPDATE: return sizeof(struct ds_shadow_update);
+	case DS_SHADOW_MESSAGE: return sizeof(struct ds_shadow_message);
+	case DS_SHADOW_PING:
+	case DS_SHADOW_QUIT: return sizeof(struct ds_shadow_head);
+	default: return 0;
+	}
+}
+
+int params_head(const void *message, size_t bytes, struct ds_shadow_refused *refused)
+{
+	struct ds_shadow_head head;
+	size_t length;
+
+	if (bytes < sizeof(head))
+		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, bytes, 0);
+	memcpy(&head, message, sizeof(head));
+	if (head.magic != DS_SHADOW_MAGIC)
+		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_head, magic), head.magic);
+	if (head.version != DS_SHADOW_VERSION)
+		return refuse(refused, -EPROTONOSUPPORT, DS_SHADOW_R_VERSION, 0, head.version);
+	length = length_of(head.kind);
+	if (!length)
+		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_head, kind), head.kind);
+	if (head.bytes != bytes || (head.kind == DS_SHADOW_MESSAGE ? bytes < length : bytes != length))
+		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_head, bytes), head.bytes);
+	return 0;
+}
+
+int params_data(const struct ds_shadow_data *data, size_t offset, struct ds_shadow_refused *refused)
+{
+	if (data->map_bytes < sizeof(struct rle_map_header) || data->map_bytes > DS_SHADOW_MAP_BYTES_MAX)
+		return refuse(refused, -ERANGE, DS_SHADOW_R_LIMIT, offset, DS_SHADOW_MAP_BYTES_MAX);
+	if (data->nforbidden > DS_SHADOW_FORBIDDEN_MAX)
+		return refuse(refused, -ERANGE, DS_SHADOW_R_LIMIT, offset + offsetof(struct ds_shadow_data, nforbidden),
+			      DS_SHADOW_FORBIDDEN_MAX);
+	/* The forbidden ranges follow the map and hold 8-byte words. */
+	if (data->map_bytes % 8)
+		return refuse(refused, -ERANGE, DS_SHADOW_R_LIMIT, offset, 8);
+	return 0;
+}
+
+int params_boot(const struct ds_shadow_boot *boot, const char *service, struct ds_shadow_refused *refused)
+{
+	int rc = params_data(&boot->data, offsetof(struct ds_shadow_boot, data), refused);
+
+	if (rc)
+		return rc;
+	if (!boot->ram_bytes || boot->ram_bytes % DS_PAGE_BYTES || boot->ram_bytes >> DS_PAGE_SHIFT > DS_PFN_END)
+		return REFUSE_LIMIT(refused, ds_shadow_boot, ram_bytes, DS_PAGE_BYTES);
+	if (boot->reserve.vpn >= PLACE_VPN_END || boot->reserve.npages > PLACE_VPN_END - boot->reserve.vpn)
+		return REFUSE_LIMIT(refused, ds_shadow_boot, reserve, PLACE_VPN_END);
+	if (boot->min_vpn >= PLACE_VPN_END)
+		return REFUSE_LIMIT(refused, ds_shadow_boot, min_vpn, PLACE_VPN_END);
+	if (boot->heap_bytes % DS_PAGE_BYTES || boot->heap_bytes > DS_SHADOW_HEAP_BYTES_MAX)
+		return REFUSE_LIMIT(refused, ds_shadow_boot, heap_bytes, DS_SHADOW_HEAP_BYTES_MAX);
+	if (!boot->nexecutors || boot->nexecutors > DS_SHADOW_EXECUTORS_MAX)
+		return REFUSE_LIMIT(refused, ds_shadow_boot, nexecutors, DS_SHADOW_EXECUTORS_MAX);
+	if (!boot->stop_timeout_ms || boot->stop_timeout_ms > DS_SHADOW_STOP_MS_MAX)
+		return REFUSE_LIMIT(refused, ds_shadow_boot, stop_timeout_ms, DS_SHADOW_STOP_MS_MAX);
+	if (boot->provider != DS_SHADOW_RAM_FILE && boot->provider != DS_SHADOW_RAM_DEVMEM)
+		return REFUSE_LIMIT(refused, ds_shadow_boot, provider, DS_SHADOW_RAM_DEVMEM);
+	if (boot->service[sizeof(boot->service) - 1])
+		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_boot, service), 0);
+	if (boot->args[sizeof(boot->args) - 1])
+		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_boot, args), 0);
+	if (strlen(boot->service) != strlen(service) || memcmp(boot->service, service, strlen(service)))
+		return refuse(refused, -ENOENT, DS_SHADOW_R_SERVICE, 0, 0);
+	return 0;
+}
+
+int params_message(const struct ds_shadow_message *message, uint32_t nexec, struct ds_shadow_refused *refused)
+{
+	if (message->payload_bytes > DS_SHADOW_PAYLOAD_MAX)
+		return REFUSE_LIMIT(refused, ds_shadow_message, payload_bytes, DS_SHADOW_PAYLOAD_MAX);
+	if (message->head.bytes - sizeof(*message) != message->payload_bytes)
+		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_message, payload_bytes),
+			      message->payload_bytes);
+	if (message->executor >= nexec)
+		return refuse(refused, -ERANGE, DS_SHADOW_R_EXECUTOR, message->executor, nexec);
+	return 0;
+}

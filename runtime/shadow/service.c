@@ -1,0 +1,66 @@
+/* service.c - the part of service.h that is not about the heap */
+#include "runtime/shadow/service.h"
+
+#include "runtime/shadow/capsule.h"
+
+_Static_assert(SHADOW_PAYLOAD_MAX == DS_SHADOW_PAYLOAD_MAX, "a service can answer what it can be sent");
+
+void *shadow_state(struct shadow_exec *x)
+{
+	return x->service_state;
+}
+
+uint32_t shadow_index(const struct shadow_exec *x)
+{
+	return x->index;
+}
+
+void shadow_reply(struct shadow_exec *x, const void *data, uint32_t bytes)
+{
+	if (bytes > SHADOW_PAYLOAD_MAX)
+		bytes = SHADOW_PAYLOAD_MAX;
+	x->out.message = (struct ds_shadow_message){
+		.head = {.magic = DS_SHADOW_MAGIC,
+			 .version = DS_SHADOW_VERSION,
+			 .kind = DS_SHADOW_MESSAGE,
+			 .bytes = (uint32_t)sizeof(x->out.message) + bytes,
+			 .seq = x->reply_seq},
+		.executor = x->index,
+		.payload_bytes = bytes,
+	};
+	memcpy(x->out.payload, data, bytes);
+	x->reply_bytes = bytes;
+}
+
+void shadow_call(struct shadow_exec *x, long nr, const uint64_t args[static 6], uint32_t handles)
+{
+	x->nr = nr;
+	memcpy(x->args, args, sizeof(x->args));
+	x->handles = handles;
+}
+
+int shadow_fetch(void *to, uint64_t guest_address, size_t bytes)
+{
+	return guard_copy(to, (const void *)guest_address, bytes);
+}
+
+int shadow_store(uint64_t guest_address, const void *from, size_t bytes)
+{
+	return guard_copy((void *)guest_address, from, bytes);
+}
+
+uint64_t shadow_covered(uint64_t guest_address, uint64_t bytes)
+{
+	const struct rle_map map = mirror_view(&cap.now);
+	uint64_t first = guest_address >> DS_PAGE_SHIFT, in_page = guest_address & (DS_PAGE_BYTES - 1), pages, covered;
+
+	if (!bytes || first >= PLACE_VPN_END)
+		return 0;
+	if (bytes > (PLACE_VPN_END << DS_PAGE_SHIFT) - guest_address)
+		bytes = (PLACE_VPN_END << DS_PAGE_SHIFT) - guest_address;
+	pages = (in_page + bytes + DS_PAGE_BYTES - 1) >> DS_PAGE_SHIFT;
+	covered = rle_map_covered(&map, (ds_vpn){first}, pages);
+	if (covered == pages)
+		return bytes;
+	return covered ? (covered << DS_PAGE_SHIFT) - in_page : 0;
+}

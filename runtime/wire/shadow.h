@@ -1,0 +1,176 @@
+/* shadow.h - the control channel between dshost and a shadow's capsule
+ *
+ * Theory of operation
+ *
+ * One SOCK_SEQPACKET socket pair a shadow; the capsule inherits its end as descriptor DS_SHADOW_CTL_FD and nothing
+ * else.  One packet is one message; a message is a head and what its kind says, exactly as long as the head says.
+ * Descriptors travel with the message that needs them (SCM_RIGHTS, unix(7)).
+ *
+ *   dshost -> capsule   BOOT     fds: RAM, data     once, first: answered by STATUS when the mirror stands
+ *                       UPDATE   fds: data          the whole new map: answered by STATUS when it is in force
+ *                       PING                        answered by STATUS
+ *                       MESSAGE                     a payload for one executor of the service
+ *                       QUIT                        the shadow ends, as it does when the socket is closed
+ *   capsule -> dshost   STATUS   seq of the request
+ *                       REFUSED  seq of the request; a reason and numbers, never text: the capsule holds none.
+ *                                After a BOOT that is refused the shadow ends; after an UPDATE the old map stays in
+ *                                force, except for DS_SHADOW_R_LOST.
+ *                       MESSAGE  a payload from an executor; seq of the message it answers
+ *                       FAULT    the service touched memory that is not there; the shadow ends
+ *
+ * The data file is a memfd: the map's blob (rle/map.h: keyed by virtual pages, into RLE_SPACE_FILE or RLE_SPACE_HOST,
+ * split by RLE_SPLIT_ATTR) from byte 0 on, directly behind it the forbidden ranges (struct ds_shadow_range).  It is
+ * read, not mapped: the RAM descriptor is the only one that a capsule ever maps, so that a guard outside has one rule.
+ *
+ * Both ends run on one machine: integers are in its byte order, structs without padding.  All addresses are in pages
+ * of 4 KiB.  Both ends check what they get; the shadow is not trusted by dshost.
+ */
+#ifndef WIRE_SHADOW_H
+#define WIRE_SHADOW_H
+
+#include <stdint.h>
+
+#define DS_SHADOW_CTL_FD 3
+#define DS_SHADOW_MAGIC UINT32_C(0x48535344) /* the bytes "DSSH" */
+#define DS_SHADOW_VERSION 1
+
+#define DS_SHADOW_NAME_BYTES 32
+#define DS_SHADOW_ARGS_BYTES 256
+#define DS_SHADOW_PAYLOAD_MAX 4096	     /* bytes */
+#define DS_SHADOW_EXECUTORS_MAX 64
+#define DS_SHADOW_FORBIDDEN_MAX 65536	     /* ranges */
+#define DS_SHADOW_MAP_BYTES_MAX (UINT64_C(64) << 20)
+#define DS_SHADOW_HEAP_BYTES_MAX (UINT64_C(1) << 30)
+#define DS_SHADOW_STOP_MS_MAX 60000
+
+enum ds_shadow_kind {
+	DS_SHADOW_BOOT = 1,
+	DS_SHADOW_UPDATE = 2,
+	DS_SHADOW_PING = 3,
+	DS_SHADOW_MESSAGE = 4,
+	DS_SHADOW_QUIT = 5,
+	DS_SHADOW_STATUS = 16,
+	DS_SHADOW_REFUSED = 17,
+	DS_SHADOW_FAULT = 18,
+};
+
+/** struct ds_shadow_head - Every message begins with it. */
+struct ds_shadow_head {
+	uint32_t magic;
+	uint16_t version;
+	uint16_t kind;
+	uint32_t bytes; /* of the whole message */
+	uint32_t seq;	/* chosen by who asks, repeated by who answers */
+};
+
+/** struct ds_shadow_range - Pages [vpn, vpn + npages). */
+struct ds_shadow_range {
+	uint64_t vpn, npages;
+};
+
+/** struct ds_shadow_data - What the data file holds. */
+struct ds_shadow_data {
+	uint64_t map_bytes;
+	uint64_t nforbidden; /* ranges behind the map, rising, not overlapping: the capsule keeps out of them */
+};
+
+/** enum ds_shadow_provider - What the RAM descriptor is. */
+enum ds_shadow_provider {
+	DS_SHADOW_RAM_FILE = 0,	  /* a file: PFNs of the map are its pages (RLE_SPACE_FILE) */
+	DS_SHADOW_RAM_DEVMEM = 1, /* /dev/mem: PFNs are the host's (RLE_SPACE_HOST); has no length of its own */
+};
+
+/** struct ds_shadow_boot - DS_SHADOW_BOOT. */
+struct ds_shadow_boot {
+	struct ds_shadow_head head;
+	struct ds_shadow_data data;
+	uint64_t ram_bytes;		/* runs beyond are refused; not more than the file has */
+	struct ds_shadow_range reserve; /* where the capsule goes if it can; npages 0: no wish */
+	uint64_t min_vpn;		/* the host's vm.mmap_min_addr, in pages */
+	uint64_t heap_bytes;		/* of the service; a multiple of a page; room for the map comes on top */
+	uint32_t max_maps;		/* the host's vm.max_map_count */
+	uint32_t nexecutors;
+	uint32_t stop_timeout_ms;	/* how long an update waits for executors that do not stop */
+	uint32_t provider;		/* enum ds_shadow_provider */
+	char service[DS_SHADOW_NAME_BYTES]; /* what dshost believes to have started; terminated */
+	char args[DS_SHADOW_ARGS_BYTES];    /* for the service; terminated */
+};
+
+/** struct ds_shadow_update - DS_SHADOW_UPDATE. */
+struct ds_shadow_update {
+	struct ds_shadow_head head;
+	struct ds_shadow_data data;
+};
+
+/** struct ds_shadow_message - DS_SHADOW_MESSAGE; head.bytes ends with the payload. */
+struct ds_shadow_message {
+	struct ds_shadow_head head;
+	uint32_t executor;
+	uint32_t payload_bytes; /* at most DS_SHADOW_PAYLOAD_MAX */
+	uint8_t payload[];
+};
+
+/** struct ds_shadow_status - DS_SHADOW_STATUS: what is in force. */
+struct ds_shadow_status {
+	struct ds_shadow_head head;
+	struct ds_shadow_range capsule;
+	uint64_t mirror_pages;
+	uint64_t mirror_vmas; /* mappings that the mirror takes */
+	uint64_t updates, moves, restarts, rebuilds; /* since the start; restarts: calls interrupted and issued again */
+	uint32_t pid, nexecutors;
+};
+
+/** enum ds_shadow_reason - Why something was refused; @index and @value as said here, else 0. */
+enum ds_shadow_reason {
+	DS_SHADOW_R_MESSAGE = 1,  /* malformed; index: offset of the field */
+	DS_SHADOW_R_VERSION,	  /* value: the version offered */
+	DS_SHADOW_R_FDS,	  /* index: descriptors received, value: wanted */
+	DS_SHADOW_R_ORDER,	  /* BOOT twice, or something else first */
+	DS_SHADOW_R_LIMIT,	  /* a number out of range; index: offset of the field, value: the limit */
+	DS_SHADOW_R_SERVICE,	  /* another service than this executable's, or its start() failed (err) */
+	DS_SHADOW_R_DATA,	  /* the data file cannot be read (err) or is shorter than said (err 0) */
+	DS_SHADOW_R_RAM,	  /* the RAM file cannot be used (err) or is shorter than said; value: its bytes */
+	DS_SHADOW_R_FORBIDDEN,	  /* index: a range that is empty, out of order or beyond the user half */
+	DS_SHADOW_R_MAP,	  /* rle_map_open() refused the blob: err; index: run or UINT64_MAX, value: offset */
+	DS_SHADOW_R_SPACE,	  /* the map has another key, space or split than this channel wants */
+	DS_SHADOW_R_RUN_HIGH,	  /* index: a run that ends beyond the user half; value: its VPN */
+	DS_SHADOW_R_RUN_LOW,	  /* index: a run below min_vpn; value: its VPN */
+	DS_SHADOW_R_RUN_RAM,	  /* index: a run that ends beyond the RAM; value: its PFN */
+	DS_SHADOW_R_MAX_MAPS,	  /* value: mappings that would be needed; index: those there may be */
+	DS_SHADOW_R_NO_PLACE,	  /* nowhere room for the capsule; value: its pages */
+	DS_SHADOW_R_NO_MEMORY,	  /* value: bytes wanted */
+	DS_SHADOW_R_HOST_MAPS,	  /* /proc/self/maps cannot be read or understood (err) */
+	DS_SHADOW_R_UNMAP,	  /* the kernel did not let go of what it put there (err; -EPERM: sealed vdso) */
+	DS_SHADOW_R_KERNEL,	  /* a system call at the start failed (err); index: its number */
+	DS_SHADOW_R_MMAP,	  /* index: the run whose mmap() failed (err), value: its VPN; only after BOOT */
+	DS_SHADOW_R_BUSY,	  /* index: an executor that did not stop in time */
+	DS_SHADOW_R_EXECUTOR,	  /* index: there is no such executor */
+	DS_SHADOW_R_MAILBOX,	  /* index: an executor that has not taken its last message yet */
+	DS_SHADOW_R_LOST,	  /* an update failed half-way (err) and so did rebuilding: the shadow ends */
+	DS_SHADOW_R_END
+};
+
+/** struct ds_shadow_refused - DS_SHADOW_REFUSED. */
+struct ds_shadow_refused {
+	struct ds_shadow_head head;
+	uint32_t reason; /* enum ds_shadow_reason */
+	int32_t err;	 /* -errno or 0 */
+	uint64_t index, value;
+};
+
+/** struct ds_shadow_fault - DS_SHADOW_FAULT. */
+struct ds_shadow_fault {
+	struct ds_shadow_head head;
+	uint64_t address; /* a byte address, the one time */
+	uint64_t code;	  /* where in the executable: offset from its first loaded byte, or UINT64_MAX */
+	uint32_t signal;
+	uint32_t zero;
+};
+
+_Static_assert(sizeof(struct ds_shadow_head) == 16 && sizeof(struct ds_shadow_boot) == 88 + 32 + 256 &&
+		       sizeof(struct ds_shadow_update) == 32 && sizeof(struct ds_shadow_message) == 24 &&
+		       sizeof(struct ds_shadow_status) == 88 && sizeof(struct ds_shadow_refused) == 40 &&
+		       sizeof(struct ds_shadow_fault) == 40,
+	       "messages have no padding");
+
+#endif
