@@ -372,6 +372,48 @@ static void check_orphans(void)
 	unhang(FIRST_PID);
 }
 
+/*
+ * An exec while maps is read leaves an empty file.  Here a FIFO stands for maps: the first @empty readers find it
+ * empty, the next one finds a mapping.
+ */
+static pid_t feed_maps(int pid, int empty)
+{
+	static const char mapping[] = "00010000-00014000 rw-p 00000000 00:00 0 \n";
+	char path[PATH_MAX];
+	pid_t feeder = fork();
+
+	if (feeder)
+		return feeder;
+	snprintf(path, sizeof(path), "%s/%d/maps", dir, pid);
+	for (int i = 0; i <= empty; i++) {
+		int fd = open(path, O_WRONLY);
+
+		if (i == empty && write(fd, mapping, sizeof(mapping) - 1) < 0)
+			_exit(1);
+		close(fd);
+		usleep(50000); /* until that reader has gone, so that the next one is another */
+	}
+	_exit(0);
+}
+
+static void check_exec(const struct worker_job *job)
+{
+	static struct record r;
+	pid_t feeder;
+
+	make_process(FIRST_PID, true);
+	feeder = feed_maps(FIRST_PID, 1);
+	worker_visit(job, FIRST_PID, false, &r);
+	waitpid(feeder, NULL, 0);
+	tap_ok(r.status == RECORD_OK && r.n.present == PAGES && r.err == 0, "a process that execs while it is read is read once more");
+	feeder = feed_maps(FIRST_PID, 2);
+	worker_visit(job, FIRST_PID, false, &r);
+	tap_ok(r.status == RECORD_VANISHED && record_has(&r, RECORD_OWNER) && r.start_ticks == 5100, "but not for ever");
+	kill(feeder, SIGKILL);
+	waitpid(feeder, NULL, 0);
+	unhang(FIRST_PID);
+}
+
 static void check_visit(void)
 {
 	static struct rle_stats stats;
@@ -379,6 +421,7 @@ static void check_visit(void)
 	struct worker_job job = {.src = &src, .progress = &progress, .map_fd = -1, .stats = &stats};
 	static struct record r;
 
+	check_exec(&job);
 	worker_visit(&job, FIRST_PID, false, &r);
 	tap_ok(r.status == RECORD_OK && record_has(&r, RECORD_WHOLE) && r.n.present == PAGES && r.log2_runs[1] == 2 && r.cover[4] == 2 &&
 		       r.cover[0] == 1 && r.scan_ns > 0,

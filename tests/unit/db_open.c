@@ -166,6 +166,32 @@ static void check_refusals(void)
 	refused(-EBADMSG, "not an SQLite database", "a file of zeros");
 }
 
+/* Another program was killed: opening its database would play its log back and change the file. */
+static void check_foreign_log(void)
+{
+	static char before[1 << 20], after[1 << 20];
+	size_t nbefore;
+	struct db *db;
+	pid_t child;
+
+	in_dir("foreign.db");
+	child = fork();
+	if (child == 0) {
+		sqlite3 *s;
+
+		sqlite3_open(path, &s);
+		sqlite3_exec(s, "PRAGMA journal_mode = WAL; CREATE TABLE t (x); INSERT INTO t VALUES (1)", NULL, NULL, NULL);
+		_exit(0);
+	}
+	waitpid(child, NULL, 0);
+	nbefore = slurp(before, sizeof(before));
+	tap_ok(exists_beside("-wal"), "another program has left a log");
+	tap_eq(db_open(&db, path), -EBADMSG, "its database is refused");
+	db_close(db);
+	tap_ok(slurp(after, sizeof(after)) == nbefore && memcmp(before, after, nbefore) == 0 && exists_beside("-wal"), "its log is left alone");
+	tap_eq(ask("SELECT x FROM t"), 1, "and what was in it is there");
+}
+
 /* The mechanism of versions, with steps of its own. */
 static void check_steps(void)
 {
@@ -232,6 +258,7 @@ int main(void)
 	check_new();
 	check_killed_creation();
 	check_refusals();
+	check_foreign_log();
 	check_steps();
 	check_version_0();
 	check_folder();
