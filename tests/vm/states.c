@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,11 +100,17 @@ static int marked(void)
 	return MARKED; /* fd stays open: closing it would take the markers away */
 }
 
+static void on_sigbus(int sig)
+{
+	(void)sig;
+}
+
 static int poisoned(void)
 {
 	char *p = area(POISONED, MAP_PRIVATE);
 
 	memset(p, 1, POISONED * PAGE);
+	signal(SIGBUS, on_sigbus); /* newer kernels tell the process at once, and kill it if it ignores that */
 	return madvise(p, POISONED * PAGE, MADV_HWPOISON) ? 0 : POISONED;
 }
 
