@@ -34,7 +34,7 @@ VM := $(wildcard tests/vm/*.sh)
 VM := $(wildcard tests/vm/*.sh)
 BINS := $(B)/bin/dscollect $(B)/bin/dsreport
 
-.PHONY: all run check test fuzz fuzz-compiler tests-build tsan-build man install uninstall clean help deps
+.PHONY: all run check test bench-study fuzz fuzz-compiler tests-build tsan-build man install uninstall clean help deps
 all: $(BINS) ## build the programs into build/bin
 
 help: ## this list
@@ -116,6 +116,10 @@ SANRUN = $(shell [ $$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28) -gt
 
 test: tests-build man ## run the tests of the plain build, without installing anything
 	tests/run $(B)=$(B)/bin:$(call colon,$(UNIT) $(KERNEL) $(FUZZ) $(CLI) $(VM))
+
+# --- measuring ----------------------------------------------------------------------------------------------------
+bench-study: tests-build ## what reading page tables costs, as ratios to bare loops and to page-types (minutes; as root)
+	B=$(B) tests/bench/study
 
 # --- fuzzing ------------------------------------------------------------------------------------------------------
 # Every tests/fuzz/NAME.c with libFuzzer, from its committed corpus.  New inputs gather in $(B)/fuzz/NAME.corpus, one that
