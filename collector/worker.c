@@ -11,6 +11,7 @@
 
 #include "collector/poolshm.h"
 #include "collector/text.h"
+#include "rle/kpage.h"
 #include "rle/mapw.h"
 
 static uint64_t now_ns(void)
@@ -90,16 +91,18 @@ static int identify(const struct worker_job *job, const struct rle_proc *p, stru
 	return 0;
 }
 
-/* The join says which page is KSM's when it looks at every page; else the kernel's own count does, if it keeps one. */
+/* Looking at every page says which are KSM's, if this kernel's flags can be believed; else its own count does, if it keeps one. */
 static int64_t ksm_pages(const struct rle_proc *p, const struct rle_counts *n)
 {
+	const struct rle_kpage *kpage = p->src->frames.kpage;
+	bool flags_tell = kpage && rle_kpage_knows_ksm(kpage);
 	uint64_t pages;
 
-	if (p->src->join == RLE_JOIN_FULL)
+	if (flags_tell && p->src->join == RLE_JOIN_FULL)
 		return (int64_t)n->ksm;
 	if (!rle_proc_ksm(p, &pages))
 		return (int64_t)pages;
-	return p->src->join == RLE_JOIN_HEAD ? (int64_t)n->ksm : -1;
+	return flags_tell ? (int64_t)n->ksm : -1;
 }
 
 /* Its page table.  Return: 0, -errno. */

@@ -25,6 +25,7 @@
 
 struct rle_kpage {
 	int flags_fd, count_fd;
+	bool ksm_everywhere; /* the kernel claims KSM for pages that are not */
 	uint8_t *cache; /* RLE_KPAGE_CACHE_PAGES bytes, shared with children */
 };
 
@@ -61,6 +62,22 @@ void rle_kpage_close(struct rle_kpage *k)
 	close(k->flags_fd);
 	close(k->count_fd);
 	free(k);
+}
+
+int rle_kpage_calibrate(struct rle_kpage *k, ds_pfn pfn)
+{
+	uint64_t flags;
+	ssize_t got = pread(k->flags_fd, &flags, 8, (off_t)(pfn.n * 8));
+
+	if (got != 8)
+		return got < 0 ? -errno : -EIO;
+	k->ksm_everywhere = flags >> KPF_KSM & 1;
+	return 0;
+}
+
+bool rle_kpage_knows_ksm(const struct rle_kpage *k)
+{
+	return !k->ksm_everywhere;
 }
 
 void rle_kpage_forget(struct rle_kpage *k)
@@ -108,8 +125,11 @@ static int ask(struct rle_kpage *k, uint64_t pfn, size_t n, bool once, uint8_t *
 		err = read_entries(k->count_fd, pfn, n, count, 0);
 	if (err)
 		return err;
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
+		if (k->ksm_everywhere)
+			flags[i] &= ~(UINT64_C(1) << KPF_KSM);
 		byte[i] = condense(flags[i], once ? 1 : count[i]);
+	}
 	return 0;
 }
 

@@ -33,6 +33,20 @@ struct rle_kpage;
 int rle_kpage_open(struct rle_kpage **k, int root_fd);
 void rle_kpage_close(struct rle_kpage *k);
 
+/**
+ * rle_kpage_calibrate() - Learn from a frame known to be ordinary which flags not to believe
+ * @k: open join
+ * @pfn: frame of an anonymous page that KSM cannot have touched
+ *
+ * Linux 6.12 sets the KSM bit for every anonymous page (seen on Debian's 6.12.117, not on 6.1 and 6.18).  Where that is so, the bit
+ * is left out of all answers from here on.
+ *
+ * Return: 0 or -errno.
+ */
+int rle_kpage_calibrate(struct rle_kpage *k, ds_pfn pfn);
+/** rle_kpage_knows_ksm() - Whether RLE_ATTR_KSM in the answers means something. */
+bool rle_kpage_knows_ksm(const struct rle_kpage *k);
+
 /** rle_kpage_forget() - Forget all answers; no other worker may be reading. */
 void rle_kpage_forget(struct rle_kpage *k);
 

@@ -80,6 +80,7 @@ static int probe_live(struct rle_src *src, const char **why)
 		*why = "the kernel hides frame numbers (PFN 0 for an own page): CAP_SYS_ADMIN in the initial user namespace is missing";
 		return -EPERM;
 	}
+	src->own_page = rle_pte_pfn(word);
 	find_zero_pages(src, fd);
 	return 0;
 }
@@ -147,6 +148,11 @@ static int open_all(struct rle_src *src, const char *root, enum rle_join join, c
 		*why = "cannot open kpageflags and kpagecount, which the join needs";
 		if (err)
 			return err == -EACCES ? -EPERM : err;
+		*why = "cannot read kpageflags, which the join needs";
+		if (src->live)
+			err = rle_kpage_calibrate(src->frames.kpage, src->own_page);
+		if (err)
+			return err;
 		src->frames.join_every_page = join == RLE_JOIN_FULL;
 	}
 	return 0;

@@ -26,6 +26,7 @@ struct rle_src {
 	enum rle_join join;
 	struct rle_frames frames;
 	struct rle_extent *ram; /* owned; frames.ram points here */
+	ds_pfn own_page;	/* an ordinary anonymous page of ours, at the time of opening */
 	void *zero_probe;	/* mapping that keeps the huge zero page alive */
 	uint64_t *seen;		/* shared bitmap, see rle_src_count_distinct() */
 	/* scratch of rle_proc_scan(), which makes a source good for one scan at a time; after fork() each has its own */
