@@ -34,7 +34,7 @@ VM := $(wildcard tests/vm/*.sh)
 VM := $(wildcard tests/vm/*.sh)
 BINS := $(B)/bin/dscollect $(B)/bin/dsreport
 
-.PHONY: all run check test bench-study fuzz fuzz-compiler tests-build tsan-build man install uninstall clean help deps
+.PHONY: all run check test bench-study bench-peers fuzz fuzz-compiler tests-build tsan-build man install uninstall clean help deps
 all: $(BINS) ## build the programs into build/bin
 
 help: ## this list
@@ -120,6 +120,9 @@ test: tests-build man ## run the tests of the plain build, without installing an
 # --- measuring ----------------------------------------------------------------------------------------------------
 bench-study: tests-build ## what reading page tables costs, as ratios to bare loops and to page-types (minutes; as root)
 	B=$(B) tests/bench/study
+
+bench-peers: tests-build ## dscollect beside page-types, thpmaps, smem and pmap, on processes and on both workloads (half an hour; as root)
+	B=$(B) tests/bench/peers-study
 
 # --- fuzzing ------------------------------------------------------------------------------------------------------
 # Every tests/fuzz/NAME.c with libFuzzer, from its committed corpus.  New inputs gather in $(B)/fuzz/NAME.corpus, one that

@@ -1,10 +1,12 @@
 /* cpu.c - whole-process CPU time of commands, taken in turns
  *
- * usage: cpu RUNS NAME COMMAND [NAME COMMAND]...     (COMMAND: one shell word list, run with sh -c exec)
+ * usage: cpu [-k] RUNS NAME COMMAND [NAME COMMAND]...     (COMMAND: one shell word list, run with sh -c exec)
  * Runs every command RUNS times, one after the other in each round so that drift of the machine hits all alike, and
  * prints "NAME user+sys-median-us wall-median-us max-rss-KiB" a line.  CPU time includes children that were waited for.
+ * A command that fails ends it all; with -k, " status N" is added to its line instead.
  */
 #include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,14 +29,19 @@ static double us(struct timeval t)
 
 int main(int argc, char **argv)
 {
+	bool keep_going = argc > 1 && !strcmp(argv[1], "-k");
+
+	argc -= keep_going;
+	argv += keep_going;
 	int runs = argc > 1 ? atoi(argv[1]) : 0, n = (argc - 2) / 2;
 
 	if (runs < 1 || n < 1)
-		return fprintf(stderr, "usage: cpu RUNS NAME COMMAND [NAME COMMAND]...\n"), 1;
+		return fprintf(stderr, "usage: cpu [-k] RUNS NAME COMMAND [NAME COMMAND]...\n"), 1;
 	double *cpu = calloc((size_t)runs * n, sizeof(*cpu)), *wall = calloc((size_t)runs * n, sizeof(*wall));
 	long *rss = calloc(n, sizeof(*rss));
+	int *failed = calloc(n, sizeof(*failed));
 
-	for (int r = 0; cpu && wall && rss && r < runs; r++) {
+	for (int r = 0; cpu && wall && rss && failed && r < runs; r++) {
 		for (int i = 0; i < n; i++) {
 			struct timespec a, b;
 			struct rusage ru;
@@ -48,13 +55,16 @@ int main(int argc, char **argv)
 				int null = open("/dev/null", O_WRONLY);
 
 				dup2(null, STDOUT_FILENO);
+				if (keep_going)
+					dup2(null, STDERR_FILENO);
 				snprintf(line, sizeof(line), "exec %s", argv[3 + 2 * i]);
 				execl("/bin/sh", "sh", "-c", line, NULL);
 				_exit(127);
 			}
 			wait4(pid, &status, 0, &ru);
 			clock_gettime(CLOCK_MONOTONIC, &b);
-			if (status) {
+			failed[i] = status ? status : failed[i];
+			if (status && !keep_going) {
 				fprintf(stderr, "cpu: %s ended with status %d: %s\n", argv[2 + 2 * i], status, argv[3 + 2 * i]);
 				return 2;
 			}
@@ -67,7 +77,10 @@ int main(int argc, char **argv)
 	for (int i = 0; i < n; i++) {
 		qsort(cpu + i * runs, runs, sizeof(*cpu), by_value);
 		qsort(wall + i * runs, runs, sizeof(*wall), by_value);
-		printf("%s %.0f %.0f %ld\n", argv[2 + 2 * i], cpu[i * runs + runs / 2], wall[i * runs + runs / 2], rss[i]);
+		printf("%s %.0f %.0f %ld", argv[2 + 2 * i], cpu[i * runs + runs / 2], wall[i * runs + runs / 2], rss[i]);
+		if (failed[i])
+			printf(" status %d", WIFEXITED(failed[i]) ? WEXITSTATUS(failed[i]) : 128 + WTERMSIG(failed[i]));
+		putchar('\n');
 	}
 	return 0;
 }
