@@ -279,6 +279,16 @@ __attribute__((unused)) static void host_message(struct host *h, uint32_t execut
 	host_send(h, &m, m.head.bytes, NULL, 0);
 }
 
+/* Fetches the status. */
+__attribute__((unused)) static int host_ping(struct host *h)
+{
+	const struct ds_shadow_head ping = host_head(h, DS_SHADOW_PING, sizeof(ping));
+	union host_message m;
+
+	host_send(h, &ping, sizeof(ping), NULL, 0);
+	return host_receive(h, &m, HOST_TIMEOUT_MS);
+}
+
 /* Closes the channel.  Return: status of waitpid(); -1 if the capsule did not end in time (it is killed then). */
 __attribute__((unused)) static int host_end(struct host *h)
 {
@@ -353,7 +363,7 @@ __attribute__((unused)) static const char *model_compare(const struct host *h, c
 		else if (!strcmp(name, "[vsyscall]"))
 			continue;
 		else if (from / PAGE >= h->status.capsule.vpn && to / PAGE <= h->status.capsule.vpn + h->status.capsule.npages)
-			wrong = name[0] && strcmp(name, "[stack]") ? "a name inside the capsule" : prot[3] != 'p' ? "shared memory in the capsule" :
+			wrong = name[0] && strcmp(name, "[stack]") && strcmp(name, "[heap]") ? "a name inside the capsule" : prot[3] != 'p' ? "shared memory in the capsule" :
 				prot[1] == 'w' && prot[2] == 'x' ? "writable code" : NULL;
 		else if (strncmp(name, "/memfd:ram", 10))
 			wrong = "neither capsule nor mirror";

@@ -150,6 +150,8 @@ int64_t boot_prepare(void)
 	cap.pid = (int32_t)sys(getpid);
 	check_ram();
 	bytes = params_data_bytes(&cap.boot.data);
+	if (ctl_data_there(fds[1], bytes, &refused))
+		refuse(&refused);
 	block = scratch(bytes);
 	cap.boot_block = (uint64_t)block;
 	if (ctl_read_data(fds[1], block, bytes, &refused) || mirror_check(block, &cap.boot.data, &cap.now.sum, &refused))

@@ -246,7 +246,13 @@ int mirror_only(void);
 /* --- ctl.c --- */
 /** ctl_step() - Handles one message; called from start.S.  Return: 0, or the distance to jump by. */
 int64_t ctl_step(void);
-/** ctl_receive() - One packet with at most 2 descriptors (-1 where there is none).  Return: its length, 0 at the end, -errno. */
+/**
+ * ctl_receive() - Takes one packet
+ * @fds: filled with its descriptors, -1 where there is none
+ * @nfds: how many came; 3: more than two
+ *
+ * Return: its length, 0 at the end, -errno (-EMSGSIZE: longer than @bytes).
+ */
 long ctl_receive(void *buf, size_t bytes, int fds[static 2], uint32_t *nfds);
 /** ctl_refuse() - Sends a refusal; its reason, err, index and value are filled. */
 void ctl_refuse(uint32_t seq, struct ds_shadow_refused *refused);
@@ -254,6 +260,12 @@ void ctl_refuse(uint32_t seq, struct ds_shadow_refused *refused);
 __attribute__((noreturn)) void ctl_die(uint32_t seq, enum ds_shadow_reason reason, long err, uint64_t index, uint64_t value);
 /** ctl_lost() - Ends the shadow because the channel failed with @err: quietly when dshost has just closed it. */
 __attribute__((noreturn)) void ctl_lost(long err);
+/**
+ * ctl_data_there() - Whether a data file is as long as said
+ *
+ * Asked first: whoever says more than there is gets no memory for it.  Return: 0, -ENODATA (@refused says why).
+ */
+int ctl_data_there(int fd, uint64_t bytes, struct ds_shadow_refused *refused);
 /** ctl_read_data() - Reads a data file whole.  Return: 0, -errno (@refused says why). */
 int ctl_read_data(int fd, void *block, uint64_t bytes, struct ds_shadow_refused *refused);
 /** ctl_random() - Eight bytes nobody can guess. */

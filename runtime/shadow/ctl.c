@@ -23,6 +23,7 @@
 #define MSG_CTRUNC 8
 #define MSG_TRUNC 0x20
 #define MSG_CMSG_CLOEXEC 0x40000000
+#define SEEK_END 2
 #define NFDS 2
 #define UC_RIP_WORD (168 / 8)
 #define SIGINFO_ADDR_WORD (16 / 8)
@@ -138,6 +139,20 @@ void ctl_fault(int signal, void *info, void *ucontext)
 	};
 	send_head(&fault.head, DS_SHADOW_FAULT, sizeof(fault), 0);
 	sys_exit(CAP_EXIT_FAULT);
+}
+
+int ctl_data_there(int fd, uint64_t bytes, struct ds_shadow_refused *refused)
+{
+	const long there = sys(lseek, fd, 0, SEEK_END);
+
+	if (there >= 0 && (uint64_t)there >= bytes)
+		return 0;
+	*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_DATA, .value = bytes};
+	if (there < 0)
+		refused->err = (int32_t)there;
+	else
+		refused->index = (uint64_t)there;
+	return -ENODATA;
 }
 
 int ctl_read_data(int fd, void *block, uint64_t bytes, struct ds_shadow_refused *refused)
@@ -260,6 +275,8 @@ static int64_t update_receive(void)
 	const uint64_t bytes = params_data_bytes(&cap.update.data);
 	struct ds_shadow_refused refused;
 
+	if (ctl_data_there(cap.update_fd, bytes, &refused))
+		return update_refuse(&refused);
 	cap.coming = (struct cap_map){.block = shadow_alloc(bytes), .data = cap.update.data};
 	if (!cap.coming.block.offset) {
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_NO_MEMORY, .value = bytes};

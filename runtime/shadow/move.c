@@ -23,7 +23,6 @@
 #define SA_SIGINFO 4u
 #define SA_RESTORER 0x04000000u
 #define SA_RESTART 0x10000000u
-#define SA_NODEFER 0x40000000u
 #define SIGBUS 7
 #define SIGSEGV 11
 #define SIGPIPE 13
@@ -149,8 +148,7 @@ static long set_handler(int signal, uint64_t handler, uint64_t flags)
 
 int move_signals(void)
 {
-	/* NODEFER: the stop signal's frame is dropped, not returned from, so its mask must not stay. */
-	long ret = set_handler(CAP_STOP_SIGNAL, (uint64_t)exec_signal, SA_SIGINFO | SA_RESTART | SA_NODEFER);
+	long ret = set_handler(CAP_STOP_SIGNAL, (uint64_t)exec_signal, SA_SIGINFO | SA_RESTART);
 
 	if (!ret)
 		ret = set_handler(SIGSEGV, (uint64_t)ctl_fault, SA_SIGINFO);

@@ -28,6 +28,7 @@
 /* struct ucontext of x86-64, arch/x86/include/uapi/asm/sigcontext.h: 40 bytes, then the registers */
 #define UC_RBX 128
 #define UC_RAX 144
+#define UC_RSP 160
 #define UC_RIP 168
 
 .macro GLOBAL name
@@ -157,19 +158,21 @@ GLOBAL exec_signal
 	lea stub_end(%rip), %rcx
 	cmp %rcx, %rax
 	jae 3f
-	mov UC_RBX(%rdx), %rbx
+	mov UC_RBX(%rdx), %rsi
+	mov %rsi, UC_RSP(%rdx)
+	lea exec_loop(%rip), %rdi	/* where the interrupted executor goes on */
+	mov %rdi, UC_RIP(%rdx)
 	lea stub_after(%rip), %rcx
 	cmp %rcx, %rax
 	jb 2f				/* not issued, or set back by the kernel to be issued again */
 	mov UC_RAX(%rdx), %rax
 	cmp $MINUS_EINTR, %rax
 	jne 1f
-	cmpq $SYS_close, EXEC_REGS(%rbx)
+	cmpq $SYS_close, EXEC_REGS(%rsi)
 	jne 2f				/* a close() that says EINTR has closed (close(2), NOTES): never again */
-1:	mov %rax, EXEC_RESULT(%rbx)	/* finished, perhaps cut short */
-	movl $EXEC_DONE, EXEC_PHASE(%rbx)
-2:	movl $1, EXEC_CUT(%rbx)
-	jmp exec_loop			/* drops the signal's frame; the signal is not blocked (SA_NODEFER) */
+1:	mov %rax, EXEC_RESULT(%rsi)	/* finished, perhaps cut short */
+	movl $EXEC_DONE, EXEC_PHASE(%rsi)
+2:	movl $1, EXEC_CUT(%rsi)
 3:	ret				/* in C or parked: the order will be seen */
 
 /* Where the kernel's signal frames return to; the vdso is gone (sigaction(2), SA_RESTORER). */

@@ -294,6 +294,8 @@ int main(void)
 	struct calls_request check = {.op = CALLS_CHECK}, alloc = {.op = CALLS_ALLOC, .args = {40000}};
 	uint64_t vmas, began, took, places = 0, last = 0;
 	union host_message m;
+	char path[64];
+	int fd;
 
 	host_random_state = 20231u;
 	inherit_pipes();
@@ -359,6 +361,10 @@ int main(void)
 		       names[i], jobs[i].rounds, jobs[i].wrong);
 	tap_eq(jobs[JOB_NANOSLEEP].late + jobs[JOB_POLL].late, 0, "interruptions do not lengthen timeouts");
 	tap_eq(order_errors, 0, "a write that is interrupted many times puts each byte into the pipe once and in order");
+	snprintf(path, sizeof(path), "/proc/%d/cmdline", h.pid);
+	fd = open(path, O_RDONLY);
+	tap_ok(read(fd, path, sizeof(path)) == 6 && !strcmp(path, "calls"), "/proc/PID/cmdline has moved along");
+	close(fd);
 	printf("# %" PRIu64 " us an update with a move of %d executors; %" PRIu64 " calls issued again\n", took / 1000 / MOVES, NJOBS + 1,
 	       h.status.restarts);
 	tap_ok(h.status.restarts > MOVES, "calls were blocked and issued again (%" PRIu64 ")", h.status.restarts);
