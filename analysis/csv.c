@@ -16,7 +16,7 @@ void csv_header(FILE *f)
 	      f);
 }
 
-static void write_text(FILE *f, const char *text)
+void csv_text(FILE *f, const char *text)
 {
 	if (text && strpbrk(text, ",\"\r\n")) {
 		putc('"', f);
@@ -48,23 +48,23 @@ static void write_ratio(FILE *f, const struct dbread_sample *s, enum column colu
 
 void csv_row(FILE *f, const struct dbread_sample *s)
 {
-	write_text(f, s->host);
+	csv_text(f, s->host);
 	putc(',', f);
-	write_text(f, s->boot_id);
+	csv_text(f, s->boot_id);
 	fprintf(f, ",%s,%s,%" PRId64 ",%" PRId64 ",", fmt_real(s->time_s).s, fmt_iso(s->time_s).s, s->pid, s->start_ticks);
-	write_text(f, s->comm);
+	csv_text(f, s->comm);
 	putc(',', f);
 	write_count(f, s->uid);
-	write_text(f, s->cgroup);
+	csv_text(f, s->cgroup);
 	putc(',', f);
-	write_text(f, s->status);
+	csv_text(f, s->status);
 	putc(',', f);
 	for (int c = 0; c < NCOLUMNS; c++)
 		write_count(f, s->v[c]);
 	write_ratio(f, s, COL_pte_present);
 	write_ratio(f, s, COL_pages_mapped);
-	write_text(f, s->hist_runs);
+	csv_text(f, s->hist_runs);
 	putc(',', f);
-	write_text(f, s->hist_pages);
+	csv_text(f, s->hist_pages);
 	putc('\n', f);
 }

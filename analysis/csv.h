@@ -11,6 +11,9 @@
 
 #include "analysis/dbread.h"
 
+/** csv_text() - Write a field, quoted where it needs to be; NULL is an empty one. */
+void csv_text(FILE *f, const char *text);
+
 /** csv_header() - Write the line of column names. */
 void csv_header(FILE *f);
 

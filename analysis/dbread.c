@@ -269,6 +269,7 @@ static int read_sample(struct dbread *db, sqlite3_stmt *st, struct dbread_sample
 	s->pid = count_at(st, i++, &bad);
 	s->start_ticks = count_at(st, i++, &bad);
 	s->uid = count_at(st, i++, &bad);
+	s->map = count_at(st, i++, &bad);
 	for (int c = 0; c < NCOLUMNS; c++)
 		s->v[c] = count_at(st, i++, &bad);
 	if (!bad && s->host && s->boot_id && s->comm && s->status && s->pid != COLUMN_NULL && s->start_ticks != COLUMN_NULL)
@@ -277,15 +278,26 @@ static int read_sample(struct dbread *db, sqlite3_stmt *st, struct dbread_sample
 			  db->path, (long long)s->pid);
 }
 
+/* Most databases hold no maps, and one that was reduced may lack the table. */
+static bool has_maps(struct dbread *db)
+{
+	int64_t any = 0;
+
+	return read_pragma(db, "SELECT EXISTS(SELECT 1 FROM run_map)", &any) == SQLITE_OK && any;
+}
+
 int dbread_samples(struct dbread *db, int64_t snapshot_id, dbread_sample_fn fn, void *ctx, struct errmsg *e)
 {
 #define X(name) ", " #name
-	static const char sql[] = "SELECT host, boot_id, comm, cgroup, status, hist_runs, hist_pages, time, pid, start_ticks, uid" COLUMNS(X)
-		" FROM process_sample WHERE snapshot_id = ? ORDER BY pid, start_ticks, sample_id";
+#define SELECT(map)                                                                                                              \
+	"SELECT host, boot_id, comm, cgroup, status, hist_runs, hist_pages, time, pid, start_ticks, uid, " map COLUMNS(X)        \
+	" FROM process_sample WHERE snapshot_id = ? ORDER BY pid, start_ticks, sample_id"
+	static const char with_maps[] = SELECT("iif(sample_id IN (SELECT sample FROM run_map), sample_id, NULL)"), without[] = SELECT("NULL");
+#undef SELECT
 #undef X
 	int rc = 0, step = SQLITE_ERROR;
 
-	if (!db->samples && sqlite3_prepare_v2(db->sql, sql, -1, &db->samples, NULL) != SQLITE_OK)
+	if (!db->samples && sqlite3_prepare_v2(db->sql, has_maps(db) ? with_maps : without, -1, &db->samples, NULL) != SQLITE_OK)
 		return sql_error(db, e);
 	sqlite3_bind_int64(db->samples, 1, snapshot_id);
 	while (rc == 0 && (step = sqlite3_step(db->samples)) == SQLITE_ROW) {
@@ -298,6 +310,50 @@ int dbread_samples(struct dbread *db, int64_t snapshot_id, dbread_sample_fn fn, 
 	if (rc == 0 && step != SQLITE_DONE)
 		rc = sql_error(db, e);
 	sqlite3_reset(db->samples);
+	return rc;
+}
+
+/* Copies a blob into memory of its own.  Past the length limit of the connection, which is for texts. */
+static int read_blob(struct dbread *db, int64_t id, void **bytes, size_t *len)
+{
+	cleanup_free void *copy = NULL;
+	sqlite3_blob *blob = NULL;
+	int rc = sqlite3_blob_open(db->sql, "main", "run_map", "map", id, 0, &blob), n;
+
+	if (rc != SQLITE_OK) {
+		sqlite3_blob_close(blob);
+		return rc == SQLITE_NOMEM ? -ENOMEM : -EIO;
+	}
+	n = sqlite3_blob_bytes(blob);
+	*len = (size_t)n;
+	copy = n <= DBREAD_MAX_MAP_BYTES ? malloc(*len + 1) : NULL;
+	if (copy)
+		rc = sqlite3_blob_read(blob, copy, n, 0);
+	sqlite3_blob_close(blob);
+	if (n > DBREAD_MAX_MAP_BYTES)
+		return -EFBIG;
+	if (!copy || rc == SQLITE_NOMEM)
+		return -ENOMEM;
+	if (rc != SQLITE_OK)
+		return -EIO;
+	*bytes = copy;
+	copy = NULL;
+	return 0;
+}
+
+int dbread_map(struct dbread *db, int64_t id, struct rle_map *map, struct rle_map_err *why)
+{
+	cleanup_free void *bytes = NULL;
+	size_t len = 0;
+	int rc = read_blob(db, id, &bytes, &len);
+
+	*why = (struct rle_map_err){.run = RLE_MAP_NO_RUN, .why = rc == -EFBIG ? "longer than any map" : "cannot be read from the database"};
+	if (rc == 0)
+		rc = rle_map_open(map, bytes, len, why);
+	if (rc == 0) {
+		map->owned = bytes; /* the view's from here on: memory of the heap, as rle_map_open_copy() makes it */
+		bytes = NULL;
+	}
 	return rc;
 }
 

@@ -1,7 +1,7 @@
 /* dbread.h - reading one database of dscollect
  *
- * Only the views snapshot_info and process_sample are read, in one read transaction, so that everything comes from
- * the same state of a database that dscollect goes on writing (WAL).  Nothing is ever written.
+ * Only the views snapshot_info and process_sample are read, and, for maps, the table run_map, in one read transaction,
+ * so that everything comes from the same state of a database that dscollect goes on writing (WAL).  Nothing is ever written.
  *
  * A WAL database needs two helper files beside it (-wal, -shm).  Where they are absent and the directory is not
  * writable, SQLite refuses to open it; nobody is writing then, and it is opened as immutable instead.  That is only
@@ -15,11 +15,15 @@
 
 #include "analysis/columns.h"
 #include "analysis/errmsg.h"
+#include "rle/map.h"
 
 /** The version of collector/schema.sql that this program reads (PRAGMA user_version). */
 #define DBREAD_SCHEMA_VERSION 1
 /** PRAGMA application_id of dscollect's databases: "DSHP". */
 #define DBREAD_APPLICATION_ID 0x44534850
+
+/** Longest map that is read: 44 million runs. */
+#define DBREAD_MAX_MAP_BYTES (1 << 30)
 
 struct dbread;
 
@@ -48,6 +52,7 @@ struct dbread_sample {
 	const char *host, *boot_id, *comm, *cgroup, *status, *hist_runs, *hist_pages; /* cgroup, hist_*: may be NULL */
 	double time_s;
 	int64_t pid, start_ticks, uid; /* uid: COLUMN_NULL where unknown */
+	int64_t map; /* for dbread_map(); COLUMN_NULL when the sample has no map */
 	int64_t v[NCOLUMNS];
 };
 
@@ -74,6 +79,20 @@ int dbread_snapshots(struct dbread *db, dbread_snapshot_fn fn, void *ctx, struct
  * Return: 0, -errno (-EINVAL: a value that cannot be), or what @fn returned.
  */
 int dbread_samples(struct dbread *db, int64_t snapshot_id, dbread_sample_fn fn, void *ctx, struct errmsg *e);
+
+/**
+ * dbread_map() - The map of a sample
+ * @db: database
+ * @id: map of a struct dbread_sample
+ * @map: filled, to be given to rle_map_close()
+ * @why: filled when the blob is refused or cannot be read
+ *
+ * The blob is read into memory whole, checked there and used there.
+ *
+ * Return: 0; -ENOMEM; -EIO when it cannot be read; as rle_map_open() for what is no map; -EFBIG beyond
+ * DBREAD_MAX_MAP_BYTES.
+ */
+int dbread_map(struct dbread *db, int64_t id, struct rle_map *map, struct rle_map_err *why);
 
 /**
  * dbread_close() - Close a database

@@ -27,9 +27,18 @@ const struct figure_info figure_info[NFIGURES] = {
 	[FIGURE_TIME] = {"time-series", "Over time",
 			 "Present memory and runs, summed over the processes of each snapshot (a page that several share counts for each), and the "
 			 "ratio of its processes. Of more than 1,500 snapshots neighbours are drawn as their mean."},
+	[FIGURE_CHURN] = {"churn", "What a mirror has to follow",
+			  "Cumulative distribution over pairs of consecutive snapshots of a process: how many stretches of its map changed in between, one call "
+			  "each to follow them, and how many runs the later map has, one call each to rebuild everything. At the left, the intervals in which "
+			  "nothing changed."},
 };
 
-static const char *const source[NFIGURES] = {plots_entries, plots_ratio, plots_size, plots_lengths, plots_time};
+static const char *const source[NFIGURES] = {plots_entries, plots_ratio, plots_size, plots_lengths, plots_time, plots_churn};
+
+bool figure_drawn(const struct summary *s, enum figure_id id)
+{
+	return id == FIGURE_CHURN ? s->churn != NULL : s->d != NULL;
+}
 
 size_t figure_groups(const struct summary *s)
 {
@@ -61,7 +70,7 @@ int figure_draw(const struct summary *s, enum figure_id id, enum figure_format f
 	if (!f)
 		return errmsg_set(e, -ENOMEM, "out of memory");
 	put_terminal(f, id, format);
-	rc = figdata_write(f, s, id);
+	rc = id == FIGURE_CHURN ? churnfig_write(f, s->churn) : figdata_write(f, s, id);
 	fputs(plots_style, f);
 	fputs(source[id], f);
 	if (fclose(f) != 0 || rc < 0)
@@ -76,7 +85,11 @@ int figure_write_all(const struct summary *s, enum figure_format format, const c
 	for (int id = 0; id < NFIGURES; id++) {
 		cleanup_free char *bytes = NULL, *name = NULL;
 		size_t len;
-		int rc = figure_draw(s, (enum figure_id)id, format, &bytes, &len, e);
+		int rc;
+
+		if (!figure_drawn(s, (enum figure_id)id))
+			continue;
+		rc = figure_draw(s, (enum figure_id)id, format, &bytes, &len, e);
 
 		if (rc < 0)
 			return rc;

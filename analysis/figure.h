@@ -19,6 +19,7 @@ enum figure_id {
 	FIGURE_SIZE,	/* Figure 4 */
 	FIGURE_LENGTHS,
 	FIGURE_TIME,
+	FIGURE_CHURN,	/* only where there are pairs of maps; all hosts as one */
 	NFIGURES
 };
 
@@ -36,6 +37,9 @@ extern const struct figure_info figure_info[NFIGURES];
 
 /** Most hosts that get a colour each. */
 #define FIGURE_MAX_HOSTS 4
+
+/** figure_drawn() - Whether there is anything to draw.  A summary of churn alone, without a dataset, has one figure. */
+bool figure_drawn(const struct summary *s, enum figure_id id);
 
 /** figure_groups() - How many curves of a kind a figure has: hosts told apart, or 1. */
 size_t figure_groups(const struct summary *s);
@@ -56,10 +60,13 @@ const struct summary_group *figure_group(const struct summary *s, size_t i);
  */
 int figure_draw(const struct summary *s, enum figure_id id, enum figure_format format, char **bytes, size_t *len, struct errmsg *e);
 
-/** figure_write_all() - Draw every figure into a directory, made if it is not there.  Return: 0 or -errno. */
+/** figure_write_all() - Draw every figure that has anything in it into a directory, made if it is not there.  Return: 0 or -errno. */
 int figure_write_all(const struct summary *s, enum figure_format format, const char *dir, struct errmsg *e);
 
 /** figdata_write() - The variables and datablocks of a figure.  Return: 0 or -ENOMEM; errors of @f stay in it. */
 int figdata_write(FILE *f, const struct summary *s, enum figure_id id);
+
+/** churnfig_write() - The same of FIGURE_CHURN, from the pairs alone. */
+int churnfig_write(FILE *f, const struct churn_stat *c);
 
 #endif

@@ -39,6 +39,16 @@ struct fmt fmt_ratio(double v)
 	return f;
 }
 
+struct fmt fmt_seconds(double v)
+{
+	struct fmt f;
+
+	if (isnan(v) || v >= 999.5)
+		return fmt_number(isnan(v) ? v : round(v));
+	snprintf(f.s, sizeof(f.s), "%.3g", v);
+	return f;
+}
+
 struct fmt fmt_signed(double v)
 {
 	struct fmt f = {"-"};

@@ -22,6 +22,9 @@ struct fmt fmt_number(double v);
 /** fmt_ratio() - Four decimals, fewer leading zeros lost: 0.0844, 3.1e-05; "-" of NaN. */
 struct fmt fmt_ratio(double v);
 
+/** fmt_seconds() - Three significant digits and more only before the point: 0.998, 60, 1,800; "-" of NaN. */
+struct fmt fmt_seconds(double v);
+
 /** fmt_signed() - A correlation with three decimals and its sign: -0.097; "-" of NaN. */
 struct fmt fmt_signed(double v);
 

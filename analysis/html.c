@@ -127,7 +127,8 @@ static int put_figures(FILE *f, const struct summary *s, struct errmsg *e)
 
 	fputs("<section id=\"figures\">\n<h2>Figures</h2>\n<div class=\"figures\">\n", f);
 	for (int id = 0; id < NFIGURES && rc == 0; id++)
-		rc = put_figure(f, s, (enum figure_id)id, e);
+		if (figure_drawn(s, (enum figure_id)id))
+			rc = put_figure(f, s, (enum figure_id)id, e);
 	fputs("</div>\n</section>\n", f);
 	return rc;
 }

@@ -4,6 +4,7 @@
 #include <json-c/json.h>
 #include <math.h>
 
+#include "analysis/churnstat.h"
 #include "analysis/findings.h"
 #include "analysis/fmt.h"
 #include "analysis/paper.h"
@@ -102,11 +103,11 @@ static json *totals(const struct dataset_totals *t)
 	return o;
 }
 
-static json *cdf(const struct summary_group *g, enum summary_var var, double max_x)
+static json *cdf_points(const double *sorted, size_t nsorted, bool log_x, double max_x)
 {
 	cleanup_free struct stats_point *point = malloc(STATS_CDF_MAX * sizeof(*point));
 	json *o = json_object_new_object(), *a = json_object_new_array();
-	size_t n = point ? stats_cdf(g->sorted[var], g->nsorted[var], var != VAR_RATIO, max_x, point) : 0;
+	size_t n = point ? stats_cdf(sorted, nsorted, log_x, max_x, point) : 0;
 
 	for (size_t i = 0; i < n; i++) {
 		json *pair = json_object_new_array();
@@ -115,8 +116,41 @@ static json *cdf(const struct summary_group *g, enum summary_var var, double max
 		json_object_array_add(pair, count(point[i].count));
 		json_object_array_add(a, pair);
 	}
-	add(o, "n", count(g->nsorted[var]));
+	add(o, "n", count(nsorted));
 	add(o, "points", a);
+	return o;
+}
+
+static json *cdf(const struct summary_group *g, enum summary_var var, double max_x)
+{
+	return cdf_points(g->sorted[var], g->nsorted[var], var != VAR_RATIO, max_x);
+}
+
+static json *churn(const struct churn_stat *c)
+{
+	json *o = json_object_new_object(), *q = json_object_new_object(), *kinds = json_object_new_object(), *d = json_object_new_object();
+	double changes = c->var[CHURN_VAR_CHANGES].q[P100], runs = c->var[CHURN_VAR_RUNS].q[P100];
+
+	add(o, "pairs", count(c->pairs));
+	add(o, "processes", count(c->processes));
+	add(o, "maps_refused", count(c->bad));
+	add(o, "seconds_median", real(c->var[CHURN_VAR_SECONDS].q[P50]));
+	add(o, "pairs_without_change", count(c->same));
+	add(o, "changes", count(c->changes));
+	for (int k = 0; k < CHURN_NKINDS; k++) {
+		json *x = json_object_new_object();
+
+		add(x, "pages", count(c->pages[k]));
+		add(x, "pairs_without", count(c->without[k]));
+		add(kinds, churn_kind_name[k], x);
+	}
+	add(o, "kinds", kinds);
+	for (int v = 0; v < CHURN_NVARS; v++)
+		add(q, churn_var_name[v], quantiles(&c->var[v]));
+	add(o, "quantiles", q);
+	add(d, "changes", cdf_points(c->sorted[CHURN_VAR_CHANGES], c->pairs, true, fmax(changes, runs)));
+	add(d, "runs", cdf_points(c->sorted[CHURN_VAR_RUNS], c->pairs, true, fmax(changes, runs)));
+	add(o, "cdf", d);
 	return o;
 }
 
@@ -295,11 +329,31 @@ static json *findings(const struct summary *s)
 	return a;
 }
 
+static int write_object(FILE *f, json *o)
+{
+	const char *written = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE);
+
+	if (written)
+		fprintf(f, "%s\n", written);
+	json_object_put(o);
+	return written ? 0 : -ENOMEM;
+}
+
+int json_churn_report(FILE *f, const struct churn_stat *c)
+{
+	json *o = json_object_new_object();
+
+	if (!o)
+		return -ENOMEM;
+	add(o, "tool", text("dsreport " DS_VERSION));
+	add(o, "churn", churn(c));
+	return write_object(f, o);
+}
+
 int json_report(FILE *f, const struct summary *s)
 {
 	const struct dataset *d = s->d;
 	json *o = json_object_new_object(), *groups = json_object_new_array();
-	const char *written;
 
 	if (!o || !groups)
 		return -ENOMEM;
@@ -326,9 +380,7 @@ int json_report(FILE *f, const struct summary *s)
 	add(o, "top_ratio", process_list(s, &s->by_ratio));
 	add(o, "settings", settings(d));
 	add(o, "time_series", time_series(s));
-	written = json_object_to_json_string_ext(o, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_SPACED | JSON_C_TO_STRING_NOSLASHESCAPE);
-	if (written)
-		fprintf(f, "%s\n", written);
-	json_object_put(o);
-	return written ? 0 : -ENOMEM;
+	if (s->churn)
+		add(o, "churn", churn(s->churn));
+	return write_object(f, o);
 }

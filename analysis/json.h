@@ -10,6 +10,9 @@
 
 #include "analysis/summary.h"
 
+/** json_churn_report() - Write an object with nothing but the churn.  Return: 0 or -ENOMEM. */
+int json_churn_report(FILE *f, const struct churn_stat *c);
+
 /** json_report() - Write the object and a newline.  Return: 0 or -ENOMEM; errors of @f stay in it. */
 int json_report(FILE *f, const struct summary *s);
 

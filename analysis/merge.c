@@ -1,7 +1,9 @@
 /* merge.c - from databases to one dataset (see merge.h) */
 #include "analysis/merge.h"
 
+#include "analysis/churncsv.h"
 #include "analysis/csv.h"
+#include "analysis/fmt.h"
 #include "analysis/vec.h"
 
 /* A snapshot listed: copies of its texts, and where it is. */
@@ -14,13 +16,15 @@ struct entry {
 struct merge {
 	struct dataset *d;
 	const struct filter *f;
-	FILE *csv;
+	FILE *csv, *pairs;
 	struct merge_problems *problems;
 	char *const *path;
 	struct dbread **source; /* NULL where it failed */
 	size_t nsources, at;	/* at: the source being listed */
 	struct entry *entry;
 	size_t nentries, entries_cap;
+	struct churn_ref *ref; /* samples with a map */
+	size_t nrefs, refs_cap;
 };
 
 static int add_problem(struct merge *m, const struct errmsg *e)
@@ -131,24 +135,44 @@ static int number_hosts(struct merge *m)
 struct take {
 	struct merge *m;
 	FILE *rows;
+	size_t source;
 };
+
+/* The sample just added has a map. */
+static int note_map(struct merge *m, size_t source, int64_t map)
+{
+	const struct dataset_sample *x = &m->d->sample[m->d->nsamples - 1];
+
+	if (vec_reserve(&m->ref, &m->refs_cap, m->nrefs + 1, sizeof(*m->ref)) < 0)
+		return -ENOMEM;
+	m->ref[m->nrefs++] = (struct churn_ref){.process = x->process, .snapshot = x->snapshot, .comm = x->comm, .source = (uint32_t)source, .map = map};
+	return 0;
+}
 
 static int take_sample(void *ctx, const struct dbread_sample *s)
 {
 	struct take *t = ctx;
+	size_t had;
+	int rc;
 
 	if (!filter_sample(t->m->f, s->comm, s->uid, s->cgroup))
 		return 0;
 	if (t->rows)
 		csv_row(t->rows, s);
-	return dataset_add(t->m->d, s);
+	had = t->m->d->nsamples;
+	rc = dataset_add(t->m->d, s);
+	/* a sample that is not ok is counted but not added */
+	if (rc == 0 && s->map != COLUMN_NULL && t->m->d->nsamples > had)
+		rc = note_map(t->m, t->source, s->map);
+	return rc;
 }
 
 static int read_snapshot(struct merge *m, const struct entry *x)
 {
 	cleanup_free char *rows = NULL;
 	size_t rows_len = 0;
-	struct take t = {.m = m};
+	struct take t = {.m = m, .source = x->source};
+	size_t maps = m->nrefs;
 	struct errmsg e;
 	int rc;
 
@@ -159,10 +183,12 @@ static int read_snapshot(struct merge *m, const struct entry *x)
 	rc = dataset_begin(m->d, &x->s);
 	if (rc == 0) {
 		rc = dbread_samples(m->source[x->source], x->s.id, take_sample, &t, &e);
-		if (rc < 0)
+		if (rc < 0) {
 			dataset_abandon(m->d);
-		else
+			m->nrefs = maps;
+		} else {
 			dataset_commit(m->d, &x->s);
+		}
 	}
 	if (t.rows && fclose(t.rows) != 0 && rc == 0)
 		rc = -ENOMEM;
@@ -192,16 +218,45 @@ static int read_all(struct merge *m)
 	return rc;
 }
 
+static int load_map(void *ctx, const struct churn_ref *ref, struct rle_map *map, struct rle_map_err *why)
+{
+	const struct merge *m = ctx;
+
+	return m->source[ref->source] ? dbread_map(m->source[ref->source], ref->map, map, why) : -ENOENT;
+}
+
+static void write_pair(void *ctx, const struct churn_ref *ref, const struct churn_pair *pair)
+{
+	const struct merge *m = ctx;
+
+	if (m->pairs)
+		churn_csv_row(m->pairs, m->d, ref, pair);
+}
+
+static int read_maps(struct merge *m, struct churn *churn)
+{
+	const struct dataset *d = m->d;
+	int rc = churn_compute(churn, d, m->ref, m->nrefs, load_map, write_pair, m);
+	struct errmsg e;
+
+	if (rc < 0 || !churn->bad)
+		return rc;
+	errmsg_set(&e, -EBADMSG, "%s: the map of process %lld at %s cannot be used: %s (byte %llu); maps left out of the churn for such reasons: %zu of %zu",
+		   m->path[churn->first_bad.source], (long long)d->process[churn->first_bad.process].pid,
+		   fmt_iso(d->snapshot[churn->first_bad.snapshot].time_s).s, churn->why.why, (unsigned long long)churn->why.offset_bytes, churn->bad, m->nrefs);
+	return add_problem(m, &e);
+}
+
 static void free_entry(struct entry *e)
 {
 	for (size_t t = 0; t < sizeof(e->text) / sizeof(e->text[0]); t++)
 		free(e->text[t]);
 }
 
-int merge_databases(struct dataset *d, char *const *paths, size_t npaths, struct filter *f, FILE *csv, struct merge_problems *problems)
+int merge_databases(struct dataset *d, char *const *paths, size_t npaths, struct filter *f, FILE *csv, struct churn *churn, FILE *pairs,
+		    struct merge_problems *problems)
 {
-	struct merge m = {.d = d, .f = f, .csv = csv,
-			  .problems = problems, .path = paths, .nsources = npaths};
+	struct merge m = {.d = d, .f = f, .csv = csv, .pairs = pairs, .problems = problems, .path = paths, .nsources = npaths};
 	int rc = 0;
 
 	m.source = calloc(npaths + 1, sizeof(struct dbread *));
@@ -214,7 +269,11 @@ int merge_databases(struct dataset *d, char *const *paths, size_t npaths, struct
 		filter_resolve(f, m.entry[m.nentries - 1].s.time_s);
 		if (csv)
 			csv_header(csv);
+		if (pairs)
+			churn_csv_header(pairs);
 		rc = read_all(&m);
+		if (rc == 0)
+			rc = read_maps(&m, churn);
 	}
 	for (size_t i = 0; i < npaths; i++) {
 		struct errmsg e;
@@ -225,6 +284,7 @@ int merge_databases(struct dataset *d, char *const *paths, size_t npaths, struct
 	for (size_t i = 0; i < m.nentries; i++)
 		free_entry(&m.entry[i]);
 	free(m.entry);
+	free(m.ref);
 	free(m.source);
 	return rc;
 }

@@ -18,6 +18,8 @@ enum {
 	OPT_HTML,
 	OPT_SVG,
 	OPT_PNG,
+	OPT_CHURN,
+	OPT_CHURN_FROM,
 };
 
 static const struct argp_option option_table[] = {
@@ -36,6 +38,8 @@ static const struct argp_option option_table[] = {
 	{"html", OPT_HTML, "FILE", 0, "the report with its figures as one page", 0},
 	{"svg", OPT_SVG, "DIR", 0, "the figures as SVG", 0},
 	{"png", OPT_PNG, "DIR", 0, "the figures as PNG", 0},
+	{"churn", OPT_CHURN, "FILE", 0, "what changed in each process's map from snapshot to snapshot (databases of dscollect --keep-runs)", 0},
+	{"churn-from", OPT_CHURN_FROM, "FILE", 0, "report on such a file alone, instead of databases", 0},
 	{NULL, 0, NULL, 0, NULL, 0},
 };
 
@@ -110,6 +114,12 @@ static error_t parse_one(int key, char *arg, struct argp_state *st)
 	case OPT_PNG:
 		o->png = arg;
 		return 0;
+	case OPT_CHURN:
+		o->churn = arg;
+		return 0;
+	case OPT_CHURN_FROM:
+		o->churn_from = arg;
+		return 0;
 	case ARGP_KEY_ARGS:
 		o->db = st->argv + st->next;
 		o->ndb = (size_t)(st->argc - st->next);
@@ -128,6 +138,29 @@ static bool is_stdout(const char *file)
 	return file && strcmp(file, "-") == 0;
 }
 
+/* The file of pairs has no samples: nothing to filter, and neither rows nor a page to write. */
+static bool needs_databases(const struct options *o)
+{
+	const struct filter *f = &o->filter;
+
+	return o->db != default_db || o->csv || o->html || o->churn || f->since.set || f->until.set || f->host.n || filter_samples_set(f);
+}
+
+static void check_outputs(struct options *o)
+{
+	int n = is_stdout(o->csv) + is_stdout(o->json) + is_stdout(o->html) + is_stdout(o->churn);
+
+	if (n > 1) {
+		fprintf(stderr, "dsreport: only one of --csv, --json, --html and --churn can go to standard output; give the others a file\n");
+		exit(1);
+	}
+	if (o->churn_from && needs_databases(o)) {
+		fprintf(stderr, "dsreport: --churn-from reports on that file alone: leave out databases, filters, --csv, --html and --churn\n");
+		exit(1);
+	}
+	o->quiet = o->quiet || n;
+}
+
 void options_parse(struct options *o, int argc, char **argv)
 {
 	static const struct argp argp = {
@@ -142,10 +175,5 @@ void options_parse(struct options *o, int argc, char **argv)
 	argp_err_exit_status = 1;
 	*o = (struct options){.top = 10};
 	argp_parse(&argp, argc, argv, 0, NULL, o);
-	if (is_stdout(o->csv) + is_stdout(o->json) + is_stdout(o->html) > 1) {
-		fprintf(stderr, "dsreport: only one of --csv, --json and --html can go to standard output; give the others a file\n");
-		exit(1);
-	}
-	if (is_stdout(o->csv) || is_stdout(o->json) || is_stdout(o->html))
-		o->quiet = true;
+	check_outputs(o);
 }

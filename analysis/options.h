@@ -13,7 +13,8 @@ struct options {
 	struct filter filter;
 	size_t top;
 	bool quiet;
-	const char *csv, *json, *html; /* files, NULL for none */
+	const char *csv, *json, *html, *churn; /* files, NULL for none */
+	const char *churn_from;	       /* a file of pairs to report on, instead of databases; NULL for none */
 	const char *svg, *png;	       /* directories, NULL for none */
 };
 

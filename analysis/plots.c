@@ -18,4 +18,5 @@ EMBED(plots_ratio, "plots/ratio.gp");
 EMBED(plots_size, "plots/size.gp");
 EMBED(plots_lengths, "plots/lengths.gp");
 EMBED(plots_time, "plots/time.gp");
+EMBED(plots_churn, "plots/churn.gp");
 EMBED(plots_page_css, "plots/page.css");

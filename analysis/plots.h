@@ -6,6 +6,7 @@
 #define ANALYSIS_PLOTS_H
 
 /** Each is a text, ended by a NUL. */
-extern const char plots_style[], plots_entries[], plots_ratio[], plots_size[], plots_lengths[], plots_time[], plots_page_css[];
+extern const char plots_style[], plots_entries[], plots_ratio[], plots_size[], plots_lengths[], plots_time[], plots_churn[],
+	plots_page_css[];
 
 #endif

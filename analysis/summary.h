@@ -78,8 +78,11 @@ struct summary_moment {
 	double ratio_p50, ratio_p95; /* NaN without a ratio */
 };
 
+struct churn_stat;
+
 struct summary {
 	const struct dataset *d;
+	const struct churn_stat *churn; /* the caller's, put in after summary_compute(); NULL where there are no pairs of maps */
 	struct summary_group *group; /* [0] all, then one a host when there are several */
 	size_t ngroups;
 	double first_s, last_s;

@@ -6,6 +6,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "analysis/churnstat.h"
 #include "analysis/fmt.h"
 #include "analysis/paper.h"
 #include "analysis/vec.h"
@@ -57,7 +58,8 @@ static void quantile_row(struct build *b, const char *name, const struct summary
 	    form(q->q[P100]).s, NULL);
 }
 
-#define QUANTILE_HEADER "samples", "50 %", "75 %", "90 %", "95 %", "99 %", "100 %", NULL
+#define QUANTILE_HEADER "samples", QUANTILE_PERCENTS
+#define QUANTILE_PERCENTS "50 %", "75 %", "90 %", "95 %", "99 %", "100 %", NULL
 
 static void paper_table(struct build *b)
 {
@@ -123,6 +125,45 @@ static void correlation_table(struct build *b)
 		row(b, g ? x->name : s->ngroups > 1 ? "all hosts" : dataset_name(s->d, s->d->host[0].name), fmt_signed(x->corr).s, fmt_signed(x->corr_log).s,
 		    fmt_signed(x->corr_latest).s, fmt_count(x->nlatest).s, fmt_signed(x->lag).s, NULL);
 	}
+}
+
+static void churn_tables(struct build *b, const struct churn_stat *c)
+{
+	static const struct {
+		const char *what;
+		enum churn_var var;
+		struct fmt (*form)(double);
+	} line[] = {
+		{"changes: calls to follow", CHURN_VAR_CHANGES, fmt_number}, {"runs: calls to rebuild", CHURN_VAR_RUNS, fmt_number},
+		{"changes / runs", CHURN_VAR_PER_RUN, fmt_ratio}, {"pages changed", CHURN_VAR_PAGES, fmt_number},
+		{"pages removed", CHURN_VAR_REMOVED, fmt_number}, {"pages added", CHURN_VAR_ADDED, fmt_number}, {"pages moved", CHURN_VAR_MOVED, fmt_number},
+		{"share of pages changed", CHURN_VAR_SHARE, fmt_ratio}, {"interval, seconds", CHURN_VAR_SECONDS, fmt_seconds},
+	};
+	static const char *const kind[CHURN_NKINDS] = {"removed", "added", "moved to another frame"};
+	uint64_t all = c->pages[CHURN_REMOVED] + c->pages[CHURN_ADDED] + c->pages[CHURN_MOVED];
+
+	begin(b, "Churn: what a mirror has to follow",
+	      "Over pairs of maps of a process in consecutive snapshots. Each changed stretch takes about one mmap() or munmap() on a mirror; rebuilding takes "
+	      "one for each run. The share is of the pages in either map; where both are empty there is none.", 1);
+	row(b, "", "pairs", QUANTILE_PERCENTS);
+	for (size_t i = 0; i < sizeof(line) / sizeof(line[0]); i++)
+		quantile_row(b, line[i].what, &c->var[line[i].var], line[i].form);
+
+	begin(b, "Churn by kind", "Pages summed over the pairs; and in how many of the pairs there was no change of this kind.", 1);
+	row(b, "", "pages", "share of changed", "pairs without", "share of pairs", NULL);
+	row(b, "any", fmt_count(all).s, fmt_percent((double)all, (double)all).s, fmt_count(c->same).s, fmt_percent((double)c->same, (double)c->pairs).s, NULL);
+	for (int k = 0; k < CHURN_NKINDS; k++)
+		row(b, kind[k], fmt_count(c->pages[k]).s, fmt_percent((double)c->pages[k], (double)all).s, fmt_count(c->without[k]).s,
+		    fmt_percent((double)c->without[k], (double)c->pairs).s, NULL);
+}
+
+int tables_churn(struct tables *out, const struct churn_stat *c)
+{
+	struct build b = {.out = out};
+
+	*out = (struct tables){0};
+	churn_tables(&b, c);
+	return b.rc;
 }
 
 static void share_row(struct build *b, const char *name, enum column pages, enum column aligned)
@@ -308,6 +349,8 @@ int tables_build(struct tables *out, const struct summary *s, bool samples_filte
 		correlation_table(&b);
 		length_tables(&b);
 		kind_table(&b);
+		if (s->churn)
+			churn_tables(&b, s->churn);
 		beyond_table(&b);
 		process_table(&b, "Most runs", "Each process once, by its sample with most runs.", &s->by_runs, s->by_runs.n);
 		process_table(&b, "Highest ratio", "Each process once, by its sample with the highest ratio; the larger one of equals first.", &s->by_ratio,

@@ -35,6 +35,15 @@ struct tables {
  */
 int tables_build(struct tables *out, const struct summary *s, bool samples_filtered);
 
+/**
+ * tables_churn() - Make the tables of churn alone
+ * @out: result, as in tables_build(), which puts them in where there is churn
+ * @c: churn
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int tables_churn(struct tables *out, const struct churn_stat *c);
+
 /** tables_free() - Free what the tables hold. */
 void tables_free(struct tables *out);
 

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <string.h>
 
+#include "analysis/churnstat.h"
 #include "analysis/findings.h"
 #include "analysis/fmt.h"
 #include "analysis/tables.h"
@@ -122,6 +123,19 @@ int text_report(FILE *f, const struct summary *s, bool samples_filtered)
 		for (size_t i = 0; i < tables.n; i++)
 			put_table(f, &tables.t[i]);
 	}
+	tables_free(&tables);
+	return rc;
+}
+
+int text_churn(FILE *f, const struct churn_stat *c)
+{
+	struct tables tables;
+	int rc = tables_churn(&tables, c);
+
+	if (rc == 0)
+		fprintf(f, "Churn of %s processes over %s pairs of consecutive snapshots\n", fmt_count(c->processes).s, fmt_count(c->pairs).s);
+	for (size_t i = 0; i < tables.n && rc == 0; i++)
+		put_table(f, &tables.t[i]);
 	tables_free(&tables);
 	return rc;
 }

@@ -20,4 +20,7 @@
  */
 int text_report(FILE *f, const struct summary *s, bool samples_filtered);
 
+/** text_churn() - Write the tables of churn alone.  Return: 0 or -ENOMEM. */
+int text_churn(FILE *f, const struct churn_stat *c);
+
 #endif
