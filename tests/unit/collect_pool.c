@@ -9,6 +9,7 @@
 #include <limits.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -384,6 +385,7 @@ static pid_t feed_maps(int pid, int empty)
 
 	if (feeder)
 		return feeder;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	snprintf(path, sizeof(path), "%s/%d/maps", dir, pid);
 	for (int i = 0; i <= empty; i++) {
 		int fd = open(path, O_WRONLY);
@@ -404,6 +406,7 @@ static void check_exec(const struct worker_job *job)
 	make_process(FIRST_PID, true);
 	feeder = feed_maps(FIRST_PID, 1);
 	worker_visit(job, FIRST_PID, false, &r);
+	kill(feeder, SIGKILL);
 	waitpid(feeder, NULL, 0);
 	tap_ok(r.status == RECORD_OK && r.n.present == PAGES && r.err == 0, "a process that execs while it is read is read once more");
 	feeder = feed_maps(FIRST_PID, 2);
