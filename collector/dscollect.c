@@ -141,9 +141,6 @@ static int open_source(struct run *run)
 	const char *why = "";
 	int err = rle_src_open(&run->src, run->o.root, run->o.config.join, &why);
 
-	/* Few recordings have kpageflags; that is no reason to insist, unless somebody asked for the join. */
-	if (err == -ENOENT && run->o.root && !(run->o.config.set & 1u << CONFIG_JOIN))
-		err = rle_src_open(&run->src, run->o.root, RLE_JOIN_NONE, &why);
 	if (err == -EPERM || err == -EACCES) {
 		report_error("%s.  Nothing was recorded.  Run it as root on the host itself (not in a container or user namespace), or with "
 			     "CAP_SYS_ADMIN, CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
