@@ -13,7 +13,7 @@ _dsreport() {
 	--uid) mapfile -t COMPREPLY < <(compgen -u -- "$cur") && return ;;
 	--top) word='5 10 20 50' ;;
 	--svg | --png) mapfile -t COMPREPLY < <(compgen -d -- "$cur") && compopt -o filenames && return ;;
-	--csv | --json | --html) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && compopt -o filenames && return ;;
+	--csv | --json | --html | --churn | --churn-from) mapfile -t COMPREPLY < <(compgen -f -- "$cur") && compopt -o filenames && return ;;
 	--host | --comm | --cgroup) return ;;
 	*)
 		if [[ $cur != -* ]]; then
@@ -21,7 +21,7 @@ _dsreport() {
 			compopt -o filenames
 			return
 		fi
-		word='--since --until --host --comm --uid --cgroup --top --quiet --csv --json --html --svg --png --help --usage --version'
+		word='--since --until --host --comm --uid --cgroup --top --quiet --csv --json --html --svg --png --churn --churn-from --help --usage --version'
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$word" -- "$cur")

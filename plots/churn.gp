@@ -5,9 +5,11 @@
 set logscale x
 set xrange [ZERO/1.35:xmax]
 set yrange [0:100]
-set format x "10^{%T}"
-do for [d=0:9] { if (10.0**d <= xmax) { set xtics add (sprintf("10^{%d}", d) 10.0**d) } }
-set xtics add ("none" ZERO)
+set xtics ("0" ZERO)
+do for [d=0:15] {
+    set xtics add (sprintf("10^{%d}", d) 10.0**d)
+    do for [k=2:9] { set xtics add ("" k*10.0**d 1) }
+}
 set format y PERCENT
 set ytics 0,20,100
 set xlabel "calls to bring the mirror of a process up to date after an interval"
