@@ -14,7 +14,7 @@
 #include "rle/pagemap.h"
 #include "rle/vma.h"
 
-#define SEEN_PAGES_MAX (UINT64_C(512) << (30 - DS_PAGE_SHIFT)) /* 512 GiB: a bitmap of 16 MiB */
+#define SEEN_PAGES_MAX (UINT64_C(256) << (30 - DS_PAGE_SHIFT)) /* 256 GiB: a bitmap of 8 MiB */
 #define RAM_EXTENTS_MAX 4096
 #define BLOCK_PAGES 512 /* of a PMD */
 

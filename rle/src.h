@@ -58,7 +58,7 @@ void rle_src_snapshot(struct rle_src *src);
 /**
  * rle_src_count_distinct() - Start counting the different frames met from here on, in memory shared with children
  *
- * Return: 0; -E2BIG if RAM ends above 512 GiB, whose bitmap would be larger than 16 MiB; -ENOMEM.
+ * Return: 0; -E2BIG if RAM ends above 256 GiB, whose bitmap would be larger than 8 MiB; -ENOMEM.
  */
 int rle_src_count_distinct(struct rle_src *src);
 /**
