@@ -44,6 +44,30 @@ is "$(grep -c 'figure id="churn"' "$TMP/a.html") $(find "$TMP/svg" "$TMP/png" -n
 "$BIN/dsreport" -q --svg "$TMP/svg2" --png "$TMP/png2" "$TMP/part_1.db" "$TMP/part_5.db"
 is "$(cd "$TMP" && cmp svg/churn.svg svg2/churn.svg && cmp png/churn.png png2/churn.png && echo same)" same "drawn again: the same bytes"
 
+# what is drawn are the distributions of the rows: a gnuplot that hands back its script
+mkdir "$TMP/bin"
+printf '#!/bin/sh\nexec /bin/cat\n' >"$TMP/bin/gnuplot"
+chmod +x "$TMP/bin/gnuplot"
+(PATH=$TMP/bin:$PATH "$BIN/dsreport" -q --svg "$TMP/script" --churn-from "$TMP/a.csv")
+is "$(python3 - "$TMP/script/churn.svg" "$TMP/a.csv" 2>&1 <<'P'
+import csv, re, sys
+text = open(sys.argv[1]).read()
+rows = list(csv.DictReader(open(sys.argv[2], newline="")))
+zero, xmax = (float(re.search(rf"^{k} = (.*)", text, re.M)[1]) for k in ("ZERO", "xmax"))
+assert zero < 1
+for name, column in (("changes", "changes"), ("runs", "runs_after")):
+    values = [int(r[column]) for r in rows]
+    points = [tuple(map(float, line.split())) for line in re.search(rf"^\${name} << EOD\n(.*?)EOD", text, re.M | re.S)[1].splitlines()]
+    assert points[0] == (points[1][0], 0) and points[-1] == (xmax, 100) and xmax >= max(values)
+    assert min(values) != 0 or points[1][0] == zero
+    for x, percent in points[1:]:
+        upto = sum(v <= (0 if x == zero else x) for v in values)
+        assert abs(percent - 100 * upto / len(values)) < 1e-4, (name, x, percent, upto)
+    assert float(max(values)) in [x for x, _ in points]
+print("same")
+P
+)" same "drawn are the distributions of changes and of runs, with what did not change at its place left of one"
+
 # the rows alone
 "$BIN/dsreport" --churn-from "$TMP/a.csv" --json "$TMP/from.json" --svg "$TMP/svg3" --png "$TMP/png3" >"$TMP/from.txt"
 ok $? "a report of the rows alone"

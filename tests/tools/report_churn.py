@@ -75,7 +75,7 @@ def make(a):
     rng = random.Random(a.seed)
     db = sqlite3.connect(a.file)
     db.executescript(report_makedb.SCHEMA.read_text())
-    kinds = ["still", "grow", "shrink", "move", "mixed", "mixed", "exec", "late", "ends", "gaps", "nomap", "empty", "lone"]
+    kinds = ["still", "grow", "shrink", "move", "mixed", "mixed", "exec", "late", "ends", "gaps", "nomap", "empty", "lone", "big"]
     names = {"ok": 1, "vanished": 2, "after": 3, **{k: 4 + i for i, k in enumerate(dict.fromkeys(kinds))}}
     # a name that needs every kind of quoting
     db.executemany("INSERT INTO name VALUES (?, ?)", [(i, 'a "b",\nc' if t == "mixed" else t) for t, i in names.items()])
@@ -84,6 +84,8 @@ def make(a):
     for i, _ in enumerate(kinds):
         db.execute("INSERT INTO process VALUES (?, 1, ?, ?)", (i + 1, 500 - 7 * i, 90 + i))
         memory.append({})
+        if kinds[i] == "big":  # a map of more than a megabyte
+            memory[i].update((2 * v, 3 * v) for v in range(5000, 50000))
         for _ in range(0 if kinds[i] == "empty" else 30):
             stretch(rng, memory[i], rng.randrange(1, 60))
     row = report_makedb.sample_from_runs(rng, [1, 2, 40, 600], "none")
@@ -95,13 +97,15 @@ def make(a):
         time += rng.choice([60, 60, 61.5])
         for i, kind in enumerate(kinds):
             comm, status = kind, "ok"
-            if (kind == "late" and s < 5) or (kind == "ends" and s > 6) or (kind == "lone" and s != 4):
+            if (kind == "late" and s < 5) or (kind == "ends" and s > 6) or (kind == "lone" and s != 4) or (kind == "big" and s > 2):
                 continue
             if kind == "exec" and s >= 7:
                 comm = "after"
                 if s == 7:
                     memory[i] = {}
                     stretch(rng, memory[i], 50)
+            if kind == "big" and s == 2:
+                memory[i][70000] = 1
             if s > 1:
                 step(rng, kind, memory[i])
             if kind == "gaps" and rng.random() < 0.3:
