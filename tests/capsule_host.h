@@ -239,8 +239,8 @@ __attribute__((unused)) static int host_boot_send(struct host *h, const struct d
 }
 
 /* Starts a service over a map.  Return: kind of the answer. */
-__attribute__((unused)) static int host_start(struct host *h, const char *service, uint32_t nexecutors, const struct rle_run *runs,
-					      size_t n)
+__attribute__((unused)) static int host_start(struct host *h, const char *service, uint32_t nexecutors,
+					      const struct rle_run *runs, size_t n)
 {
 	struct ds_shadow_boot boot;
 	int fd;
@@ -342,7 +342,8 @@ static const struct rle_run *model_find(const struct rle_run *runs, size_t n, ui
  * Reads /proc/PID/maps and says what is wrong with it, NULL if nothing: every page is the capsule's, or the mirror's with
  * the right offset and protection, or [vsyscall]; and all pages of the map are there.  @vmas: mappings of the mirror.
  */
-__attribute__((unused)) static const char *model_compare(const struct host *h, const struct rle_run *runs, size_t n, uint64_t *vmas)
+__attribute__((unused)) static const char *model_compare(const struct host *h, const struct rle_run *runs, size_t n,
+							 uint64_t *vmas)
 {
 	static char text[300];
 	uint64_t from, to, offset, mirrored = 0, wanted = 0;
@@ -363,8 +364,9 @@ __attribute__((unused)) static const char *model_compare(const struct host *h, c
 		else if (!strcmp(name, "[vsyscall]"))
 			continue;
 		else if (from / PAGE >= h->status.capsule.vpn && to / PAGE <= h->status.capsule.vpn + h->status.capsule.npages)
-			wrong = name[0] && strcmp(name, "[stack]") && strcmp(name, "[heap]") ? "a name inside the capsule" : prot[3] != 'p' ? "shared memory in the capsule" :
-				prot[1] == 'w' && prot[2] == 'x' ? "writable code" : NULL;
+			wrong = name[0] && strcmp(name, "[stack]") && strcmp(name, "[heap]") ? "a name inside the capsule" :
+				prot[3] != 'p'					     ? "shared memory in the capsule" :
+				prot[1] == 'w' && prot[2] == 'x'		     ? "writable code" : NULL;
 		else if (strncmp(name, "/memfd:ram", 10))
 			wrong = "neither capsule nor mirror";
 		else {

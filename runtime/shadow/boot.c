@@ -60,7 +60,8 @@ __attribute__((noreturn)) static void die(enum ds_shadow_reason reason, long err
 /* Scratch memory anywhere: everything the kernel places is given up soon. */
 static void *scratch(uint64_t bytes)
 {
-	long at = sys(mmap, 0, bytes, SYS_PROT_READ | SYS_PROT_WRITE, SYS_MAP_PRIVATE | SYS_MAP_ANONYMOUS | SYS_MAP_NORESERVE, -1, 0);
+	long at = sys(mmap, 0, bytes, SYS_PROT_READ | SYS_PROT_WRITE, SYS_MAP_PRIVATE | SYS_MAP_ANONYMOUS | SYS_MAP_NORESERVE,
+		      -1, 0);
 
 	if (sys_failed(at))
 		die(DS_SHADOW_R_NO_MEMORY, at, 0, bytes);

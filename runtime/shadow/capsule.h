@@ -225,7 +225,8 @@ void heap_extended(void);
  *
  * Return: 0, -errno (@refused says why).
  */
-int mirror_check(const void *block, const struct ds_shadow_data *data, struct plan_sum *sum, struct ds_shadow_refused *refused);
+int mirror_check(const void *block, const struct ds_shadow_data *data, struct plan_sum *sum,
+		 struct ds_shadow_refused *refused);
 /** mirror_blob_view() - The view of a blob that mirror_check() passed. */
 struct rle_map mirror_blob_view(const void *block);
 /** mirror_view() - The view of a map, where it is now; empty if there is none. */
@@ -257,7 +258,8 @@ long ctl_receive(void *buf, size_t bytes, int fds[static 2], uint32_t *nfds);
 /** ctl_refuse() - Sends a refusal; its reason, err, index and value are filled. */
 void ctl_refuse(uint32_t seq, struct ds_shadow_refused *refused);
 /** ctl_die() - Sends a refusal and ends the shadow. */
-__attribute__((noreturn)) void ctl_die(uint32_t seq, enum ds_shadow_reason reason, long err, uint64_t index, uint64_t value);
+__attribute__((noreturn)) void ctl_die(uint32_t seq, enum ds_shadow_reason reason, long err, uint64_t index,
+				       uint64_t value);
 /** ctl_lost() - Ends the shadow because the channel failed with @err: quietly when dshost has just closed it. */
 __attribute__((noreturn)) void ctl_lost(long err);
 /**

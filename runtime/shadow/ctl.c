@@ -7,10 +7,9 @@
  * copy and returns the distance.  start.S jumps, and calls ctl_step() again in the new place.
  *
  *   receive   room for the new map in the heap (or move to where there is room), read it, check it (or refuse it);
- *	       does it, or a forbidden range, touch the capsule?  Then move to where neither the old map nor the new
- *	       one nor any forbidden range is.
- *   apply     stop the executors softly (after a move they are stopped already), change the mirror, tell the
- *	       service, let the executors go, answer.
+ *	       stop the executors softly; does the map, or a forbidden range, touch the capsule?  Then move to where
+ *	       neither the old map nor the new one nor any forbidden range is.
+ *   apply     change the mirror, tell the service, let the executors go, answer.
  */
 #include <asm/socket.h>
 #include <errno.h>
@@ -196,34 +195,46 @@ static int64_t update_refuse(struct ds_shadow_refused *refused)
 	return 0;
 }
 
-/* Copies the capsule out of everybody's way and returns the distance; or refuses the update. */
-static int64_t start_move(uint64_t heap_bytes)
+static int64_t refuse_busy(int rc, uint32_t who)
 {
-	const struct cap_region here = move_here();
-	const struct ds_shadow_range self = {here.lo >> DS_PAGE_SHIFT, here.bytes >> DS_PAGE_SHIFT};
-	const struct rle_map now = mirror_view(&cap.now), coming = mirror_view(&cap.coming);
-	const struct place_want want = {
-		.src = {place_of_map(&now), place_of_map(&coming), mirror_forbidden(&cap.now), mirror_forbidden(&cap.coming),
-			place_of_ranges(&self, 1)},
-		.npages = self.npages + ((heap_bytes - cap.heap_bytes) >> DS_PAGE_SHIFT),
-		.first_vpn = cap.boot.min_vpn,
-		.reserve = cap.boot.reserve,
-		.random = ctl_random(),
-	};
-	struct ds_shadow_refused refused = {.reason = DS_SHADOW_R_NO_PLACE, .value = want.npages};
+	struct ds_shadow_refused refused = {.reason = DS_SHADOW_R_BUSY, .err = rc, .index = who};
+
+	return update_refuse(&refused);
+}
+
+/*
+ * Copies the capsule out of everybody's way, with @more_bytes more of heap, and returns the distance; or refuses the
+ * update.  Nothing is measured before the executors have stopped: they can make the heap longer.
+ */
+static int64_t start_move(uint64_t more_bytes)
+{
+	struct place_want want = {.first_vpn = cap.boot.min_vpn, .reserve = cap.boot.reserve, .random = ctl_random()};
+	struct ds_shadow_refused refused;
+	struct ds_shadow_range self;
+	struct cap_region here;
+	struct rle_map now, coming;
 	uint64_t vpn, image;
 	uint32_t who = 0;
-	int rc = place_find(&want, &vpn);
+	int rc = exec_stop(true, &who);
 
 	if (rc)
-		return update_refuse(&refused);
-	rc = exec_stop(true, &who);
-	if (rc) {
-		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_BUSY, .err = rc, .index = who};
+		return refuse_busy(rc, who);
+	here = move_here();
+	self = (struct ds_shadow_range){here.lo >> DS_PAGE_SHIFT, here.bytes >> DS_PAGE_SHIFT};
+	now = mirror_view(&cap.now);
+	coming = mirror_view(&cap.coming);
+	want.npages = self.npages + (more_bytes >> DS_PAGE_SHIFT);
+	want.src[0] = place_of_map(&now);
+	want.src[1] = place_of_map(&coming);
+	want.src[2] = mirror_forbidden(&cap.now);
+	want.src[3] = mirror_forbidden(&cap.coming);
+	want.src[4] = place_of_ranges(&self, 1);
+	if (place_find(&want, &vpn)) {
+		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_NO_PLACE, .value = want.npages};
 		return update_refuse(&refused);
 	}
 	image = (vpn << DS_PAGE_SHIFT) + here.image - here.lo;
-	rc = move_copy(image, heap_bytes, false);
+	rc = move_copy(image, cap.heap_bytes + more_bytes, false);
 	if (rc) {
 		refused = (struct ds_shadow_refused){
 			.reason = DS_SHADOW_R_NO_MEMORY, .err = rc, .value = want.npages << DS_PAGE_SHIFT};
@@ -232,18 +243,12 @@ static int64_t start_move(uint64_t heap_bytes)
 	return (int64_t)(image - here.image);
 }
 
+/* The executors are stopped, at least softly. */
 static int64_t update_apply(void)
 {
-	struct ds_shadow_refused refused;
 	struct shadow_change change;
-	uint32_t who = 0;
-	int rc = exec_stop(false, &who);
+	int rc = mirror_change();
 
-	if (rc) {
-		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_BUSY, .err = rc, .index = who};
-		return update_refuse(&refused);
-	}
-	rc = mirror_change();
 	if (rc)
 		ctl_die(cap.update.head.seq, DS_SHADOW_R_LOST, rc, 0, 0);
 	shadow_free(cap.now.block);
@@ -260,7 +265,7 @@ static int64_t update_apply(void)
 	return 0;
 }
 
-/* Whether the capsule may stay where it is under the coming map. */
+/* Whether the capsule may stay where it is under the coming map.  Executors are stopped: they cannot make it longer. */
 static bool can_stay(void)
 {
 	const struct cap_region here = move_here();
@@ -274,6 +279,8 @@ static int64_t update_receive(void)
 {
 	const uint64_t bytes = params_data_bytes(&cap.update.data);
 	struct ds_shadow_refused refused;
+	uint32_t who = 0;
+	int rc;
 
 	if (ctl_data_there(cap.update_fd, bytes, &refused))
 		return update_refuse(&refused);
@@ -282,13 +289,16 @@ static int64_t update_receive(void)
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_NO_MEMORY, .value = bytes};
 		if (cap.moved) /* to make room, and still there is none */
 			return update_refuse(&refused);
-		return start_move(cap.heap_bytes + (bytes + 2 * CAP_PAGE) / CAP_PAGE * CAP_PAGE);
+		return start_move((bytes + 2 * CAP_PAGE) / CAP_PAGE * CAP_PAGE);
 	}
 	if (ctl_read_data(cap.update_fd, shadow_at(cap.coming.block), bytes, &refused) ||
 	    mirror_check(shadow_at(cap.coming.block), &cap.coming.data, &cap.coming.sum, &refused))
 		return update_refuse(&refused);
+	rc = exec_stop(false, &who);
+	if (rc)
+		return refuse_busy(rc, who);
 	cap.pending = CAP_APPLY;
-	return can_stay() ? update_apply() : start_move(cap.heap_bytes);
+	return can_stay() ? update_apply() : start_move(0);
 }
 
 /* --- messages ---------------------------------------------------------------------------------------------------- */

@@ -80,7 +80,8 @@ static bool grow(uint64_t bytes)
 	struct ds_shadow_range range = {.vpn = end >> DS_PAGE_SHIFT, .npages = more >> DS_PAGE_SHIFT};
 	long at;
 
-	if (cap.heap_bytes + more > 2 * DS_SHADOW_HEAP_BYTES_MAX || range.vpn + range.npages > PLACE_VPN_END || !place_free(&want, range))
+	if (cap.heap_bytes + more > 2 * DS_SHADOW_HEAP_BYTES_MAX || range.vpn + range.npages > PLACE_VPN_END ||
+	    !place_free(&want, range))
 		return false;
 	at = sys(mmap, end, more, SYS_PROT_READ | SYS_PROT_WRITE,
 		 SYS_MAP_PRIVATE | SYS_MAP_ANONYMOUS | SYS_MAP_NORESERVE | SYS_MAP_FIXED_NOREPLACE, -1, 0);

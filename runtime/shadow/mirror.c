@@ -52,7 +52,8 @@ struct place_src mirror_forbidden(const struct cap_map *m)
 	return place_of_ranges((const struct ds_shadow_range *)(block + m->data.map_bytes), m->data.nforbidden);
 }
 
-int mirror_check(const void *block, const struct ds_shadow_data *data, struct plan_sum *sum, struct ds_shadow_refused *refused)
+int mirror_check(const void *block, const struct ds_shadow_data *data, struct plan_sum *sum,
+		 struct ds_shadow_refused *refused)
 {
 	const struct ds_shadow_range *forbidden = (const void *)((const char *)block + data->map_bytes);
 	const uint64_t reserve = 2 * REGION_VMAS(cap.boot.nexecutors) + SPARE_VMAS;

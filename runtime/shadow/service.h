@@ -24,8 +24,9 @@
  *    local variable, check that, use that.  A guest pointer may point anywhere, into the capsule too; a plain access to
  *    memory that is not there ends the shadow, shadow_fetch() and shadow_store() return -EFAULT instead.
  * 5. No C library: mem*() and strlen() from string.h are there and nothing else.  No thread-local storage.
- * 6. System calls asked for must not map, unmap or change signals, and pass NULL where a call takes a signal mask
- *    (ppoll and the like): the capsule's stop signal must not be blocked.
+ * 6. System calls asked for must keep off the capsule's own descriptors (the control channel, 3, and the RAM), must not
+ *    map, unmap or change signals, register no address with the kernel that it would write to later (io_uring, AIO,
+ *    rseq), and pass NULL where a call takes a signal mask (ppoll and the like): the stop signal must not be blocked.
  */
 #ifndef SHADOW_SERVICE_H
 #define SHADOW_SERVICE_H

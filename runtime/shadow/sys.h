@@ -27,7 +27,8 @@ static inline long sys6(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d,
 
 #define SYS_WORD(x) ((uint64_t)(x))
 /* sys(name, arguments...): up to six; pointers are cast */
-#define SYS_PICK(nr, a, b, c, d, e, f, ...) sys6(nr, SYS_WORD(a), SYS_WORD(b), SYS_WORD(c), SYS_WORD(d), SYS_WORD(e), SYS_WORD(f))
+#define SYS_PICK(nr, a, b, c, d, e, f, ...) \
+	sys6(nr, SYS_WORD(a), SYS_WORD(b), SYS_WORD(c), SYS_WORD(d), SYS_WORD(e), SYS_WORD(f))
 #define sys(name, ...) SYS_PICK(__NR_##name, ##__VA_ARGS__, 0, 0, 0, 0, 0, 0)
 
 #define SYS_PROT_READ 1

@@ -96,7 +96,7 @@ static int without_vdso(void)
 	return syscall(SYS_clock_gettime, CLOCK_MONOTONIC, &ts) ? 6 : 0;
 }
 
-/* What mirror_only() would meet where the vdso is sealed (CONFIG_MSEAL_SYSTEM_MAPPINGS, 6.16). */
+/* What mirror_only() would meet where the vdso is sealed (CONFIG_MSEAL_SYSTEM_MAPPINGS). */
 static int sealed(void)
 {
 	char *p = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

@@ -230,7 +230,8 @@ static void test_faults(void)
 	kind = host_receive(&h, &m, HOST_TIMEOUT_MS);
 	tap_ok(kind == DS_SHADOW_FAULT && m.fault.address == 0x1234567000 && m.fault.signal == SIGSEGV && m.fault.code != UINT64_MAX,
 	       "a wild pointer of a service is reported with its address");
-	tap_eq(host_end(&h), 2 << 8, "and ends the shadow");
+	tap_eq(host_receive(&h, &m, HOST_TIMEOUT_MS), 0, "and ends the shadow");
+	tap_eq(host_end(&h), 2 << 8, "with status 2");
 
 	nruns = 0;
 	add_run(0x555555000, 1, 2, RLE_ATTR_READ | RLE_ATTR_EXEC | RLE_ATTR_FILE);
