@@ -167,6 +167,7 @@ uninstall: ## the reverse; keeps the data and what you edited in /etc
 	@B=$(B) PREFIX=$(PREFIX) DESTDIR=$(DESTDIR) collector/packaging/install uninstall
 
 include data/workloads/study.mk
+include paper-figures/figures.mk
 
 clean: ## remove what was built
 	rm -rf build out
