@@ -54,6 +54,21 @@ is "$(sqlite3 "$TMP/named.db" "SELECT DISTINCT comm FROM process_sample WHERE co
 	SELECT count(hist_runs) FROM process_sample" | tr '\n' ' ')" "secret-daemon lab 1 " \
 	"--keep-names, --label, and histograms of the first snapshot alone"
 
+# Pairs of maps: those of the workload's processes stay, under the names of the table.
+cat >"$TMP/pairs.csv" <<'CSV'
+host,pid,start_ticks,comm,time,seconds,pages_before,pages_after,runs_before,runs_after,removed,added,moved,changes
+box.example.org,100,5,gcc,2000.25,1000.125,500,400,40,45,150,50,7,9
+box.example.org,200,6,"secret-daemon",2000.25,1000.125,1,1,1,1,0,0,0,0
+CSV
+$reduce --churn "$TMP/pairs.csv" "$TMP/a.db" "$TMP/churn" >/dev/null
+is "$(zstd -dcq "$TMP/churn.csv.zst" | tail -n +2)" 'study,1,0,"gcc",2000.25,1000.125,500,400,40,45,150,50,7,9' \
+	"--churn keeps the pairs of the workload's processes, and nobody's names"
+is "$(jq -r '.churn | "\(.pairs) \(.left_out) \(.sha256)"' "$TMP/churn.json")" "1 1 $(sha256sum "$TMP/churn.csv.zst" | cut -d' ' -f1)" \
+	"the manifest describes them"
+zstd -dcq "$TMP/churn.csv.zst" >"$TMP/churn.csv"
+is "$("$BIN/dsreport" --churn-from "$TMP/churn.csv" --json - | jq .churn.quantiles.changes.\"100\")" 9 "dsreport reads them"
+matches "$($reduce --churn "$TMP/a.json" "$TMP/a.db" "$TMP/x" 2>&1; echo "status $?")" "not a file of pairs" "another file in their place is refused"
+
 # --- damage ------------------------------------------------------------------------------------------------------------
 refused() { # refused WHAT REGEX: expand refuses what lies at $TMP/bad
 	rm -f "$TMP/bad.db"
