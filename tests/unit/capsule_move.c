@@ -20,7 +20,7 @@
 #define STAY_VPN UINT64_C(0x555555400) /* the pages that stay; page i of the RAM is page i here */
 #define STAY_PAGES 512u
 #define GUEST(offset) ((STAY_VPN * PAGE) + (offset))
-#define NJOBS 8
+#define NJOBS 9
 #define PIPE_BYTES 65536u
 #define WRITE_BYTES (1u << 20)
 
@@ -30,7 +30,7 @@ static size_t nruns;
 
 /* --- jobs: one an executor --------------------------------------------------------------------------------------- */
 
-enum job_kind { JOB_READ, JOB_READ_CAPSULE, JOB_WRITE, JOB_FUTEX, JOB_NANOSLEEP, JOB_POLL, JOB_EPOLL, JOB_SPIN };
+enum job_kind { JOB_READ, JOB_READ_CAPSULE, JOB_WRITE, JOB_FUTEX, JOB_NANOSLEEP, JOB_POLL, JOB_EPOLL, JOB_SPIN, JOB_ALLOC };
 
 static struct job {
 	uint64_t started_ns;
@@ -115,6 +115,10 @@ static void give(int job)
 		r.op = CALLS_SPIN;
 		r.args[0] = 2000;
 		break;
+	case JOB_ALLOC: /* the capsule's end moves while it is being placed */
+		r.op = CALLS_ALLOC;
+		r.args[0] = host_random(400000);
+		break;
 	}
 	if (job == JOB_NANOSLEEP)
 		j->token = guest(job, 16)[1];
@@ -181,6 +185,7 @@ static bool right(int job, const struct calls_answer *a)
 			return false;
 		return word == j->token;
 	case JOB_SPIN: return a->result == 0;
+	case JOB_ALLOC: return a->result == 0 || a->result == -1; /* no room is no fault */
 	}
 	return false;
 }
@@ -289,7 +294,8 @@ int main(void)
 		[JOB_READ] = "read() into guest memory",	[JOB_READ_CAPSULE] = "read() into the capsule",
 		[JOB_WRITE] = "write() cut short in the middle", [JOB_FUTEX] = "FUTEX_WAIT on a guest word",
 		[JOB_NANOSLEEP] = "nanosleep()",		[JOB_POLL] = "poll() with a timeout",
-		[JOB_EPOLL] = "epoll_wait()",			[JOB_SPIN] = "steps in C"};
+		[JOB_EPOLL] = "epoll_wait()",			[JOB_SPIN] = "steps in C",
+		[JOB_ALLOC] = "allocations"};
 	unsigned int refused = 0, still = 0, bad_maps = 0, bad_words = 0;
 	struct calls_request check = {.op = CALLS_CHECK}, alloc = {.op = CALLS_ALLOC, .args = {40000}};
 	uint64_t vmas, began, took, places = 0, last = 0;

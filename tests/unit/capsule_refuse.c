@@ -317,11 +317,70 @@ static void test_running(void)
 	host_end(&h);
 }
 
+/* Messages that are nearly right, one after the other, to a capsule that runs. */
+static void test_noise(void)
+{
+	const struct rle_run other[] = {{{0x555555000}, {9}, 2, RW}, {{0x600000000}, {1}, 5, RW}};
+	unsigned int answers = 0, accepted = 0;
+	uint64_t vmas;
+
+	/* a service that does nothing dangerous, whatever it is told */
+	host_start(&h, "listwalk", 3, good, 2);
+	host_random_state = 1234;
+	for (int i = 0; i < 4000; i++) {
+		union {
+			struct ds_shadow_head head;
+			struct ds_shadow_update update;
+			struct ds_shadow_message message;
+			uint8_t bytes[64];
+		} m = {0};
+		const bool update = host_random(2);
+		size_t bytes = update ? sizeof(m.update) : sizeof(m.message) + host_random(40);
+		union host_message answer;
+		uint8_t patch[24];
+		int fd, fds[3], nfds = host_random(8) ? update : (int)host_random(4);
+
+		m.head = host_head(&h, update ? DS_SHADOW_UPDATE : DS_SHADOW_MESSAGE, bytes);
+		fd = host_data(host_random(2) ? good : other, 2, NULL, 0, &m.update.data);
+		if (!update) {
+			m.message.executor = (uint32_t)host_random(4);
+			m.message.payload_bytes = (uint32_t)(bytes - sizeof(m.message));
+		}
+		if (host_random(3)) {
+			m.bytes[host_random(bytes)] = (uint8_t)host_random(256);
+			/* never QUIT */
+			if (m.head.kind == DS_SHADOW_QUIT)
+				m.head.kind = 0;
+		} else if (host_random(2)) {
+			for (size_t k = 0; k < sizeof(patch); k++)
+				patch[k] = (uint8_t)host_random(256);
+			if (pwrite(fd, patch, 1 + host_random(sizeof(patch)), (off_t)host_random(112)) < 0)
+				err(2, "pwrite");
+		}
+		fds[0] = fds[1] = fds[2] = fd;
+		host_send(&h, &m, host_random(20) ? bytes : host_random(bytes) + 1, fds, nfds);
+		close(fd);
+		while (host_receive(&h, &answer, answers < (unsigned int)i ? HOST_TIMEOUT_MS : 0) > 0) {
+			answers++;
+			accepted += answer.head.kind == DS_SHADOW_STATUS;
+			if (answers > (unsigned int)i)
+				break;
+		}
+	}
+	tap_ok(accepted > 100 && accepted < 3000, "4000 messages that are nearly right: %u were", accepted);
+	while (host_ping(&h) == DS_SHADOW_MESSAGE)
+		;
+	tap_eq(host_update(&h, good, 2, NULL, 0, NULL), DS_SHADOW_STATUS, "then one that is right is understood");
+	tap_ok(!model_compare(&h, good, 2, &vmas), "and the mirror is right");
+	tap_eq(host_end(&h), 0, "the capsule has lived through it");
+}
+
 int main(void)
 {
 	host_ram(&h, RAM_PAGES);
 	test_boot();
 	test_running();
+	test_noise();
 	host_free(&h);
 	return tap_done();
 }
