@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static int cannot_write(const char *name, int err, struct errmsg *e)
@@ -37,7 +38,7 @@ static void release(struct outfile *o, bool keep)
 {
 	if (o->f)
 		fclose(o->f);
-	if (o->sink && o->part && o->sink->fd >= 0)
+	if (o->sink && o->sink->fd >= 0 && o->sink->fd != STDOUT_FILENO)
 		close(o->sink->fd);
 	if (o->part && !keep)
 		unlink(o->part);
@@ -46,6 +47,14 @@ static void release(struct outfile *o, bool keep)
 	o->f = NULL;
 	o->part = NULL;
 	o->sink = NULL;
+}
+
+/* A device or a pipe is written as it is: a file renamed over /dev/null would take it away from the whole machine. */
+static bool in_place(const char *name)
+{
+	struct stat st;
+
+	return stat(name, &st) == 0 && !S_ISREG(st.st_mode);
 }
 
 int outfile_open(struct outfile *o, const char *name, struct errmsg *e)
@@ -57,12 +66,12 @@ int outfile_open(struct outfile *o, const char *name, struct errmsg *e)
 		return errmsg_set(e, -ENOMEM, "out of memory");
 	*o->sink = (struct outfile_sink){.fd = STDOUT_FILENO};
 	if (strcmp(name, "-") != 0) {
-		if (asprintf(&o->part, "%s.part", name) < 0) {
+		if (!in_place(name) && asprintf(&o->part, "%s.part", name) < 0) {
 			o->part = NULL;
 			release(o, false);
 			return errmsg_set(e, -ENOMEM, "out of memory");
 		}
-		o->sink->fd = open(o->part, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+		o->sink->fd = open(o->part ? o->part : name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
 		if (o->sink->fd < 0) {
 			err = errno;
 			release(o, true);

@@ -75,6 +75,16 @@ err=$("$report" -q --html "$TMP/no/such/dir/r.html" "$TMP/a.db" 2>&1)
 is $? 2 "a page that cannot be written: status 2"
 matches "$err" "no/such/dir/r.html: cannot write: No such file" "and said"
 echo old >"$TMP/old.html"
+# what is no ordinary file is written in place, not replaced by one
+mkfifo "$TMP/pipe"
+timeout 20 cat "$TMP/pipe" >"$TMP/piped.csv" &
+timeout 20 "$report" -q --csv "$TMP/pipe" "$TMP/a.db"
+ok $? "--csv into a named pipe"
+wait $!
+ok "$([ -p "$TMP/pipe" ]; echo $?)" "which is still a pipe afterwards"
+"$report" -q --csv "$TMP/plain.csv" "$TMP/a.db"
+ok "$([ -s "$TMP/plain.csv" ] && cmp -s "$TMP/piped.csv" "$TMP/plain.csv"; echo $?)" "and got what a file gets"
+
 if [ -w /dev/full ]; then
 	"$report" -q --json - "$TMP/a.db" >/dev/full 2>"$TMP/err"
 	is $? 2 "a full disk: status 2"
