@@ -27,7 +27,7 @@ SIZES = ((MIB_PAGES, "to 1 MiB"), (4 * MIB_PAGES, "to 4 MiB"), (16 * MIB_PAGES, 
          (64 * MIB_PAGES, "to 64 MiB"), (256 * MIB_PAGES, "to 256 MiB"), (1024 * MIB_PAGES, "to 1 GiB"),
          (None, "over 1 GiB"))
 HUGE_ORDER = 9  # of a free block of 2 MiB
-Row = collections.namedtuple("Row", "comm raw runs mapped end_vma end_hole end_phys hugetlb aligned cover99 snapshot")
+Row = collections.namedtuple("Row", "comm raw runs mapped end_vma end_hole end_phys hugetlb aligned file cover99 snapshot")
 
 
 class Trouble(Exception):
@@ -129,7 +129,7 @@ class Study:
         self.free_huge = free_huge([row[0] for row in connection.execute("SELECT buddyinfo FROM snapshot ORDER BY time")])
         if deep:
             self.rows = [Row(*row) for row in connection.execute(
-                "SELECT n.text, pte_present, runs, pages_mapped, end_vma, end_hole, end_phys, hugetlb, aligned_2m, cover99, "
+                "SELECT n.text, pte_present, runs, pages_mapped, end_vma, end_hole, end_phys, hugetlb, aligned_2m, file, cover99, "
                 "snapshot FROM sample JOIN name n ON n.id = comm WHERE %s" % ok)]
             self._detail()
             self._thin(connection, dsreport)
@@ -140,6 +140,9 @@ class Study:
         # Runs that ended at the end of a mapping or at a page that is not there: so many there would be in physical
         # memory without any fragmentation.
         self.floor = quantiles((row.end_vma + row.end_hole) / row.raw for row in self.rows if row.raw)
+        # Memory of files, which the policy for huge pages does not concern; and room for a huge page at all.
+        self.file = quantiles(row.file / row.raw for row in self.rows if row.raw and row.file is not None)
+        self.with_huge = share(sum(bool(row.aligned) for row in self.rows), len(self.rows))
         by_program = collections.defaultdict(list)
         for row in self.rows:
             by_program[row.comm].append(row)
