@@ -44,7 +44,7 @@ else
 fi
 source_of() { zcat "$root/usr/share/man/man$1/$2.$1.gz" | sed 's/\\fR//g; s/\\fB//g; s/\\fI//g; s/\\-/-/g; s/\\&//g; s/\\_/_/g'; }
 # options PROGRAM: what --help offers
-options() { "$BIN/$1" --help | grep -oE -- '(^|[ ,[|])--[a-z][a-z-]+' | grep -oE -- '--[a-z-]+' | sort -u; }
+options() { "$BIN/$1" --help | sed -nE 's/^ +(-., +)*(--[a-z-]+).*/\2/p' | sort -u; }
 for program in dscollect:8 dsreport:1; do
 	name=${program%:*}
 	text=$(source_of "${program#*:}" "$name")
