@@ -270,7 +270,7 @@ static void test_running(void)
 	struct ds_shadow_boot boot;
 	struct ds_shadow_message msg;
 	struct rle_run outside[2];
-	struct calls_request call = {.op = CALLS_SPIN, .args = {2000000}};
+	struct calls_request call = {.op = CALLS_SPIN, .args = {50000000}};
 	uint64_t vmas;
 	int fd, fds;
 
