@@ -53,7 +53,7 @@ struct record {
 	char comm[RLE_COMM_BYTES];	  /* valid UTF-8, see text.h */
 	char cgroup[RECORD_CGROUP_BYTES]; /* likewise */
 	struct rle_counts n;
-	uint64_t hugetlb_pages; /* from status: exact whatever the join */
+	uint64_t hugetlb_pages; /* by mapping or by status, whichever knows of more; by page with a full join */
 	int64_t ksm_pages;	/* -1: not known */
 	uint64_t cover[5]; /* runs to cover 50, 90, 95, 99, 100 % of the pages */
 	uint64_t in_size[RLE_NSIZE], aligned[RLE_NSIZE];

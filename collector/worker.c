@@ -135,6 +135,11 @@ static int scan(const struct worker_job *job, const struct rle_proc *p, struct r
 		return err;
 	r->n = e.n;
 	r->ksm_pages = ksm_pages(p, &e.n);
+	/* status leaves out what lies behind page tables that processes share, as those of large shared buffers do */
+	if (p->src->join == RLE_JOIN_FULL)
+		r->hugetlb_pages = e.n.hugetlb;
+	else if (e.n.hugetlb_mapped > r->hugetlb_pages)
+		r->hugetlb_pages = e.n.hugetlb_mapped;
 	if (e.n.hidden)
 		return 0;
 	if (map) {

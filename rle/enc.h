@@ -38,6 +38,7 @@ struct rle_counts {
 	uint64_t device;    /* frame outside System RAM */
 	uint64_t file;	    /* bit 61 */
 	uint64_t exclusive; /* bit 56: mapped exactly once */
+	uint64_t hugetlb_mapped; /* in mappings of the huge page pool, as far as these can be told; counted by rle_proc_scan() */
 	/* of present, known with a join only */
 	uint64_t ksm, thp, hugetlb, multi;
 };

@@ -183,9 +183,13 @@ int rle_proc_scan(const struct rle_proc *p, struct rle_enc *e, atomic_uint_least
 		if (vma.kernel_page)
 			continue;
 		some = vma.start;
+		uint64_t before = e->n.present;
+
 		r = rle_pagemap_vma(&pm, &vma, e);
 		if (r)
 			return r;
+		if (vma.hugetlb)
+			e->n.hugetlb_mapped += e->n.present - before;
 	}
 	if (r)
 		return r;

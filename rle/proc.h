@@ -57,7 +57,7 @@ void rle_proc_close(struct rle_proc *p);
 /** struct rle_proc_status - From /proc/PID/status, which needs no mmap_lock. */
 struct rle_proc_status {
 	uid_t uid;		/* real */
-	uint64_t hugetlb_pages; /* in pages of 4 KiB: HugetlbPages */
+	uint64_t hugetlb_pages; /* in pages of 4 KiB: HugetlbPages; leaves out those behind page tables shared with others */
 };
 
 /** rle_proc_status() - Return: 0, -ESRCH, -EBADMSG, -errno. */

@@ -52,6 +52,7 @@ static int query_next(struct rle_vma_iter *it, struct rle_vma *vma)
 		.start = {q.vma_start >> DS_PAGE_SHIFT},
 		.end = {q.vma_end >> DS_PAGE_SHIFT},
 		.prot = q.vma_flags & RLE_ATTR_PROT, /* the same four bits: r 1, w 2, x 4, shared 8 */
+		.hugetlb = q.vma_page_size > DS_PAGE_BYTES,
 	};
 	/* Only an unwritable mapping of no file can be the kernel's, so only for these the name is asked for. */
 	if (!q.inode && !(vma->prot & RLE_ATTR_WRITE)) {
@@ -118,6 +119,7 @@ int rle_vma_parse(const char *line, size_t len, struct rle_vma *vma)
 			p++;
 	}
 	vma->kernel_page = is_kernel_name(p, end - p);
+	vma->hugetlb = end - p >= 14 && !memcmp(p, "/anon_hugepage", 14);
 	return 0;
 }
 

@@ -18,6 +18,7 @@
 struct rle_vma {
 	ds_vpn start, end;
 	uint32_t prot;	  /* RLE_ATTR_PROT bits */
+	bool hugetlb;	  /* memory of the huge page pool; from text only if it has no name of its own */
 	bool kernel_page; /* [vdso], [vvar] and the like: pages that belong to the kernel */
 };
 

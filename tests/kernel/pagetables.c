@@ -346,6 +346,11 @@ static void hugetlb(void)
 		tap_ok(d.present == 2048 && d.mapped == 2048 && d.runs[0] <= 4, "hugetlb: 4 pages of 2 MiB are 2048 entries in at most 4 runs");
 		tap_ok(!rle_proc_open(&p, &src, child.pid) && !rle_proc_status(&p, &st) && st.hugetlb_pages == 2048,
 		       "hugetlb: and are counted by status");
+		struct rle_counts by_query, by_text;
+
+		tap_ok(!scan(child.pid, true, &by_query) && !scan(child.pid, false, &by_text) && by_query.hugetlb_mapped == 2048 &&
+			       by_text.hugetlb_mapped == 2048,
+		       "hugetlb: and by their mapping, asked for or read");
 		rle_proc_close(&p);
 	}
 	if (before >= 0)
