@@ -89,6 +89,7 @@ $(B)/obj/analysis/plots.o: $(wildcard plots/*)
 # --- tests --------------------------------------------------------------------------------------------------------
 TESTLIBS := $(B)/lib/collector.a $(B)/lib/analysis.a $(B)/lib/rle.a
 include runtime/shadow.mk
+include runtime/guest.mk
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(TESTLIBS)
 	$(LINK) $(LDLIBS_collector) -lm
 $(B)/tests/%: $(B)/obj/tests/%.o $(TESTLIBS)
@@ -153,10 +154,10 @@ fuzz: $(FUZZ_NAMES:%=$(B)/fuzz/%) ## fuzz every target for FUZZ_SECONDS=30, with
 	done
 
 # --- man pages and installation -----------------------------------------------------------------------------------
-MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard collector/*.scd analysis/*.scd)))
+MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard collector/*.scd analysis/*.scd runtime/guest/*.scd)))
 man: $(MAN)
 	@:
-vpath %.scd collector analysis
+vpath %.scd collector analysis runtime/guest
 $(B)/man/%: %.scd
 	$(call SAY,MAN,$<)mkdir -p $(@D) && scdoc <$< >$@
 

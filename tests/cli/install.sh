@@ -13,14 +13,17 @@ out=$(make_it install)
 ok $? "make install DESTDIR= succeeds"
 is "$(listing)" "644 etc/cron.d/dscollect
 644 etc/default/dscollect
+755 usr/bin/dsmap
 755 usr/bin/dsreport
 644 usr/lib/systemd/system/dscollect.service
 644 usr/lib/systemd/system/dscollect.timer
 755 usr/sbin/dscollect
 644 usr/share/bash-completion/completions/dscollect
+644 usr/share/bash-completion/completions/dsmap
 644 usr/share/bash-completion/completions/dsreport
 644 usr/share/dscollect/dscollect.cron
 644 usr/share/dscollect/dscollect.default
+644 usr/share/man/man1/dsmap.1.gz
 644 usr/share/man/man1/dsreport.1.gz
 644 usr/share/man/man5/dscollect.5.gz
 644 usr/share/man/man8/dscollect.8.gz
@@ -28,13 +31,13 @@ is "$(listing)" "644 etc/cron.d/dscollect
 matches "$out" "systemctl enable --now dscollect.timer" "it says what is to be done on the target"
 is "$(grep -rlE "@[A-Z]+@" "$root/usr/lib/systemd" "$root/etc")" "" "no placeholder is left in what was installed"
 matches "$(cat "$root/usr/lib/systemd/system/dscollect.service")" '^ExecStart=/usr/sbin/dscollect ' "the service starts the installed program"
-"$root/usr/sbin/dscollect" --version >/dev/null && "$root/usr/bin/dsreport" --version >/dev/null
+"$root/usr/sbin/dscollect" --version >/dev/null && "$root/usr/bin/dsreport" --version >/dev/null && "$root/usr/bin/dsmap" --version >/dev/null
 ok $? "the installed programs start"
 
 # --- man pages -------------------------------------------------------------------------------------------------------
 export MANPATH=$root/usr/share/man MANWIDTH=100 LC_ALL=C.UTF-8
 if man -w man >/dev/null 2>&1 || command -v man >/dev/null; then
-	for page in 1:dsreport 5:dscollect 8:dscollect; do
+	for page in 1:dsmap 1:dsreport 5:dscollect 8:dscollect; do
 		warnings=$(man --warnings -l "$root/usr/share/man/man${page%:*}/${page#*:}.${page%:*}.gz" 2>&1 >"$TMP/page")
 		is "$warnings" "" "${page#*:}(${page%:*}) renders without a warning"
 		matches "$(cat "$TMP/page")" '^SEE ALSO|^EXAMPLES' "${page#*:}(${page%:*}) renders to its end"
@@ -45,7 +48,7 @@ fi
 source_of() { zcat "$root/usr/share/man/man$1/$2.$1.gz" | sed 's/\\fR//g; s/\\fB//g; s/\\fI//g; s/\\-/-/g; s/\\&//g; s/\\_/_/g'; }
 # options PROGRAM: what --help offers
 options() { "$BIN/$1" --help | sed -nE 's/^ +(-., +)*(--[a-z-]+).*/\2/p' | sort -u; }
-for program in dscollect:8 dsreport:1; do
+for program in dscollect:8 dsreport:1 dsmap:1; do
 	name=${program%:*}
 	text=$(source_of "${program#*:}" "$name")
 	offered=$(options "$name")
@@ -92,7 +95,7 @@ none" "completion: --join offers its three values"
 is "$(complete_with dscollect --join = h)" "head" "completion: --join=h becomes head"
 mkdir "$TMP/dbs" && touch "$TMP/dbs/a.db"
 is "$(complete_with dscollect --db "$TMP/dbs/")" "$TMP/dbs/a.db" "completion: --db offers files"
-for program in dscollect dsreport; do
+for program in dscollect dsreport dsmap; do
 	is "$(complete_with $program -- | grep -oE -- '--[a-z-]+' | sort -u)" "$(options $program)" "completion: $program -- offers what --help lists"
 done
 
