@@ -1,0 +1,13 @@
+#!/bin/bash
+# pin.sh - pinned pages keep their frames whatever the kernel does, in a stock guest
+# DS_VM_KERNEL chooses another kernel, such as 6.12.
+. tests/tap.sh
+. tests/vm/relay.bash
+kernel=${DS_VM_KERNEL:-6.1}
+numa=()
+for word in -object memory-backend-ram,id=n0,size=512M -object memory-backend-ram,id=n1,size=256M \
+	-numa node,memdev=n0,cpus=0-1 -numa node,memdev=n1; do
+	numa+=(--qemu "$word")
+done
+vm_relay "kernel $kernel" --kernel "$kernel" --mem 768 --smp 2 "${numa[@]}" -- env "BIN=$BIN" tests/vm/guest/pin
+tap_done
