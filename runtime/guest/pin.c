@@ -109,13 +109,14 @@ static int update(const struct pin *p, uint32_t slot, uint64_t addr, uint64_t by
 /* Registers at most PIN_BUFFER_MAX_BYTES.  Return: 0; -ENOSPC no slot; -EDQUOT the limit; -errno. */
 static int hold(struct pin *p, uint64_t addr, uint64_t bytes)
 {
-	uint32_t slot = 0;
+	uint32_t slot = p->full;
 	int err;
 
 	if (p->budget_pages != UINT64_MAX && p->pages + bytes / PAGE > p->budget_pages)
 		return -EDQUOT;
 	while (slot < p->end && p->slots[slot].bytes)
 		slot++;
+	p->full = slot;
 	if (slot == PIN_SLOTS)
 		return -ENOSPC;
 	err = update(p, slot, addr, bytes);
@@ -133,6 +134,7 @@ static void let_go(struct pin *p, uint32_t slot)
 	update(p, slot, 0, 0); /* cannot fail for a slot in use */
 	p->pages -= p->slots[slot].bytes / PAGE;
 	p->slots[slot].bytes = 0;
+	p->full = slot < p->full ? slot : p->full;
 }
 
 static bool range_ok(uint64_t addr, uint64_t bytes)

@@ -57,6 +57,7 @@ struct pin_slot {
 /** struct pin - A ring and what it holds; private, one a process.  Zero-filled, pin_close() accepts it. */
 struct pin {
 	int ring_fd;
+	uint32_t full;		/* slots below are all in use */
 	uint32_t end;		/* slots from here on were never used */
 	uint64_t pages;		/* pinned now */
 	uint64_t budget_pages;	/* UINT64_MAX: no limit */

@@ -228,6 +228,28 @@ static void whole_process(bool pinned)
 				 : "let go of, most of it moves");
 }
 
+/* Every other page is a stretch of its own: a ring has room for so many. */
+static void many(void)
+{
+	const size_t extra = 5, npages = 2 * (PIN_SLOTS + extra);
+	char *p = anon(npages, PROT_READ | PROT_WRITE);
+	struct tally t;
+
+	for (size_t i = 0; i < npages; i += 2)
+		p[i * PAGE] = 1;
+	t = frames_pin(&pin, p, npages, 0);
+	tap_ok(t.pages[PIN_DONE] == PIN_SLOTS && t.pages[PIN_FULL] == extra, "%d stretches are pinned, those beyond are reported (%lu, %lu)",
+	       PIN_SLOTS, t.pages[PIN_DONE], t.pages[PIN_FULL]);
+	tap_eq(frames_to_node(p, 1, 1) + frames_to_node(p + 2 * (PIN_SLOTS - 1) * PAGE, 1, 1), 0, "the first and the last of them cannot be moved");
+	tap_eq(frames_to_node(p + 2 * PIN_SLOTS * PAGE, 1, 1), 1, "one beyond can");
+	tap_eq(pin_drop(&pin, (uintptr_t)p + 4 * PAGE, PAGE), 0, "one is dropped");
+	t = frames_pin(&pin, p + npages * PAGE - 2 * PAGE, 1, 0);
+	tap_eq(t.pages[PIN_DONE], 1, "and makes room for another");
+	pin_drop(&pin, (uintptr_t)p, npages * PAGE);
+	tap_eq(pin.pages, 0, "all of them can be dropped");
+	munmap(p, npages * PAGE);
+}
+
 /* --- limit, and beyond the end ---------------------------------------------------------------------------------- */
 
 static void limit(void)
@@ -374,6 +396,7 @@ int main(int argc, char **argv)
 	outcomes();
 	whole_process(true);
 	whole_process(false);
+	many();
 	limit();
 	adoption();
 	no_socket();
