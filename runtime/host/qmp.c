@@ -26,22 +26,31 @@ static int64_t now_ms(void)
 	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
 }
 
-static int wait_for(const struct qmp *q, short events)
+static int wait_for(struct qmp *q, short events)
 {
 	const int64_t end = now_ms() + q->timeout_ms;
 
 	for (;;) {
-		struct pollfd p = {.fd = q->fd, .events = events};
+		struct pollfd p[2] = {{.fd = q->fd, .events = events}, {.fd = q->serve_fd, .events = POLLIN}};
 		const int64_t left = end - now_ms();
-		const int n = left > 0 ? poll(&p, 1, (int)left) : 0;
+		const int n = left > 0 ? poll(p, 2, (int)left) : 0; /* a descriptor of -1 is left out by poll() */
 
-		if (n > 0)
-			return 0;
 		if (n == 0)
 			return -ETIMEDOUT;
-		if (errno != EINTR)
+		if (n < 0 && errno != EINTR)
 			return -errno;
+		if (n > 0 && p[1].revents && q->serve(q->serve_ctx))
+			q->serve_fd = -1;
+		if (n > 0 && p[0].revents)
+			return 0;
 	}
+}
+
+void qmp_serve(struct qmp *q, int fd, int (*serve)(void *ctx), void *ctx)
+{
+	q->serve_fd = fd;
+	q->serve = serve;
+	q->serve_ctx = ctx;
 }
 
 static int send_all(struct qmp *q, const char *text)
@@ -204,7 +213,7 @@ int qmp_connect(struct qmp *q, const char *path, int timeout_ms)
 	struct json_object *member;
 	int r;
 
-	*q = (struct qmp){.fd = -1, .timeout_ms = timeout_ms};
+	*q = (struct qmp){.fd = -1, .serve_fd = -1, .timeout_ms = timeout_ms};
 	if (strlen(path) >= sizeof(addr.sun_path))
 		return -ENAMETOOLONG;
 	memcpy(addr.sun_path, path, strlen(path));
@@ -224,5 +233,5 @@ void qmp_close(struct qmp *q)
 	if (q->fd >= 0)
 		close(q->fd);
 	free(q->buf);
-	*q = (struct qmp){.fd = -1};
+	*q = (struct qmp){.fd = -1, .serve_fd = -1};
 }

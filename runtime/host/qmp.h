@@ -7,8 +7,9 @@
  * any time between.  One command is under way at a time, so an answer belongs to the last command, and it carries its
  * id.  Events are not kept, except for the two that end a guest's life, which are counted.
  *
- * Not from within the handling of a vhost-user message: QEMU's main thread waits for those answers, and it is the one
- * that would answer here.
+ * QEMU's main thread, which answers here, is the one that waits for answers of a vhost-user back end: whoever is that
+ * back end too must go on answering there while it waits here, or both wait for ever (system_reset is such a command:
+ * the reset stops vhost-user devices before its own answer is sent).  qmp_serve() makes this client do so.
  *
  * QEMU is trusted; a line is limited all the same.  After an error other than a refused command the connection is of no
  * further use.  One thread at a time.
@@ -32,6 +33,9 @@ struct qmp {
 	uint64_t id;	      /* of the last command */
 	uint64_t resets;      /* RESET events seen */
 	uint64_t shutdowns;   /* SHUTDOWN events seen */
+	int serve_fd;	      /* another descriptor to look at while waiting; -1: none */
+	int (*serve)(void *ctx);
+	void *serve_ctx;
 	char fault[160];      /* what QEMU said of the last command that it refused; terminated */
 };
 
@@ -55,6 +59,14 @@ int qmp_connect(struct qmp *q, const char *path, int timeout_ms);
  * -EMSGSIZE (an answer beyond QMP_LINE_BYTES_MAX); -ENOMEM; -errno.
  */
 int qmp_command(struct qmp *q, const char *name, struct json_object *arguments, struct json_object **result);
+
+/**
+ * qmp_serve() - Goes on serving another descriptor while a command waits for QEMU
+ * @fd: not owned; -1: none any more
+ * @serve: called when @fd can be read or has ended; anything but 0 ends the serving, not the command
+ * @ctx: for @serve
+ */
+void qmp_serve(struct qmp *q, int fd, int (*serve)(void *ctx), void *ctx);
 
 /** qmp_monitor() - Has the human monitor execute @line; @result is a string.  Return: as qmp_command(). */
 int qmp_monitor(struct qmp *q, const char *line, struct json_object **result);

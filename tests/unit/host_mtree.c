@@ -3,8 +3,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -192,10 +194,53 @@ static void test_client(void)
 	qmp_close(&q);
 }
 
+/* A peer that answers only after somebody has read from @pipe, as QEMU does that waits for its device. */
+static int drain(void *ctx)
+{
+	char byte;
+
+	return read(*(int *)ctx, &byte, 1) == 1 && byte == 'd' ? 0 : -EIO;
+}
+
+static void test_serve(void)
+{
+	int device[2], monitor[2];
+	struct qmp q = {.timeout_ms = 2000, .serve_fd = -1};
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, device) || socketpair(AF_UNIX, SOCK_STREAM, 0, monitor))
+		exit(2);
+	pid = fork();
+	if (pid == 0) {
+		char in[256];
+		int left = 1;
+
+		alarm(20);
+		if (read(monitor[1], in, sizeof(in)) <= 0 || write(device[1], "d", 1) != 1)
+			_exit(1);
+		while (left > 0) { /* until the other side has taken it */
+			usleep(1000);
+			if (ioctl(device[0], FIONREAD, &left))
+				_exit(1);
+		}
+		_exit(write(monitor[1], OK_ID("1"), strlen(OK_ID("1"))) > 0 ? 0 : 1);
+	}
+	q.fd = monitor[0];
+	qmp_serve(&q, device[0], drain, &device[0]);
+	tap_eq(qmp_command(&q, "system_reset", NULL, NULL), 0, "a VM that waits for its device first is served, and then answers");
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	qmp_close(&q);
+	close(monitor[1]);
+	close(device[0]);
+	close(device[1]);
+}
+
 int main(void)
 {
 	test_layouts();
 	test_lines();
 	test_client();
+	test_serve();
 	return tap_done();
 }
