@@ -4,6 +4,8 @@
  * For a guest with two NUMA nodes: a move to the other node is the event that shows whether a page is pinned.
  */
 #include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -114,6 +116,67 @@ static void private_files(void)
 	stays(p, "read-only anonymous pages", frames_pin(&pin, p, N, 0), false, RLE_ATTR_READ);
 }
 
+/* Other threads run code and read data in pages that are replaced meanwhile. */
+static char *shifting;
+static atomic_bool enough;
+static atomic_ulong calls;
+
+static void *run_there(void *unused)
+{
+	(void)unused;
+	while (!enough)
+		for (size_t i = 0; i < N; i++) {
+			int (*fn)(void) = (int (*)(void))(uintptr_t)(shifting + i * PAGE);
+
+			if (fn() != 42)
+				_exit(3);
+			if (((volatile uint8_t *)shifting)[i * PAGE + 5] != 0xc3)
+				_exit(4);
+			calls++;
+		}
+	return NULL;
+}
+
+static void replaced_under_threads(void)
+{
+	static const uint8_t code[] = {0xb8, 42, 0, 0, 0, 0xc3}; /* mov $42, %eax; ret */
+	const size_t rounds = 60;
+	int status;
+	pid_t child;
+	char *p = of_file(PROT_READ | PROT_WRITE, MAP_SHARED);
+
+	for (size_t i = 0; i < N; i++)
+		memcpy(p + i * PAGE, code, sizeof(code));
+	munmap(p, N * PAGE);
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		size_t pinned = 0;
+		struct pin own;
+		pthread_t thread;
+		int fd = open(file_name, O_RDONLY);
+
+		shifting = of_file(PROT_READ | PROT_EXEC, MAP_PRIVATE);
+		if (pin_open(&own) || pthread_create(&thread, NULL, run_there, NULL))
+			_exit(2);
+		for (size_t i = 0; i < rounds; i++) {
+			struct tally t;
+
+			mmap(shifting, N * PAGE, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_FIXED | MAP_POPULATE, fd, 0);
+			t = frames_pin(&own, shifting, N, PIN_POPULATE);
+			pinned += t.pages[PIN_REPLACED] + t.pages[PIN_DONE];
+			pin_drop(&own, (uintptr_t)shifting, N * PAGE);
+		}
+		enough = true;
+		pthread_join(thread, NULL);
+		printf("# %lu calls while %zu pages were pinned\n", calls, pinned);
+		fflush(stdout);
+		_exit(pinned != rounds * N || calls < rounds);
+	}
+	waitpid(child, &status, 0);
+	tap_eq(status, 0, "another thread runs and reads read-only file pages while they are replaced and pinned, %zu times", rounds);
+}
+
 static void outcomes(void)
 {
 	char *p = of_file(PROT_READ | PROT_WRITE, MAP_SHARED), *q;
@@ -121,7 +184,8 @@ static void outcomes(void)
 	struct tally t;
 	int fd;
 
-	content(p, false);
+	for (size_t i = 0; i < N; i++)
+		*(volatile char *)(p + i * PAGE);
 	t = frames_pin(&pin, p, N, PIN_ALONE);
 	tap_eq(t.pages[PIN_SHARED], N, "a shared mapping of a file is not pinned, and that is said");
 	munmap(p, N * PAGE);
@@ -393,6 +457,7 @@ int main(int argc, char **argv)
 		return tap_done();
 	}
 	private_files();
+	replaced_under_threads();
 	outcomes();
 	whole_process(true);
 	whole_process(false);
