@@ -175,7 +175,7 @@ static void test_client(void)
 		"{\"event\": \"RESET\"}\r\n{\"return\": \"FlatView #0\\r\\n AS \\\"memory\\\", root: system\\r\\n Root memory region: system\\r\\n"
 		"  0000000000000000-00000000000fffff (prio 0, ram): mem0\\r\\n\\r\\n\", \"id\": 3}\r\n", NULL};
 	const char *refuses[] = {HELLO, OK_ID("1"), "{\"error\": {\"desc\": \"no such command\"}, \"id\": 2}\r\n", NULL};
-	const char *number[] = {HELLO, OK_ID("1"), OK_ID("9"), NULL}, *odd[] = {HELLO, OK_ID("1"), "{\"return\": [7], \"id\": 2}\r\n", NULL};
+	const char *number[] = {HELLO, OK_ID("1"), "{\"return\": [], \"id\": 9}\r\n", NULL}, *odd[] = {HELLO, OK_ID("1"), "{\"return\": [7], \"id\": 2}\r\n", NULL};
 	const char *dies[] = {HELLO, OK_ID("1"), NULL}, *noise[] = {"SSH-2.0\r\n", NULL};
 	struct ramtable_err err;
 	struct ramtable t;

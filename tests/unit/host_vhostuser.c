@@ -195,6 +195,9 @@ static void test_life(void)
 	tap_ok(!tell_state(VHOSTUSER_GET_VRING_BASE, 1, 0) && event == VHOSTUSER_EV_NONE &&
 		       answer(VHOSTUSER_GET_VRING_BASE, state, 8) == 8 && state[0] == 1 && state[1] == 6,
 	       "the second queue's is no second reset");
+	tap_ok(!tell_state(VHOSTUSER_SET_VRING_ENABLE, 0, 1) && !tell_state(VHOSTUSER_SET_VRING_ENABLE, 1, 1) && !v.running &&
+		       !tell_state(VHOSTUSER_SET_VRING_ENABLE, 0, 0) && !tell_state(VHOSTUSER_SET_VRING_ENABLE, 1, 0),
+	       "enabling queues that were stopped does not start them");
 	for (int i = 0; i < 5; i++) {
 		bool good = !start(ram, 2 * MIB) && event == VHOSTUSER_EV_TABLE_SAME && v.running;
 
@@ -255,7 +258,7 @@ static void refused(int got, int want, const char *what)
 static void test_refusals(void)
 {
 	const int before = count_fds(), ram = make_ram(8 * MIB), many[16] = {ram, ram, ram, ram, ram, ram, ram, ram, ram, ram, ram, ram};
-	const uint32_t config[3] = {250, 8, 0}, short_config[3] = {0, 100, 0};
+	const uint32_t config[5] = {250, 8, 0}, short_config[3] = {0, 100, 0};
 	struct mem m = {.n = 1, .region = {{0, MIB, 0, 0}}};
 	const uint64_t word = 0;
 
@@ -271,7 +274,8 @@ static void test_refusals(void)
 	refused(tell_u64(VHOSTUSER_SET_PROTOCOL_FEATURES, UINT64_C(1) << 15, -1), -EPROTO, "memory slots");
 	refused(tell_mem(&m, many, 0), -EBADF, "a table without descriptors");
 	refused(tell_mem(&m, many, 2), -EBADF, "a descriptor too many");
-	refused(tell_mem(&m, many, 12), -EBADF, "twelve descriptors");
+	m.n = 8;
+	refused(tell_mem(&m, many, 12), -EBADF, "twelve descriptors for eight regions");
 	m.n = 9;
 	refused(tell(VHOSTUSER_SET_MEM_TABLE, VHOSTUSER_VERSION, &m, 8 + 8 * 32, many, 8), -EPROTO, "nine regions in the room of eight");
 	refused(tell(VHOSTUSER_SET_MEM_TABLE, VHOSTUSER_VERSION, &m, 8 + 9 * 32, many, 8), -EPROTO, "nine regions");
@@ -290,9 +294,9 @@ static void test_refusals(void)
 	refused(tell_u64(VHOSTUSER_SET_VRING_CALL, 0, -1), -EBADF, "a call without its descriptor");
 	refused(tell_u64(VHOSTUSER_SET_VRING_CALL, VHOSTUSER_NO_FD, ram), -EBADF, "a descriptor that was not promised");
 	refused(tell_u64(VHOSTUSER_SET_VRING_CALL, 0xff, ram), -ERANGE, "queue 255");
-	refused(tell(VHOSTUSER_GET_CONFIG, VHOSTUSER_VERSION, config, 12, NULL, 0), -EPROTONOSUPPORT, "GET_CONFIG, not negotiated");
+	refused(tell(VHOSTUSER_GET_CONFIG, VHOSTUSER_VERSION, config, 20, NULL, 0), -EPROTONOSUPPORT, "GET_CONFIG, not negotiated");
 	tell_u64(VHOSTUSER_SET_PROTOCOL_FEATURES, VHOSTUSER_PROTOCOL, -1);
-	refused(tell(VHOSTUSER_GET_CONFIG, VHOSTUSER_VERSION, config, 12, NULL, 0), -ERANGE, "a configuration beyond its end");
+	refused(tell(VHOSTUSER_GET_CONFIG, VHOSTUSER_VERSION, config, 20, NULL, 0), -ERANGE, "a configuration beyond its end");
 	tell_u64(VHOSTUSER_SET_PROTOCOL_FEATURES, VHOSTUSER_PROTOCOL, -1);
 	refused(tell(VHOSTUSER_GET_CONFIG, VHOSTUSER_VERSION, short_config, 12, NULL, 0), -ERANGE, "a configuration without room");
 	end();
