@@ -24,6 +24,7 @@
 #include "runtime/host/mtree.h"
 #include "runtime/host/qmp.h"
 #include "runtime/host/vhostuser.h"
+#include "runtime/host/vmmaps.h"
 #include "tests/tap.h"
 #include "tests/vm/translate.h"
 
@@ -140,6 +141,25 @@ static unsigned int count_pages(const struct rle_map *out, uint64_t vpn, uint64_
 	return good;
 }
 
+/* The VMM's own mappings: opened by the PID that the socket tells. */
+static void check_shared(void)
+{
+	struct ramtable_err err = {0};
+	struct ucred cred = {0};
+	socklen_t bytes = sizeof(cred);
+	char path[64];
+	int fd;
+
+	getsockopt(vm, SOL_SOCKET, SO_PEERCRED, &cred, &bytes);
+	snprintf(path, sizeof(path), "/proc/%d/maps", cred.pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	tap_eq(vmmaps_check(fd, v.region, v.nregions, &err), 0, "QEMU has mapped it shared, where it says");
+	if (err.why)
+		printf("# %s\n", err.why);
+	if (fd >= 0)
+		close(fd);
+}
+
 static void check_tables(bool high)
 {
 	struct ramtable_diff diff = {0};
@@ -179,6 +199,7 @@ static void check_life(unsigned int n, bool high, uint64_t *where, uint64_t *see
 	if (r || !v.running || !v.has_table || !told(n, &vpn, seed, &hex))
 		stop_here("the guest starts its device and tells its map");
 	tap_ok(tables > n && starts == n + 1, "life %u of the guest: a table came, the device runs", n + 1);
+	check_shared();
 	check_tables(high);
 	if (open_map(hex, &map))
 		stop_here("the guest's map is valid");
