@@ -1,17 +1,18 @@
 #!/bin/bash
 # translate.sh - from a guest process's frames to pages of the VM's RAM file, with a stock kernel and a stock QEMU
 #
-# Two VMs, one after the other: pc, which is also reset; and q35 with most of its RAM above 4 GiB (max-ram-below-4g makes that
-# layout with little memory).  tests/vm/translate_guest.c fills pages and tells its map, tests/vm/translate_host.c plays
+# Three VMs, one after the other: pc, which is also reset; q35 with most of its RAM above 4 GiB (max-ram-below-4g makes that
+# layout with little memory); and one whose memory is private to QEMU, which must be refused.  tests/vm/translate_guest.c fills pages and tells its map, tests/vm/translate_host.c plays
 # the host.  DS_VM_KERNEL chooses another kernel, such as 6.12.
 . tests/tap.sh
 kernel=${DS_VM_KERNEL:-6.1}
 tools=${BIN%/bin}/tests/vm
 
-vm() { # vm WHERE MB MACHINE RESETS HIGH
-	local where=$1 host status line what n=0 plan='' args=() word
+vm() { # vm WHERE MB MACHINE RESETS HIGH; HIGH private: share=off
+	local where=$1 host status line what n=0 plan='' args=() word share=on want=0
+	if [ "$5" = private ]; then share=off want=125; fi # 125: the host ends that VM before the guest can report
 	rm -f "$TMP"/{vhost,qmp,guest,tap}
-	for word in -object "memory-backend-memfd,id=mem0,share=on,size=$2M" -machine "$3,memory-backend=mem0" \
+	for word in -object "memory-backend-memfd,id=mem0,share=$share,size=$2M" -machine "$3,memory-backend=mem0" \
 		-action reboot=reset -qmp "unix:$TMP/qmp,server=on,wait=off" \
 		-chardev "socket,id=vhost,path=$TMP/vhost" -device vhost-user-vsock-pci,chardev=vhost; do
 		args+=(--qemu "$word")
@@ -39,11 +40,13 @@ vm() { # vm WHERE MB MACHINE RESETS HIGH
 		*) echo "# ${line#\# }" ;;
 		esac
 	done <"$TMP/tap"
-	sed 's/^/# guest, standard error: /' "$TMP/err"
-	[ "$status" = 0 ] && [ "$plan" = $n ]
-	ok $? "$where: the guest saw the host's write and its kernel has nothing to complain of (status $status, $n checks of ${plan:-no plan})"
+	[ $want = $status ] && [ $want != 0 ] || sed 's/^/# guest, standard error: /' "$TMP/err"
+	if [ $want = 0 ]; then what="the guest saw the host's write and its kernel has nothing to complain of"; else what="it was ended"; fi
+	[ "$status" = $want ] && [ "$plan" = $n ]
+	ok $? "$where: $what (status $status, $n checks of ${plan:-no plan})"
 }
 
 vm "pc" 512 pc 1 0
 vm "q35, RAM above 4 GiB" 768 q35,max-ram-below-4g=256M 0 1
+vm "pc, share=off" 256 pc 0 private
 tap_done

@@ -2,7 +2,8 @@
  *
  * usage: translate_host VHOST-SOCKET QMP-SOCKET GUEST-OUTPUT RESETS HIGH
  *   RESETS  how often the VM is reset and looked at again before the guest may end
- *   HIGH    1: the VM has RAM above 4 GiB, and the guest's pages are expected there
+ *   HIGH    1: the VM has RAM above 4 GiB, and the guest's pages are expected there; private: the VM's memory has
+ *	     share=off, which must be found out, and then the VM is ended
  *
  * Plays the back end of the VM's vsock device.  Each time the guest has told its pattern and its map (what it printed
  * is in the file GUEST-OUTPUT): the tables from vhost-user and from the monitor must agree, the map must be translated,
@@ -142,7 +143,7 @@ static unsigned int count_pages(const struct rle_map *out, uint64_t vpn, uint64_
 }
 
 /* The VMM's own mappings: opened by the PID that the socket tells. */
-static void check_shared(void)
+static void check_shared(int want)
 {
 	struct ramtable_err err = {0};
 	struct ucred cred = {0};
@@ -153,7 +154,8 @@ static void check_shared(void)
 	getsockopt(vm, SOL_SOCKET, SO_PEERCRED, &cred, &bytes);
 	snprintf(path, sizeof(path), "/proc/%d/maps", cred.pid);
 	fd = open(path, O_RDONLY | O_CLOEXEC);
-	tap_eq(vmmaps_check(fd, v.region, v.nregions, &err), 0, "QEMU has mapped it shared, where it says");
+	tap_eq(vmmaps_check(fd, v.region, v.nregions, &err), want, "QEMU's own mappings tell whether it is shared: %s",
+	       want ? "it is not" : "it is");
 	if (err.why)
 		printf("# %s\n", err.why);
 	if (fd >= 0)
@@ -199,7 +201,7 @@ static void check_life(unsigned int n, bool high, uint64_t *where, uint64_t *see
 	if (r || !v.running || !v.has_table || !told(n, &vpn, seed, &hex))
 		stop_here("the guest starts its device and tells its map");
 	tap_ok(tables > n && starts == n + 1, "life %u of the guest: a table came, the device runs", n + 1);
-	check_shared();
+	check_shared(0);
 	check_tables(high);
 	if (open_map(hex, &map))
 		stop_here("the guest's map is valid");
@@ -214,6 +216,29 @@ static void check_life(unsigned int n, bool high, uint64_t *where, uint64_t *see
 		tap_ok(rle_map_lookup(&map, (ds_vpn){vpn}, &hit) && hit.pfn.n >= 1 << 20, "the pattern lies above 4 GiB in the guest");
 	if (rle_map_lookup(&out, (ds_vpn){vpn}, &hit))
 		*where = hit.pfn.n << DS_PAGE_SHIFT;
+}
+
+/* A VM with share=off: it sends a table of a file that it does not use.  The guest's pattern is not there. */
+static void check_private(void)
+{
+	const time_t end = now() + PATIENCE_S;
+	struct ramtable_err err = {0};
+	struct ramtable monitor;
+	uint64_t vpn, seed;
+	char *hex;
+	int r = 0;
+
+	while (!r && !(v.running && told(0, &vpn, &seed, &hex)) && now() < end)
+		r = pump(100);
+	if (r || !v.running)
+		stop_here("the guest starts its device");
+	tap_ok(v.has_table, "memory with share=off: vhost-user sends a table all the same");
+	check_shared(-EOPNOTSUPP);
+	tap_eq(mtree_read(&q, &monitor, &err), -EOPNOTSUPP, "and the monitor tells: %s", err.why ? err.why : "nothing");
+	qmp_command(&q, "quit", NULL, NULL);
+	for (time_t last = now() + 30; !r && now() < last;)
+		r = pump(100);
+	tap_eq(r, -ECONNRESET, "the VM's death is seen");
 }
 
 int main(int argc, char **argv)
@@ -235,6 +260,10 @@ int main(int argc, char **argv)
 	if (r)
 		stop_here("the VM has a monitor");
 	qmp_serve(&q, vm, serve, NULL);
+	if (!strcmp(argv[5], "private")) {
+		check_private();
+		return tap_done();
+	}
 	for (unsigned int n = 0; n <= (unsigned int)atoi(argv[4]); n++) {
 		check_life(n, argv[5][0] == '1', &where, &seed);
 		if (n == (unsigned int)atoi(argv[4]))
