@@ -8,10 +8,11 @@
  * Plays the back end of the VM's vsock device.  Each time the guest has told its pattern and its map (what it printed
  * is in the file GUEST-OUTPUT): the tables from vhost-user and from the monitor must agree, the map must be translated,
  * the pattern must be where it then says.  At the end the guest is let go by a write into its memory, and the VM's death
- * must be seen.  Prints TAP.
+ * must be seen.  The VM with HIGH also gets a DIMM plugged in.  Prints TAP.
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <json-c/json.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <string.h>
@@ -218,6 +219,30 @@ static void check_life(unsigned int n, bool high, uint64_t *where, uint64_t *see
 		*where = hit.pfn.n << DS_PAGE_SHIFT;
 }
 
+/* Plugs a DIMM in: a new table, with the same RAM file and another one. */
+static void check_hotplug(void)
+{
+	const char *object = "{\"qom-type\": \"memory-backend-memfd\", \"id\": \"dimm\", \"size\": 134217728, \"share\": true}";
+	const char *device = "{\"driver\": \"pc-dimm\", \"id\": \"plugged\", \"memdev\": \"dimm\"}";
+	const struct ramtable before = v.table;
+	const unsigned int n = tables;
+	struct ramtable_err err = {0};
+	struct ramtable monitor;
+	time_t end = now() + 30;
+	int r;
+
+	r = qmp_command(&q, "object-add", json_tokener_parse(object), NULL);
+	r = r ? r : qmp_command(&q, "device_add", json_tokener_parse(device), NULL);
+	tap_ok(r == 0, "a DIMM is plugged in%s%s", r ? ": " : "", q.fault);
+	while (!r && tables == n && now() < end)
+		r = pump(100);
+	tap_ok(!r && tables > n && v.has_table && v.table.nfiles == 2 && ramtable_compare(&before, &v.table, NULL),
+	       "a new table came, with the same RAM file and another one");
+	r = mtree_read(&q, &monitor, &err);
+	tap_ok(!r && monitor.nfiles == 2 && monitor.nranges == v.table.nranges && ramtable_compare(&monitor, &v.table, NULL),
+	       "the monitor agrees");
+}
+
 /* A VM with share=off: it sends a table of a file that it does not use.  The guest's pattern is not there. */
 static void check_private(void)
 {
@@ -273,6 +298,8 @@ int main(int argc, char **argv)
 			r = pump(100);
 		tap_ok(!r && stops == n + 1 && !v.running, "the device says that the guest is gone");
 	}
+	if (argv[5][0] == '1')
+		check_hotplug();
 	seed = ~seed;
 	tap_ok(pwrite(v.ram_fd, &seed, sizeof(seed), (off_t)where) == sizeof(seed), "the guest is let go by a write into its memory");
 	for (end = now() + 60; !r && now() < end;)
