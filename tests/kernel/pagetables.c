@@ -178,6 +178,9 @@ static long step(int what)
 		madvise(p, PAGE, MADV_NOHUGEPAGE);
 		touch(p, 1, PAGE);
 		mprotect(p, PAGE, PROT_READ);
+		fd = open("/dev/null", O_RDONLY);
+		mmap(p, PAGE, PROT_READ, MAP_PRIVATE | MAP_FIXED, fd, 0);
+		close(fd);
 		return munmap(p, PAGE);
 	case '4': /* 100 pages of 4 KiB, 70 written */
 		p = area(100 * PAGE, MAP_PRIVATE);
