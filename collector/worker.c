@@ -27,15 +27,6 @@ struct run_sink {
 	struct rle_mapw *map;
 };
 
-static int count_run(void *ctx, const struct rle_run *run, enum rle_end end)
-{
-	struct run_sink *sink = ctx;
-
-	(void)end;
-	rle_stats_run(sink->stats, run);
-	return 0;
-}
-
 static int count_and_keep_run(void *ctx, const struct rle_run *run, enum rle_end end)
 {
 	struct run_sink *sink = ctx;
@@ -129,7 +120,7 @@ static int scan(const struct worker_job *job, const struct rle_proc *p, struct r
 			return err;
 		sink.map = map;
 	}
-	rle_enc_init(&e, RLE_SPLIT_VPN_PFN, map ? count_and_keep_run : count_run, &sink, &job->src->frames);
+	rle_enc_init(&e, RLE_SPLIT_VPN_PFN, map ? count_and_keep_run : rle_stats_take, map ? (void *)&sink : job->stats, &job->src->frames);
 	err = rle_proc_scan(p, &e, job->progress);
 	if (err)
 		return err;

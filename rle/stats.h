@@ -45,6 +45,9 @@ void rle_stats_reset(struct rle_stats *s);
 /** rle_stats_run() - Count one run. */
 void rle_stats_run(struct rle_stats *s, const struct rle_run *run);
 
+/** rle_stats_take() - rle_stats_run() as a rle_run_fn: @stats is the struct rle_stats.  Return: 0. */
+int rle_stats_take(void *stats, const struct rle_run *run, enum rle_end end);
+
 /** rle_stats_finish() - Derive the rest; more runs may be added and this called again. */
 void rle_stats_finish(struct rle_stats *s);
 
