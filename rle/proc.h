@@ -4,6 +4,7 @@
  *
  * A process is held by a descriptor of its /proc directory: after exit that gives ESRCH, also when the PID is in
  * use again, while a path would silently open the other process.  (pid, start_ticks) is its identity.
+ * (Start times are told in hundredths of a second: a PID used twice within one cannot be told apart by it.)
  *
  * maps and pagemap are both opened before either is read.  Each holds the mm of that moment; when the process exits
  * or execs, that mm dies, and both then read as empty, without an error.  An empty or short read inside a mapping
