@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/db.h"
 #include "collector/lock.h"
 #include "collector/options.h"
@@ -49,14 +50,6 @@ static void catch_signals(void)
 	sigaction(SIGCHLD, &child, NULL);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * SECOND_NS + t.tv_nsec;
-}
-
 /* Sleeps until @at_ns of CLOCK_MONOTONIC or a signal to stop, which cannot get lost between the look and the sleep. */
 static void sleep_until(uint64_t at_ns)
 {
@@ -67,7 +60,7 @@ static void sleep_until(uint64_t at_ns)
 	sigaddset(&stops, SIGTERM);
 	sigaddset(&stops, SIGHUP);
 	sigprocmask(SIG_BLOCK, &stops, &before);
-	for (uint64_t now = now_ns(); now < at_ns && !stop_signal; now = now_ns()) {
+	for (uint64_t now = clock_ns(); now < at_ns && !stop_signal; now = clock_ns()) {
 		struct timespec left = {.tv_sec = (at_ns - now) / SECOND_NS, .tv_nsec = (at_ns - now) % SECOND_NS};
 
 		ppoll(NULL, 0, &left, &before);
@@ -247,7 +240,7 @@ static int take_snapshot(struct run *run)
 /* Snapshots at start + n * interval; times that have gone by while a snapshot took too long are left out. */
 static int take_snapshots(struct run *run)
 {
-	uint64_t interval = run->o.interval_ns, start = now_ns(), turn = 0;
+	uint64_t interval = run->o.interval_ns, start = clock_ns(), turn = 0;
 	bool partial = false;
 
 	for (unsigned long taken = 0;;) {
@@ -259,7 +252,7 @@ static int take_snapshots(struct run *run)
 		partial |= snapshot_partial(&run->snapshot) || (run->o.npids && run->snapshot.totals.n[RECORD_VANISHED]);
 		if (++taken == run->o.count)
 			break;
-		next = (now_ns() - start) / interval + 1;
+		next = (clock_ns() - start) / interval + 1;
 		if (next > turn + 1)
 			report_error("the snapshot took longer than the interval; left out %llu", (unsigned long long)(next - turn - 1));
 		turn = next;

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/poolshm.h"
 #include "collector/text.h"
 #include "collector/worker.h"
@@ -49,14 +50,6 @@ struct pool {
 	unsigned char kept_fds[KEPT_FDS / 8];
 	int null_fd; /* what workers have as standard input, output and error */
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
-}
 
 /* An unlinked file in @dir; O_TMPFILE where the file system has it. */
 static int open_nameless(const char *dir)
@@ -425,7 +418,7 @@ static int make_up_missing(struct pool *pool, const struct pool_calls *calls)
 int pool_collect(struct pool *pool, const struct pool_calls *calls)
 {
 	uint64_t tick_ns = pool->opts.timeout_ns / 4 < TICK_MAX_NS ? pool->opts.timeout_ns / 4 : TICK_MAX_NS;
-	uint64_t last_ns = now_ns();
+	uint64_t last_ns = clock_ns();
 
 	for (;;) {
 		bool over = round_over(pool); /* before the rings are looked at: nothing comes after it */
@@ -445,7 +438,7 @@ int pool_collect(struct pool *pool, const struct pool_calls *calls)
 			return make_up_missing(pool, calls);
 		if (!consumed)
 			wait_for_records(pool, tick_ns);
-		at_ns = now_ns();
+		at_ns = clock_ns();
 		if (at_ns - last_ns < tick_ns)
 			continue;
 		for (int i = 0; i < pool->opts.jobs; i++) {

@@ -7,16 +7,9 @@
 #include <string.h>
 #include <time.h>
 
+#include "collector/clock.h"
 #include "collector/json.h"
 #include "rle/cleanup.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
-}
 
 int snapshot_start(struct snapshot_env *env, struct snapshot *s)
 {
@@ -26,7 +19,7 @@ int snapshot_start(struct snapshot_env *env, struct snapshot *s)
 	int err;
 
 	memset(s, 0, sizeof(*s));
-	s->start_ns = now_ns();
+	s->start_ns = clock_ns();
 	rle_src_snapshot(env->src);
 	if (!env->only) {
 		n = rle_proc_list(env->src, &all);
@@ -132,7 +125,7 @@ static int collect(struct snapshot_env *env, struct snapshot *s)
 		s->why = "the processes that read page tables cannot be started or watched";
 	if (err)
 		return err;
-	s->totals.duration_ns = now_ns() - s->start_ns;
+	s->totals.duration_ns = clock_ns() - s->start_ns;
 	s->totals.distinct_pages = env->distinct ? (int64_t)(rle_src_distinct(env->src) + s->exclusive) : -1;
 	return env->db ? db_snapshot_commit(env->db, &s->totals) : 0;
 }

@@ -9,18 +9,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "collector/clock.h"
 #include "collector/poolshm.h"
 #include "collector/text.h"
 #include "rle/kpage.h"
 #include "rle/mapw.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * UINT64_C(1000000000) + t.tv_nsec;
-}
 
 struct run_sink {
 	struct rle_stats *stats;
@@ -187,7 +180,7 @@ static bool attempt(const struct worker_job *job, pid_t pid, bool leave_alone, s
 
 void worker_visit(const struct worker_job *job, pid_t pid, bool leave_alone, struct record *r)
 {
-	uint64_t start_ns = now_ns(), start_ticks;
+	uint64_t start_ns = clock_ns(), start_ticks;
 
 	atomic_store_explicit(&r->phase, RECORD_EMPTY, memory_order_relaxed);
 	r->pid = pid;
@@ -207,7 +200,7 @@ void worker_visit(const struct worker_job *job, pid_t pid, bool leave_alone, str
 			atomic_store_explicit(&r->phase, first.phase, memory_order_relaxed);
 		}
 	}
-	r->scan_ns = now_ns() - start_ns;
+	r->scan_ns = clock_ns() - start_ns;
 	if (record_has(r, RECORD_OWNER) || r->status == RECORD_OK)
 		atomic_store_explicit(&r->phase, RECORD_WHOLE, memory_order_release);
 }
