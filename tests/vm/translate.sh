@@ -2,17 +2,20 @@
 # translate.sh - from a guest process's frames to pages of the VM's RAM file, with a stock kernel and a stock QEMU
 #
 # Three VMs, one after the other: pc, which is also reset; q35 with most of its RAM above 4 GiB (max-ram-below-4g makes that
-# layout with little memory); and one whose memory is private to QEMU, which must be refused.  The second one gets a DIMM.  tests/vm/translate_guest.c fills pages and tells its map, tests/vm/translate_host.c plays
-# the host.  DS_VM_KERNEL chooses another kernel, such as 6.12.
+# layout with little memory); and one whose memory is private to QEMU, which must be refused.  The second one gets a
+# DIMM.  tests/vm/translate_guest.c fills pages and tells its map, tests/vm/translate_host.c plays the host.
+# DS_VM_KERNEL chooses another kernel, such as 6.12, DS_VM_EMULATOR another QEMU, DS_VM_RAM=file a file instead of a memfd.
 . tests/tap.sh
 kernel=${DS_VM_KERNEL:-6.1}
+backend=memory-backend-memfd
+if [ "${DS_VM_RAM:-memfd}" = file ]; then backend=memory-backend-file,mem-path=$TMP/ram; fi
 tools=${BIN%/bin}/tests/vm
 
 vm() { # vm WHERE MB MACHINE RESETS HIGH; HIGH private: share=off
 	local where=$1 host status line what n=0 plan='' args=() word share=on want=0
 	if [ "$5" = private ]; then share=off want=125; fi # 125: the host ends that VM before the guest can report
-	rm -f "$TMP"/{vhost,qmp,guest,tap}
-	for word in -m "$2M,slots=1,maxmem=2G" -object "memory-backend-memfd,id=mem0,share=$share,size=$2M" -machine "$3,memory-backend=mem0" \
+	rm -f "$TMP"/{vhost,qmp,guest,tap,ram}
+	for word in -m "$2M,slots=1,maxmem=2G" -object "$backend,id=mem0,share=$share,size=$2M" -machine "$3,memory-backend=mem0" \
 		-action reboot=reset -qmp "unix:$TMP/qmp,server=on,wait=off" \
 		-chardev "socket,id=vhost,path=$TMP/vhost" -device vhost-user-vsock-pci,chardev=vhost; do
 		args+=(--qemu "$word")
