@@ -10,7 +10,7 @@
  *	value   = characters but blanks, quotes and #  |  '"' characters, \" and \\ '"'
  *
  *	allow vm=web-* program=/usr/bin/python3.?? service=checksum uid=any mode=eager executors=2 max-pages=500000 memory=16M
- *	deny uid=0 program=**/sbin/??*
+ *	deny uid=0 vm=web-3
  *
  * The first rule that matches decides; where none does, the answer is no.  A verb is a row of a table that says which keys
  * it has: later kinds of rule are rows more.  An unknown verb or key, a key given twice, a value out of range and a missing
