@@ -84,16 +84,6 @@ struct warden_stat {
 	struct warden_view view;
 };
 
-/** enum warden_priority - Of a line for the log: as syslog(3)'s LOG_ERR, LOG_WARNING, LOG_INFO. */
-enum warden_priority { WARDEN_LOG_ERR = 3, WARDEN_LOG_WARNING = 4, WARDEN_LOG_INFO = 6 };
-
-/**
- * warden_log_fn - Takes one line for the log: printable, without a newline; names VM, guest process and program
- *
- * Must not block for long.
- */
-typedef void (*warden_log_fn)(void *ctx, enum warden_priority priority, const char *line);
-
 /** struct warden_times - How long is waited, in milliseconds; 0: the usual. */
 struct warden_times {
 	uint32_t hello_ms;	/* for HELLO, then for ATTACH: 10000 each; 1 ms more for each page of a message that has begun */
@@ -107,7 +97,6 @@ struct warden_times {
 struct warden_params {
 	int stream_fd;		/* host end of the agent's stream: a stream socket */
 	int ram_fd;		/* the VM's RAM, for reading and writing: file number 0 of @table; or /dev/mem */
-	int keep_fd;		/* stays open too, for @log; -1: none.  All others but 0, 1 and 2 are closed */
 	pid_t parent;		/* who dies with it: the caller of fork(); 0: nobody */
 	uint32_t provider;	/* enum ds_shadow_provider */
 	uint64_t ram_host_pfn;	/* DS_SHADOW_RAM_DEVMEM: the host frame of the RAM file's page 0; the rest follows it */
@@ -118,14 +107,13 @@ struct warden_params {
 	uint32_t guest_port;	/* for the log */
 	struct warden_stat *stat;
 	struct warden_times times;
-	warden_log_fn log;
-	void *log_ctx;
 };
 
 /**
  * warden_main() - The life of a shadow; called in a child forked for it
  *
- * Closes every descriptor but those named in @p and the standard ones.  Single-threaded; blocks SIGPIPE and nothing else.
+ * Closes every descriptor but the two in @p and 0, 1 and 2.  Logs with log_line() (log.h).  Single-threaded; ignores
+ * SIGPIPE and changes no other signal.
  *
  * Return: exit status: 0, the guest ended it (it closed the stream, or its process is gone); 1, it was refused or
  * ended by a party's fault, as logged; 2, a system error of the host.
