@@ -55,8 +55,8 @@ struct vring_chain {
 	struct iovec iov[VRING_CHAIN_MAX];
 };
 
-/** struct vring - One queue. */
-struct vring {
+/** struct vring_queue - One queue. */
+struct vring_queue {
 	const struct vring_mem *mem;
 	uint32_t num;
 	struct vring_desc *desc; /* linux/virtio_ring.h; guest memory, all three */
@@ -98,7 +98,7 @@ void *vring_mem_at(const struct vring_mem *m, uint64_t gpa_bytes, uint64_t *byte
  *
  * Return: 0, -ENXIO (a part of it lies outside of the VM's memory), -EINVAL (it has no size).
  */
-int vring_start(struct vring *r, const struct vring_mem *m, const struct vhostuser_queue *q);
+int vring_start(struct vring_queue *r, const struct vring_mem *m, const struct vhostuser_queue *q);
 
 /**
  * vring_next() - Looks at the next chain that the guest offers; taken only by vring_done()
@@ -106,23 +106,23 @@ int vring_start(struct vring *r, const struct vring_mem *m, const struct vhostus
  *
  * Return: 1; 0 if there is none; -EPROTO (and from then on).
  */
-int vring_next(struct vring *r, struct vring_chain *c);
+int vring_next(struct vring_queue *r, struct vring_chain *c);
 
 /**
  * vring_done() - Gives the chain that vring_next() showed back to the guest
  * @written: bytes that were written into it
  */
-void vring_done(struct vring *r, const struct vring_chain *c, uint32_t written);
+void vring_done(struct vring_queue *r, const struct vring_chain *c, uint32_t written);
 
 /** vring_wants_call() - Whether something was done with since the last time this was asked, and the guest wants to know. */
-bool vring_wants_call(struct vring *r);
+bool vring_wants_call(struct vring_queue *r);
 
 /**
  * vring_kicks() - Tells the guest whether to kick when it offers chains; it may kick all the same
  *
  * Return: whether chains are there that were offered before @on could be seen: they will not be announced.
  */
-bool vring_kicks(struct vring *r, bool on);
+bool vring_kicks(struct vring_queue *r, bool on);
 
 /**
  * vring_copy_out() - Copies from the readable part of a chain, once
