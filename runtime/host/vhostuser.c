@@ -448,6 +448,8 @@ static int take_in(struct vhostuser *v, int sock, enum vhostuser_event *event)
 	v->in_fds = 0;
 	v->in_bytes = 0; /* the next message begins */
 	r = vhostuser_message(v, &v->in, v->in_fd, nfds, &reply, &has_reply, event);
+	if (!r && v->before_answer && *event != VHOSTUSER_EV_NONE)
+		v->before_answer(v->before_ctx, *event);
 	if (r || !has_reply)
 		return r;
 	bytes = (ssize_t)(sizeof(reply.head) + reply.head.size);

@@ -143,6 +143,13 @@ struct vhostuser {
 	uint32_t nregions;
 	struct ramtable_err err; /* after NO_TABLE and after a failed call; index is of no meaning after the latter */
 	int broken;		 /* 0, or the -errno that ended the connection */
+	/*
+	 * Called by vhostuser_receive() between an event and the answer to its message, if it is set: QEMU waits for that
+	 * answer before the guest goes on, so what must be over by then is brought to its end here.  NULL after
+	 * vhostuser_init().
+	 */
+	void (*before_answer)(void *ctx, enum vhostuser_event event);
+	void *before_ctx;
 	/* a message on its way in */
 	struct vhostuser_msg in;
 	size_t in_bytes;

@@ -171,6 +171,17 @@ static void negotiate(void)
 	tap_eq(cid, 42, "with the CID");
 }
 
+static unsigned int settled, answered_early;
+
+/* Nothing may have been answered yet when this is called. */
+static void settle(void *ctx, enum vhostuser_event what)
+{
+	char byte;
+
+	settled += ctx == &settled && what == VHOSTUSER_EV_STOPPED;
+	answered_early += recv(sock[0], &byte, 1, MSG_DONTWAIT | MSG_PEEK) == 1;
+}
+
 static void test_life(void)
 {
 	const int before = count_fds(), ram = make_ram(8 * MIB);
@@ -189,12 +200,16 @@ static void test_life(void)
 	tap_ok(!start(ram, 4 * MIB) && event == VHOSTUSER_EV_TABLE_SAME && v.running, "both queues run; the same table is told apart");
 	tap_ok(!tell_pc(ram, 2 * MIB) && event == VHOSTUSER_EV_TABLE && v.running && answer(VHOSTUSER_SET_MEM_TABLE, &ack, 8) == 8,
 	       "another layout is a new table, while the queues run");
+	v.before_answer = settle;
+	v.before_ctx = &settled;
 	tap_ok(!tell_state(VHOSTUSER_GET_VRING_BASE, 0, 0) && event == VHOSTUSER_EV_STOPPED && !v.running &&
 		       answer(VHOSTUSER_GET_VRING_BASE, state, 8) == 8 && state[0] == 0 && state[1] == 5,
 	       "a reset of the guest is an event, the ring's index is answered");
 	tap_ok(!tell_state(VHOSTUSER_GET_VRING_BASE, 1, 0) && event == VHOSTUSER_EV_NONE &&
 		       answer(VHOSTUSER_GET_VRING_BASE, state, 8) == 8 && state[0] == 1 && state[1] == 6,
 	       "the second queue's is no second reset");
+	tap_ok(settled == 1 && !answered_early, "whoever uses the memory is told once, and before QEMU is");
+	v.before_answer = NULL;
 	tap_ok(!tell_state(VHOSTUSER_SET_VRING_ENABLE, 0, 1) && !tell_state(VHOSTUSER_SET_VRING_ENABLE, 1, 1) && !v.running &&
 		       !tell_state(VHOSTUSER_SET_VRING_ENABLE, 0, 0) && !tell_state(VHOSTUSER_SET_VRING_ENABLE, 1, 0),
 	       "enabling queues that were stopped does not start them");
