@@ -6,7 +6,7 @@
 
 CAPSULE_SERVICES := $(wildcard runtime/services/*.c tests/services/*.c)
 CAPSULES := $(patsubst %.c,$(B)/shadow/%,$(notdir $(CAPSULE_SERVICES)))
-CAPSULE_SRC := $(wildcard runtime/shadow/*.c) rle/map.c rle/mapops.c rle/mapmerge.c rle/vma.c
+CAPSULE_SRC := $(wildcard runtime/shadow/*.c) rle/map.c rle/mapops.c rle/mapmerge.c
 CAPSULE_OBJ := $(CAPSULE_SRC:%.c=$(B)/capsule/%.o) $(B)/capsule/runtime/shadow/start.o
 CAPSULE_CFLAGS := -std=gnu11 -O2 -g $(WARN) -fPIC -ffreestanding -fvisibility=hidden -fno-stack-protector -fcf-protection=none \
 	-fno-asynchronous-unwind-tables -ffunction-sections -fdata-sections -U_FORTIFY_SOURCE -DXXH_INLINE_ALL -D_GNU_SOURCE -I. -MMD -MP

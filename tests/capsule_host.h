@@ -30,7 +30,7 @@
 #define HOST_TIMEOUT_MS 8000
 
 struct host {
-	int ctl, ram_fd;
+	int ctl, ram_fd, ram_ro_fd;
 	pid_t pid;
 	uint64_t ram_pages;
 	uint8_t *ram;
@@ -82,10 +82,16 @@ static inline uint64_t host_word(uint64_t i)
 
 __attribute__((unused)) static void host_ram(struct host *h, uint64_t pages)
 {
+	char path[64];
+
 	*h = (struct host){.ctl = -1, .ram_pages = pages};
 	h->ram_fd = memfd_create("ram", MFD_CLOEXEC);
 	if (h->ram_fd < 0 || ftruncate(h->ram_fd, (off_t)(pages * PAGE)))
 		err(2, "memfd");
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", h->ram_fd);
+	h->ram_ro_fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (h->ram_ro_fd < 0)
+		err(2, "%s", path);
 	h->ram = mmap(NULL, pages * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, h->ram_fd, 0);
 	if (h->ram == MAP_FAILED)
 		err(2, "mmap");
@@ -121,7 +127,7 @@ __attribute__((unused)) static int host_data(const struct rle_run *runs, size_t 
 		errx(2, "rle_mapw_finish");
 	blob = rle_mapw_take(w, &bytes);
 	rle_mapw_free(w);
-	*data = (struct ds_shadow_data){bytes, nforbidden};
+	*data = (struct ds_shadow_data){.map_bytes = bytes, .nforbidden = nforbidden};
 	fd = host_file(blob, bytes, forbidden, nforbidden * sizeof(*forbidden));
 	free(blob);
 	return fd;
@@ -230,10 +236,10 @@ __attribute__((unused)) static struct ds_shadow_boot host_boot(struct host *h, c
 /* Sends BOOT with the data file @fd (closed here).  Return: kind of the answer, DS_SHADOW_STATUS if all is well. */
 __attribute__((unused)) static int host_boot_send(struct host *h, const struct ds_shadow_boot *boot, int fd)
 {
-	const int fds[2] = {h->ram_fd, fd};
+	const int fds[3] = {h->ram_fd, h->ram_ro_fd, fd};
 	union host_message m;
 
-	host_send(h, boot, sizeof(*boot), fds, 2);
+	host_send(h, boot, sizeof(*boot), fds, 3);
 	close(fd);
 	return host_receive(h, &m, HOST_TIMEOUT_MS);
 }
@@ -309,6 +315,7 @@ __attribute__((unused)) static void host_free(struct host *h)
 {
 	munmap(h->ram, h->ram_pages * PAGE);
 	close(h->ram_fd);
+	close(h->ram_ro_fd);
 }
 
 /* --- what should be ---------------------------------------------------------------------------------------------- */

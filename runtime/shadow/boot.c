@@ -4,10 +4,12 @@
  *
  * The kernel puts text, data and bss somewhere, a stack elsewhere, and adds the vdso.  Nothing else has run: there is
  * no C runtime, no other thread, and no address is registered with the kernel.  boot_prepare() runs there, on the
- * kernel's stack: it takes BOOT from the control channel, reads the map into scratch memory, asks /proc/self/maps
- * where everything is, finds a place that is free of all this, of the map and of the forbidden ranges, and
- * copies the image there.  start.S jumps.  boot_finish() runs in the new place: it takes over the map, unmaps everything
- * else (the old image, the stack, the vdso, the scratch memory), and makes the mirror.
+ * kernel's stack: it takes BOOT from the control channel, gives the RAM's descriptors the numbers that the guard knows
+ * them by, reads the map into scratch memory, finds a place that is free of the map and of the forbidden ranges, and
+ * copies the image there.  Where the kernel put things it cannot look up, as there is no /proc in a jail; it need
+ * not: MAP_FIXED_NOREPLACE says when something is in the way, and another place is tried.  start.S jumps.  boot_finish()
+ * runs in the new place: it takes over the map, unmaps everything else (the old image, the stack, the vdso, the scratch
+ * memory), makes the mirror, arms the guard (runtime/wire/shadow.h) and starts the service.
  *
  * Before anything is unmapped BOOT can be refused with the process intact.  Whatever fails, the answer is REFUSED with
  * the reason, and the process ends.
@@ -15,13 +17,13 @@
 #include <elf.h>
 #include <errno.h>
 
-#include "rle/vma.h"
 #include "runtime/shadow/capsule.h"
 #include "runtime/shadow/params.h"
 
-#define HOST_VMAS_MAX 64 /* a static executable starts with about 12 */
-#define MAPS_TEXT_BYTES 65536
-#define AT_FDCWD (-100)
+#define PLACE_TRIES 16
+#define FDS_ASIDE 16 /* above every number that is given away here */
+#define F_DUPFD_CLOEXEC 1030
+#define O_CLOEXEC 02000000
 #define SEEK_END 2
 #define RSEQ_FLAG_UNREGISTER 1
 #define RSEQ_SIGNATURE 0x53053053
@@ -68,12 +70,22 @@ static void *scratch(uint64_t bytes)
 	return (void *)at;
 }
 
-/* Fills cap.boot.  @fds: RAM, data. */
-static void take_boot(int fds[static 2])
+static void put_fd(int from, int to)
+{
+	long ret = sys(dup3, from, to, O_CLOEXEC);
+
+	if (ret < 0)
+		die(DS_SHADOW_R_KERNEL, ret, __NR_dup3, (uint64_t)to);
+	sys(close, from);
+}
+
+/* Fills cap.boot and puts the descriptors in their places.  Return: the data file. */
+static int take_boot(void)
 {
 	static struct ds_shadow_boot boot;
 	struct ds_shadow_refused refused = {0};
-	uint32_t nfds;
+	uint32_t nfds, want;
+	int fds[CAP_FDS];
 	long got = ctl_receive(&boot, sizeof(boot), fds, &nfds);
 
 	if (got == -EMSGSIZE)
@@ -86,11 +98,27 @@ static void take_boot(int fds[static 2])
 		refuse(&refused);
 	if (boot.head.kind != DS_SHADOW_BOOT)
 		die(DS_SHADOW_R_ORDER, 0, 0, boot.head.kind);
-	if (nfds != params_fds(DS_SHADOW_BOOT))
-		die(DS_SHADOW_R_FDS, 0, nfds, params_fds(DS_SHADOW_BOOT));
+	want = params_fds(DS_SHADOW_BOOT, boot.mode);
+	if (nfds != want)
+		die(DS_SHADOW_R_FDS, 0, nfds, want);
 	if (params_boot(&boot, shadow_service.name, &refused))
 		refuse(&refused);
 	cap.boot = boot;
+	cap.guard_fd = cap.fault_fd = -1;
+	/* None has the number of another: all are moved aside before the first is put in its place. */
+	for (uint32_t i = 0; i < nfds; i++) {
+		long aside = sys(fcntl, fds[i], F_DUPFD_CLOEXEC, FDS_ASIDE);
+
+		if (aside < 0)
+			die(DS_SHADOW_R_KERNEL, aside, __NR_fcntl, 0);
+		sys(close, fds[i]);
+		fds[i] = (int)aside;
+	}
+	put_fd(fds[0], DS_SHADOW_RAM_FD);
+	put_fd(fds[1], DS_SHADOW_RAM_RO_FD);
+	if (nfds > 3)
+		put_fd(fds[3], DS_SHADOW_FAULT_DEV_FD);
+	return fds[2];
 }
 
 static void check_ram(void)
@@ -99,86 +127,65 @@ static void check_ram(void)
 
 	if (cap.boot.provider == DS_SHADOW_RAM_DEVMEM)
 		return;
-	bytes = sys(lseek, cap.ram_fd, 0, SEEK_END);
-	if (bytes < 0 || (uint64_t)bytes < cap.boot.ram_bytes)
-		die(DS_SHADOW_R_RAM, bytes < 0 ? bytes : 0, 0, bytes < 0 ? 0 : (uint64_t)bytes);
+	for (int fd = DS_SHADOW_RAM_FD; fd <= DS_SHADOW_RAM_RO_FD; fd++) {
+		bytes = sys(lseek, fd, 0, SEEK_END);
+		if (bytes < 0 || (uint64_t)bytes < cap.boot.ram_bytes)
+			die(DS_SHADOW_R_RAM, bytes < 0 ? bytes : 0, 0, bytes < 0 ? 0 : (uint64_t)bytes);
+	}
 }
 
-/* Where the kernel put things.  Return: number of ranges. */
-static uint64_t host_ranges(struct ds_shadow_range ranges[static HOST_VMAS_MAX])
+/* Copies the image to a place that is free of @block's map and ranges.  Return: the distance. */
+static int64_t copy_to_place(void *block)
 {
-	char *text = scratch(MAPS_TEXT_BYTES);
-	long fd = sys(openat, AT_FDCWD, "/proc/self/maps", 0, 0), have = 0, got;
-	uint64_t n = 0;
+	const struct cap_region here = move_here();
+	const struct rle_map map = mirror_blob_view(block);
+	struct place_want want = {
+		.src = {place_of_map(&map), place_of_ranges((const struct ds_shadow_range *)((char *)block + cap.boot.data.map_bytes),
+							    cap.boot.data.nforbidden)},
+		.npages = here.bytes >> DS_PAGE_SHIFT,
+		.first_vpn = cap.boot.min_vpn,
+		.reserve = cap.boot.reserve,
+	};
+	uint64_t vpn, image;
+	int rc = -EEXIST;
 
-	if (fd < 0)
-		die(DS_SHADOW_R_HOST_MAPS, fd, 0, 0);
-	while ((got = sys(read, fd, text + have, MAPS_TEXT_BYTES - have)) > 0 || got == -EINTR)
-		have += got > 0 ? got : 0;
-	sys(close, fd);
-	if (got < 0 || have == MAPS_TEXT_BYTES)
-		die(DS_SHADOW_R_HOST_MAPS, got < 0 ? got : -E2BIG, 0, 0);
-	for (long at = 0, end; at < have; at = end + 1) {
-		struct rle_vma vma;
-		int rc;
-
-		for (end = at; end < have && text[end] != '\n'; end++)
-			;
-		rc = rle_vma_parse(text + at, (size_t)(end - at), &vma);
-		if (rc == -ERANGE) /* [vsyscall], which nobody can unmap */
-			continue;
-		if (!rc && n == HOST_VMAS_MAX)
-			rc = -E2BIG;
-		if (rc)
-			die(DS_SHADOW_R_HOST_MAPS, rc, n, 0);
-		ranges[n++] = (struct ds_shadow_range){vma.start.n, vma.end.n - vma.start.n};
+	for (int i = 0; i < PLACE_TRIES && rc == -EEXIST; i++) {
+		want.random = ctl_random();
+		if (place_find(&want, &vpn))
+			break;
+		image = (vpn << DS_PAGE_SHIFT) + here.image - here.lo;
+		rc = move_copy(image, cap.heap_bytes, true);
+		if (!rc)
+			return (int64_t)(image - here.image);
+		want.reserve.npages = 0; /* something of the kernel's is there */
 	}
-	return n;
+	if (rc == -EEXIST)
+		die(DS_SHADOW_R_NO_PLACE, 0, 0, want.npages);
+	die(DS_SHADOW_R_NO_MEMORY, rc, 0, want.npages << DS_PAGE_SHIFT);
 }
 
 int64_t boot_prepare(void)
 {
-	static struct ds_shadow_range host[HOST_VMAS_MAX];
 	struct ds_shadow_refused refused;
-	struct place_want want;
-	struct rle_map map;
-	uint64_t bytes, vpn;
+	uint64_t bytes;
 	void *block;
-	int fds[2], rc;
+	int data;
 
-	take_boot(fds);
-	cap.ram_fd = fds[0];
+	data = take_boot();
 	cap.pid = (int32_t)sys(getpid);
 	check_ram();
 	bytes = params_data_bytes(&cap.boot.data);
-	if (ctl_data_there(fds[1], bytes, &refused))
+	if (ctl_data_there(data, bytes, &refused))
 		refuse(&refused);
 	block = scratch(bytes);
 	cap.boot_block = (uint64_t)block;
-	if (ctl_read_data(fds[1], block, bytes, &refused) || mirror_check(block, &cap.boot.data, &cap.now.sum, &refused))
+	if (ctl_read_data(data, block, bytes, &refused) || mirror_check(block, &cap.boot.data, &cap.now.sum, &refused))
 		refuse(&refused);
-	sys(close, fds[1]);
+	sys(close, data);
 
 	/* Room for two maps: the one in force and the next. */
 	cap.heap_bytes = cap.boot.heap_bytes + (2 * bytes + 2 * CAP_PAGE) / CAP_PAGE * CAP_PAGE;
-	map = mirror_blob_view(block);
-	want = (struct place_want){
-		.src = {place_of_map(&map),
-			place_of_ranges((const struct ds_shadow_range *)((char *)block + cap.boot.data.map_bytes),
-					cap.boot.data.nforbidden),
-			place_of_ranges(host, host_ranges(host))},
-		.npages = move_here().bytes >> DS_PAGE_SHIFT,
-		.first_vpn = cap.boot.min_vpn,
-		.reserve = cap.boot.reserve,
-		.random = ctl_random(),
-	};
-	if (place_find(&want, &vpn))
-		die(DS_SHADOW_R_NO_PLACE, 0, 0, want.npages);
-	vpn = (vpn << DS_PAGE_SHIFT) + move_here().image - move_here().lo; /* from here on the image's address */
-	rc = move_copy(vpn, cap.heap_bytes, true);
-	if (rc)
-		die(DS_SHADOW_R_NO_MEMORY, rc, 0, want.npages << DS_PAGE_SHIFT);
-	return (int64_t)(vpn - move_here().image);
+	return copy_to_place(block);
 }
 
 /* Nothing of ours may be written by the kernel at an address that is the guest's later. */

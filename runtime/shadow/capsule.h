@@ -34,6 +34,7 @@
 #define CAP_GUARD_BYTES CAP_PAGE
 #define CAP_STACK_BYTES 65536u /* a signal frame with all of AVX-512 and AMX takes 11 KiB (AT_MINSIGSTKSZ) */
 #define CAP_STOP_SIGNAL 64     /* SIGRTMAX: nobody's */
+#define CAP_FDS 4	       /* at most, with one message */
 #define CAP_EXIT_REFUSED 1
 #define CAP_EXIT_FAULT 2
 #define CAP_EXIT_CHANNEL 3
@@ -98,8 +99,9 @@ enum cap_pending { CAP_IDLE, CAP_RECEIVE, CAP_APPLY };
 /** struct capsule - The state of the control thread. */
 struct capsule {
 	struct ds_shadow_boot boot; /* as received and checked */
-	int ram_fd;
 	int32_t pid;
+	int32_t guard_fd; /* the listener, until it is closed; else -1 */
+	int32_t fault_fd; /* the userfaultfd, in demand mode; else -1 */
 	uint32_t nexec;	     /* started */
 	uint64_t heap_bytes; /* mapped */
 	uint64_t heap_known; /* of these, made into blocks */
@@ -250,11 +252,11 @@ int64_t ctl_step(void);
 /**
  * ctl_receive() - Takes one packet
  * @fds: filled with its descriptors, -1 where there is none
- * @nfds: how many came; 3: more than two
+ * @nfds: how many came; CAP_FDS + 1: more than CAP_FDS
  *
  * Return: its length, 0 at the end, -errno (-EMSGSIZE: longer than @bytes).
  */
-long ctl_receive(void *buf, size_t bytes, int fds[static 2], uint32_t *nfds);
+long ctl_receive(void *buf, size_t bytes, int fds[static CAP_FDS], uint32_t *nfds);
 /** ctl_refuse() - Sends a refusal; its reason, err, index and value are filled. */
 void ctl_refuse(uint32_t seq, struct ds_shadow_refused *refused);
 /** ctl_die() - Sends a refusal and ends the shadow. */

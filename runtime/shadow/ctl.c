@@ -23,7 +23,6 @@
 #define MSG_TRUNC 0x20
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SEEK_END 2
-#define NFDS 2
 #define UC_RIP_WORD (168 / 8)
 #define SIGINFO_ADDR_WORD (16 / 8)
 
@@ -42,10 +41,10 @@ struct kernel_msghdr {
 struct rights {
 	uint64_t bytes;
 	int32_t level, type;
-	int32_t fds[NFDS];
+	int32_t fds[CAP_FDS];
 };
 
-long ctl_receive(void *buf, size_t bytes, int fds[static 2], uint32_t *nfds)
+long ctl_receive(void *buf, size_t bytes, int fds[static CAP_FDS], uint32_t *nfds)
 {
 	struct rights rights = {0};
 	struct kernel_iovec iov = {(uint64_t)buf, bytes};
@@ -53,7 +52,8 @@ long ctl_receive(void *buf, size_t bytes, int fds[static 2], uint32_t *nfds)
 		.iov = (uint64_t)&iov, .niov = 1, .control = (uint64_t)&rights, .control_bytes = sizeof(rights)};
 	long ret;
 
-	fds[0] = fds[1] = -1;
+	for (int i = 0; i < CAP_FDS; i++)
+		fds[i] = -1;
 	*nfds = 0;
 	do
 		ret = sys(recvmsg, DS_SHADOW_CTL_FD, &msg, MSG_CMSG_CLOEXEC);
@@ -62,11 +62,11 @@ long ctl_receive(void *buf, size_t bytes, int fds[static 2], uint32_t *nfds)
 		return ret;
 	if (msg.control_bytes >= sizeof(rights) - sizeof(rights.fds) && rights.level == SOL_SOCKET && rights.type == SCM_RIGHTS) {
 		*nfds = (uint32_t)((rights.bytes - (sizeof(rights) - sizeof(rights.fds))) / sizeof(int32_t));
-		for (uint32_t i = 0; i < *nfds && i < NFDS; i++)
+		for (uint32_t i = 0; i < *nfds && i < CAP_FDS; i++)
 			fds[i] = rights.fds[i];
 	}
 	if (msg.flags & MSG_CTRUNC) /* more came than anybody may send; the kernel has closed them */
-		*nfds = NFDS + 1;
+		*nfds = CAP_FDS + 1;
 	return msg.flags & MSG_TRUNC ? -EMSGSIZE : ret;
 }
 
@@ -113,6 +113,8 @@ void ctl_status(uint32_t seq)
 		.rebuilds = cap.rebuilds,
 		.pid = (uint32_t)cap.pid,
 		.nexecutors = cap.nexec,
+		.guard_fd = cap.guard_fd,
+		.fault_fd = cap.fault_fd,
 	};
 
 	for (uint32_t i = 0; i < cap.nexec; i++)
@@ -332,12 +334,13 @@ int64_t ctl_step(void)
 			struct ds_shadow_update update;
 			struct ds_shadow_boot boot;
 			struct ds_shadow_message message;
+			struct ds_shadow_map map;
 		} m;
 		uint8_t payload[DS_SHADOW_PAYLOAD_MAX];
 	} in;
 	struct ds_shadow_refused refused = {0};
-	uint32_t nfds;
-	int fds[2];
+	uint32_t nfds, want;
+	int fds[CAP_FDS];
 	long got;
 
 	if (cap.pending == CAP_RECEIVE)
@@ -351,14 +354,18 @@ int64_t ctl_step(void)
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_MESSAGE};
 	else if (got < 0)
 		ctl_lost(got);
-	else if (!params_head(&in, (size_t)got, &refused) && nfds != params_fds(in.m.head.kind))
-		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_FDS, .index = nfds, .value = params_fds(in.m.head.kind)};
-	else if (!refused.reason && in.m.head.kind == DS_SHADOW_BOOT)
+	else if (params_head(&in, (size_t)got, &refused))
+		; /* refused */
+	else if (in.m.head.kind == DS_SHADOW_BOOT || (in.m.head.kind == DS_SHADOW_MAP && cap.boot.mode == DS_SHADOW_EAGER))
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_ORDER};
-	else if (!refused.reason && in.m.head.kind == DS_SHADOW_UPDATE)
-		params_data(&in.m.update.data, offsetof(struct ds_shadow_update, data), &refused);
+	else if (want = params_fds(in.m.head.kind, 0), nfds != want)
+		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_FDS, .index = nfds, .value = want};
+	else if (in.m.head.kind == DS_SHADOW_UPDATE)
+		params_update(&in.m.update, &refused);
+	else if (in.m.head.kind == DS_SHADOW_MAP)
+		params_map(&in.m.map, &cap.boot, &refused);
 	if (refused.reason) {
-		for (int i = 0; i < NFDS; i++)
+		for (int i = 0; i < CAP_FDS; i++)
 			if (fds[i] >= 0)
 				sys(close, fds[i]);
 		ctl_refuse(got >= (long)sizeof(in.m.head) ? in.m.head.seq : 0, &refused);

@@ -4,9 +4,9 @@
  *
  * Eager, as in the paper: every segment of the map (plan.h) is one mmap() of the RAM descriptor, shared, at the guest's
  * address.  Whether all of it can work (bounds, vm.max_map_count, the lowest address) is checked before the first
- * call, so that a map is refused whole, never half-way.  map_seg() is the only place where the RAM descriptor is used:
- * what guards a shadow from outside sees these calls and no others.  A mirror that faults on demand will register
- * ranges here instead of mapping them.
+ * call, so that a map is refused whole, never half-way.  map_seg() is the only place where the RAM descriptors are used:
+ * what guards a shadow from outside sees these calls and no others.  What may not be written is mapped by the descriptor
+ * that is open for reading only, so that it stays so whoever calls mprotect().
  *
  * An update applies the difference, in place, with executors possibly blocked in calls that use the memory: what moves
  * is mapped over, never unmapped first.  In passing that can need more mappings than either mirror has, and the kernel
@@ -93,7 +93,8 @@ static int map_seg(void *ctx, const struct plan_seg *seg)
 	if (seg->prot == PLAN_UNMAP)
 		ret = sys(munmap, address, bytes);
 	else
-		ret = sys(mmap, address, bytes, seg->prot, SYS_MAP_SHARED | SYS_MAP_FIXED, cap.ram_fd, seg->pfn.n << DS_PAGE_SHIFT);
+		ret = sys(mmap, address, bytes, seg->prot, SYS_MAP_SHARED | SYS_MAP_FIXED,
+			  seg->prot & SYS_PROT_WRITE ? DS_SHADOW_RAM_FD : DS_SHADOW_RAM_RO_FD, seg->pfn.n << DS_PAGE_SHIFT);
 	if (!sys_failed(ret))
 		return 0;
 	if (refused)

@@ -24,6 +24,7 @@ static size_t length_of(uint16_t kind)
 	case DS_SHADOW_BOOT: return sizeof(struct ds_shadow_boot);
 	case DS_SHADOW_UPDATE: return sizeof(struct ds_shadow_update);
 	case DS_SHADOW_MESSAGE: return sizeof(struct ds_shadow_message);
+	case DS_SHADOW_MAP: return sizeof(struct ds_shadow_map);
 	case DS_SHADOW_PING:
 	case DS_SHADOW_QUIT: return sizeof(struct ds_shadow_head);
 	default: return 0;
@@ -34,6 +35,7 @@ int params_head(const void *message, size_t bytes, struct ds_shadow_refused *ref
 {
 	struct ds_shadow_head head;
 	size_t length;
+	int longer;
 
 	if (bytes < sizeof(head))
 		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, bytes, 0);
@@ -45,12 +47,13 @@ int params_head(const void *message, size_t bytes, struct ds_shadow_refused *ref
 	length = length_of(head.kind);
 	if (!length)
 		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_head, kind), head.kind);
-	if (head.bytes != bytes || (head.kind == DS_SHADOW_MESSAGE ? bytes < length : bytes != length))
+	longer = head.kind == DS_SHADOW_MESSAGE || head.kind == DS_SHADOW_MAP;
+	if (head.bytes != bytes || (longer ? bytes < length : bytes != length))
 		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_head, bytes), head.bytes);
 	return 0;
 }
 
-int params_data(const struct ds_shadow_data *data, size_t offset, struct ds_shadow_refused *refused)
+static int check_data(const struct ds_shadow_data *data, size_t offset, struct ds_shadow_refused *refused)
 {
 	if (data->map_bytes < sizeof(struct rle_map_header) || data->map_bytes > DS_SHADOW_MAP_BYTES_MAX)
 		return refuse(refused, -ERANGE, DS_SHADOW_R_LIMIT, offset, DS_SHADOW_MAP_BYTES_MAX);
@@ -60,12 +63,50 @@ int params_data(const struct ds_shadow_data *data, size_t offset, struct ds_shad
 	/* The forbidden ranges follow the map and hold 8-byte words. */
 	if (data->map_bytes % 8)
 		return refuse(refused, -ERANGE, DS_SHADOW_R_LIMIT, offset, 8);
+	/* whole instructions (struct sock_filter) */
+	if (data->filter_bytes > DS_SHADOW_FILTER_BYTES_MAX || data->filter_bytes % 8)
+		return refuse(refused, -ERANGE, DS_SHADOW_R_LIMIT, offset + offsetof(struct ds_shadow_data, filter_bytes),
+			      DS_SHADOW_FILTER_BYTES_MAX);
+	return 0;
+}
+
+int params_update(const struct ds_shadow_update *update, struct ds_shadow_refused *refused)
+{
+	int rc = check_data(&update->data, offsetof(struct ds_shadow_update, data), refused);
+
+	if (!rc && update->data.filter_bytes)
+		rc = REFUSE_LIMIT(refused, ds_shadow_update, data.filter_bytes, 0);
+	return rc;
+}
+
+int params_map(const struct ds_shadow_map *map, const struct ds_shadow_boot *boot, struct ds_shadow_refused *refused)
+{
+	const uint64_t ram_pages = boot->ram_bytes >> DS_PAGE_SHIFT;
+
+	if (!map->nsegs || map->nsegs > DS_SHADOW_SEGS_MAX)
+		return REFUSE_LIMIT(refused, ds_shadow_map, nsegs, DS_SHADOW_SEGS_MAX);
+	if (map->zero)
+		return REFUSE_LIMIT(refused, ds_shadow_map, zero, 0);
+	if (map->head.bytes != sizeof(*map) + map->nsegs * sizeof(map->seg[0]))
+		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_map, nsegs), map->nsegs);
+	for (uint32_t i = 0; i < map->nsegs; i++) {
+		const struct ds_shadow_seg seg = map->seg[i];
+
+		if (!seg.npages || seg.prot & ~3u)
+			return refuse(refused, -EINVAL, DS_SHADOW_R_MAP, i, seg.vpn);
+		if (seg.vpn >= PLACE_VPN_END || seg.npages > PLACE_VPN_END - seg.vpn)
+			return refuse(refused, -EINVAL, DS_SHADOW_R_RUN_HIGH, i, seg.vpn);
+		if (seg.vpn < boot->min_vpn)
+			return refuse(refused, -EINVAL, DS_SHADOW_R_RUN_LOW, i, seg.vpn);
+		if (seg.prot ? seg.pfn >= ram_pages || seg.npages > ram_pages - seg.pfn : seg.pfn != 0)
+			return refuse(refused, -EINVAL, DS_SHADOW_R_RUN_RAM, i, seg.pfn);
+	}
 	return 0;
 }
 
 int params_boot(const struct ds_shadow_boot *boot, const char *service, struct ds_shadow_refused *refused)
 {
-	int rc = params_data(&boot->data, offsetof(struct ds_shadow_boot, data), refused);
+	int rc = check_data(&boot->data, offsetof(struct ds_shadow_boot, data), refused);
 
 	if (rc)
 		return rc;
@@ -83,6 +124,10 @@ int params_boot(const struct ds_shadow_boot *boot, const char *service, struct d
 		return REFUSE_LIMIT(refused, ds_shadow_boot, stop_timeout_ms, DS_SHADOW_STOP_MS_MAX);
 	if (boot->provider != DS_SHADOW_RAM_FILE && boot->provider != DS_SHADOW_RAM_DEVMEM)
 		return REFUSE_LIMIT(refused, ds_shadow_boot, provider, DS_SHADOW_RAM_DEVMEM);
+	if (boot->mode != DS_SHADOW_EAGER && boot->mode != DS_SHADOW_DEMAND)
+		return REFUSE_LIMIT(refused, ds_shadow_boot, mode, DS_SHADOW_DEMAND);
+	if (boot->zero)
+		return REFUSE_LIMIT(refused, ds_shadow_boot, zero, 0);
 	if (boot->service[sizeof(boot->service) - 1])
 		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_boot, service), 0);
 	if (boot->args[sizeof(boot->args) - 1])

@@ -26,22 +26,35 @@ int params_head(const void *message, size_t bytes, struct ds_shadow_refused *ref
  */
 int params_boot(const struct ds_shadow_boot *boot, const char *service, struct ds_shadow_refused *refused);
 
-/** params_data() - Checks the numbers of a data file.  @offset: of the struct in its message.  Return: 0, -ERANGE. */
-int params_data(const struct ds_shadow_data *data, size_t offset, struct ds_shadow_refused *refused);
+/** params_update() - Checks an UPDATE whose head has passed.  Return: 0, -ERANGE. */
+int params_update(const struct ds_shadow_update *update, struct ds_shadow_refused *refused);
+
+/**
+ * params_map() - Checks a MAP whose head has passed
+ * @boot: that has passed
+ *
+ * Afterwards each segment has pages, lies between min_vpn and the end of the user half and within the RAM, and has no
+ * other bits of @prot than PROT_READ and PROT_WRITE.
+ *
+ * Return: 0, -EBADMSG, -ERANGE, -EINVAL.
+ */
+int params_map(const struct ds_shadow_map *map, const struct ds_shadow_boot *boot, struct ds_shadow_refused *refused);
 
 /** params_message() - Checks a MESSAGE whose head has passed, for @nexec executors.  Return: 0, -EBADMSG, -ERANGE. */
 int params_message(const struct ds_shadow_message *message, uint32_t nexec, struct ds_shadow_refused *refused);
 
-/** params_fds() - How many descriptors a message of @kind brings. */
-static inline uint32_t params_fds(uint16_t kind)
+/** params_fds() - How many descriptors a message of @kind brings; @mode: enum ds_shadow_mode, of a BOOT. */
+static inline uint32_t params_fds(uint16_t kind, uint32_t mode)
 {
-	return kind == DS_SHADOW_BOOT ? 2 : kind == DS_SHADOW_UPDATE ? 1 : 0;
+	if (kind == DS_SHADOW_BOOT)
+		return mode == DS_SHADOW_DEMAND ? 4 : 3;
+	return kind == DS_SHADOW_UPDATE ? 1 : 0;
 }
 
 /** params_data_bytes() - Length of a data file whose numbers have passed. */
 static inline uint64_t params_data_bytes(const struct ds_shadow_data *data)
 {
-	return data->map_bytes + data->nforbidden * sizeof(struct ds_shadow_range);
+	return data->map_bytes + data->nforbidden * sizeof(struct ds_shadow_range) + data->filter_bytes;
 }
 
 #endif

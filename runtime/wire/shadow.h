@@ -6,8 +6,10 @@
  * else.  One packet is one message; a message is a head and what its kind says, exactly as long as the head says.
  * Descriptors travel with the message that needs them (SCM_RIGHTS, unix(7)).
  *
- *   dshost -> capsule   BOOT     fds: RAM, data     once, first: answered by STATUS when the mirror stands
+ *   dshost -> capsule   BOOT     fds: RAM, RAM read-only, data [, /dev/userfaultfd in demand mode]
+ *                                                   once, first: answered by STATUS when the mirror stands
  *                       UPDATE   fds: data          the whole new map: answered by STATUS when it is in force
+ *                       MAP                         pages of a mirror that faults; answered only if refused
  *                       PING                        answered by STATUS
  *                       MESSAGE                     a payload for one executor of the service
  *                       QUIT                        the shadow ends, as it does when the socket is closed
@@ -19,8 +21,27 @@
  *                       FAULT    the service touched memory that is not there; the shadow ends
  *
  * The data file is a memfd: the map's blob (rle/map.h: keyed by virtual pages, into RLE_SPACE_FILE or RLE_SPACE_HOST,
- * split by RLE_SPLIT_ATTR) from byte 0 on, directly behind it the forbidden ranges (struct ds_shadow_range).  It is
- * read, not mapped: the RAM descriptor is the only one that a capsule ever maps, so that a guard outside has one rule.
+ * split by RLE_SPLIT_ATTR) from byte 0 on, directly behind it the forbidden ranges (struct ds_shadow_range), directly
+ * behind them, in a BOOT, the guard's filter (struct sock_filter).  It is read, not mapped: the RAM is the only file that
+ * a capsule ever maps, so that a guard outside has one rule.  Give it away open for reading only.
+ *
+ * The RAM comes by two descriptors of the same file, which the capsule gives the numbers DS_SHADOW_RAM_FD (open for
+ * reading and writing) and DS_SHADOW_RAM_RO_FD (opened O_RDONLY).  Pages that the map says may not be written are mapped
+ * by the second: no mprotect() makes such a mapping writable (mmap(2), mprotect(2), EACCES).
+ *
+ * Guard.  With filter_bytes in BOOT's data the capsule installs that filter when the (eager) mirror stands and before a
+ * line of the service runs: seccomp(SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER), seccomp(2).  Then BOOT is
+ * answered twice:
+ *
+ *   capsule                                          dshost
+ *   STATUS: guard_fd is the listener, nexecutors 0
+ *   knocks: mmap(0, 4096, PROT_NONE, MAP_SHARED,     takes the listener (pidfd_getfd), looks whether the filter is in
+ *	     DS_SHADOW_RAM_RO_FD, 0), which waits       force, receives the knock, answers it with the value DS_SHADOW_KNOCK
+ *   closes its listener, starts the service and
+ *   the executors
+ *   STATUS: guard_fd -1, nexecutors as asked for     looks that no listener is left there; the shadow may be used
+ *
+ * Another answer to the knock than DS_SHADOW_KNOCK (a mapping, ENOSYS: no filter, or nobody behind it) ends the shadow.
  *
  * Both ends run on one machine: integers are in its byte order, structs without padding.  All addresses are in pages
  * of 4 KiB.  Both ends check what they get; the shadow is not trusted by dshost.
@@ -32,7 +53,11 @@
 
 #define DS_SHADOW_CTL_FD 3
 #define DS_SHADOW_MAGIC UINT32_C(0x48535344) /* the bytes "DSSH" */
-#define DS_SHADOW_VERSION 1
+#define DS_SHADOW_VERSION 2
+#define DS_SHADOW_RAM_FD 8
+#define DS_SHADOW_RAM_RO_FD 9
+#define DS_SHADOW_FAULT_DEV_FD 10 /* /dev/userfaultfd, in demand mode */
+#define DS_SHADOW_KNOCK 0x6b6e6f63
 
 #define DS_SHADOW_NAME_BYTES 32
 #define DS_SHADOW_ARGS_BYTES 256
@@ -41,6 +66,8 @@
 #define DS_SHADOW_FORBIDDEN_MAX 65536	     /* ranges */
 #define DS_SHADOW_MAP_BYTES_MAX (UINT64_C(64) << 20)
 #define DS_SHADOW_HEAP_BYTES_MAX (UINT64_C(1) << 30)
+#define DS_SHADOW_FILTER_BYTES_MAX (4096 * 8) /* BPF_MAXINSNS of struct sock_filter */
+#define DS_SHADOW_SEGS_MAX 128 /* of a MAP */
 #define DS_SHADOW_STOP_MS_MAX 60000
 
 enum ds_shadow_kind {
@@ -49,6 +76,7 @@ enum ds_shadow_kind {
 	DS_SHADOW_PING = 3,
 	DS_SHADOW_MESSAGE = 4,
 	DS_SHADOW_QUIT = 5,
+	DS_SHADOW_MAP = 7,
 	DS_SHADOW_STATUS = 16,
 	DS_SHADOW_REFUSED = 17,
 	DS_SHADOW_FAULT = 18,
@@ -72,12 +100,24 @@ struct ds_shadow_range {
 struct ds_shadow_data {
 	uint64_t map_bytes;
 	uint64_t nforbidden; /* ranges behind the map, rising, not overlapping: the capsule keeps out of them */
+	uint64_t filter_bytes; /* of the guard's filter behind the ranges; BOOT only; 0: unguarded, for tests */
 };
 
 /** enum ds_shadow_provider - What the RAM descriptor is. */
 enum ds_shadow_provider {
 	DS_SHADOW_RAM_FILE = 0,	  /* a file: PFNs of the map are its pages (RLE_SPACE_FILE) */
 	DS_SHADOW_RAM_DEVMEM = 1, /* /dev/mem: PFNs are the host's (RLE_SPACE_HOST); has no length of its own */
+};
+
+/**
+ * enum ds_shadow_mode - How the mirror is made
+ *
+ * In demand mode the map of BOOT and UPDATE holds what is known, perhaps nothing; the forbidden ranges are the guest's
+ * mappings, and what the map does not hold of them faults.
+ */
+enum ds_shadow_mode {
+	DS_SHADOW_EAGER = 0,
+	DS_SHADOW_DEMAND = 1,
 };
 
 /** struct ds_shadow_boot - DS_SHADOW_BOOT. */
@@ -92,14 +132,36 @@ struct ds_shadow_boot {
 	uint32_t nexecutors;
 	uint32_t stop_timeout_ms;	/* how long an update waits for executors that do not stop */
 	uint32_t provider;		/* enum ds_shadow_provider */
+	uint32_t mode;			/* enum ds_shadow_mode */
+	uint32_t zero;
 	char service[DS_SHADOW_NAME_BYTES]; /* what dshost believes to have started; terminated */
 	char args[DS_SHADOW_ARGS_BYTES];    /* for the service; terminated */
 };
 
-/** struct ds_shadow_update - DS_SHADOW_UPDATE. */
+/** struct ds_shadow_update - DS_SHADOW_UPDATE; its filter_bytes are 0. */
 struct ds_shadow_update {
 	struct ds_shadow_head head;
 	struct ds_shadow_data data;
+};
+
+/** struct ds_shadow_seg - Pages [vpn, vpn + npages) are pages of the RAM from @pfn on. */
+struct ds_shadow_seg {
+	uint64_t vpn, pfn;
+	uint32_t npages;
+	uint32_t prot; /* PROT_READ | PROT_WRITE; 0: a hole, whoever touches it gets SIGSEGV or EFAULT; pfn is 0 then */
+};
+
+/**
+ * struct ds_shadow_map - DS_SHADOW_MAP, in demand mode only; head.bytes ends with the last segment
+ *
+ * The capsule maps the segments and wakes (UFFDIO_WAKE) whoever waits there.  Served also while an update waits for
+ * executors, which may be blocked in a fault.
+ */
+struct ds_shadow_map {
+	struct ds_shadow_head head;
+	uint32_t nsegs; /* 1 to DS_SHADOW_SEGS_MAX */
+	uint32_t zero;
+	struct ds_shadow_seg seg[];
 };
 
 /** struct ds_shadow_message - DS_SHADOW_MESSAGE; head.bytes ends with the payload. */
@@ -117,7 +179,9 @@ struct ds_shadow_status {
 	uint64_t mirror_pages;
 	uint64_t mirror_vmas; /* mappings that the mirror takes */
 	uint64_t updates, moves, restarts, rebuilds; /* since the start; restarts: calls interrupted and issued again */
-	uint32_t pid, nexecutors;
+	uint32_t pid, nexecutors; /* pid: as the capsule sees it, 1 in a namespace of its own */
+	int32_t guard_fd; /* the listener, in the first STATUS of a guarded shadow (see above); else -1 */
+	int32_t fault_fd; /* the userfaultfd, in demand mode; else -1 */
 };
 
 /** enum ds_shadow_reason - Why something was refused; @index and @value as said here, else 0. */
@@ -139,7 +203,7 @@ enum ds_shadow_reason {
 	DS_SHADOW_R_MAX_MAPS,	  /* value: mappings that would be needed; index: those there may be */
 	DS_SHADOW_R_NO_PLACE,	  /* nowhere room for the capsule; value: its pages */
 	DS_SHADOW_R_NO_MEMORY,	  /* value: bytes wanted */
-	DS_SHADOW_R_HOST_MAPS,	  /* /proc/self/maps cannot be read or understood (err) */
+	DS_SHADOW_R_GUARD,	  /* the filter cannot be installed (err), or nobody answered the knock (err 0, value: what did) */
 	DS_SHADOW_R_UNMAP,	  /* the kernel did not let go of what it put there (err; -EPERM: sealed vdso) */
 	DS_SHADOW_R_KERNEL,	  /* a system call at the start failed (err); index: its number */
 	DS_SHADOW_R_MMAP,	  /* index: the run whose mmap() failed (err), value: its VPN; only after BOOT */
@@ -167,10 +231,11 @@ struct ds_shadow_fault {
 	uint32_t zero;
 };
 
-_Static_assert(sizeof(struct ds_shadow_head) == 16 && sizeof(struct ds_shadow_boot) == 88 + 32 + 256 &&
-		       sizeof(struct ds_shadow_update) == 32 && sizeof(struct ds_shadow_message) == 24 &&
-		       sizeof(struct ds_shadow_status) == 88 && sizeof(struct ds_shadow_refused) == 40 &&
-		       sizeof(struct ds_shadow_fault) == 40,
+_Static_assert(sizeof(struct ds_shadow_head) == 16 && sizeof(struct ds_shadow_boot) == 104 + 32 + 256 &&
+		       sizeof(struct ds_shadow_update) == 40 && sizeof(struct ds_shadow_message) == 24 &&
+		       sizeof(struct ds_shadow_status) == 96 && sizeof(struct ds_shadow_refused) == 40 &&
+		       sizeof(struct ds_shadow_fault) == 40 && sizeof(struct ds_shadow_seg) == 24 &&
+		       sizeof(struct ds_shadow_map) == 24,
 	       "messages have no padding");
 
 #endif

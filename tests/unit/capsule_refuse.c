@@ -54,12 +54,14 @@ SPOIL(nothing, (void)o;)
 SPOIL(short_message, o->boot_bytes = 8;)
 SPOIL(cut_message, o->boot_bytes -= 8;)
 SPOIL(bad_magic, o->boot.head.magic ^= 1;)
-SPOIL(bad_version, o->boot.head.version = 2;)
+SPOIL(bad_version, o->boot.head.version = DS_SHADOW_VERSION + 1;)
 SPOIL(bad_kind, o->boot.head.kind = 99;)
 SPOIL(bad_length, o->boot.head.bytes--;)
 SPOIL(other_kind, o->boot.head.kind = DS_SHADOW_PING; o->boot.head.bytes = 16; o->boot_bytes = 16;)
 SPOIL(no_fds, o->nfds = 0;)
 SPOIL(one_fd, o->nfds = 1;)
+SPOIL(two_fds, o->nfds = 2;)
+SPOIL(demand_fds, o->boot.mode = DS_SHADOW_DEMAND;)
 SPOIL(many_fds, o->nfds = 5;)
 SPOIL(other_service, o->boot.service[0]++;)
 SPOIL(longer_service, o->boot.service[5] = 'x';)
@@ -72,6 +74,11 @@ SPOIL(huge_heap, o->boot.heap_bytes = DS_SHADOW_HEAP_BYTES_MAX + PAGE;)
 SPOIL(odd_heap, o->boot.heap_bytes = 100;)
 SPOIL(no_timeout, o->boot.stop_timeout_ms = 0;)
 SPOIL(bad_provider, o->boot.provider = 2;)
+SPOIL(bad_mode, o->boot.mode = 2;)
+SPOIL(bad_zero, o->boot.zero = 1;)
+SPOIL(odd_filter, o->boot.data.filter_bytes = 12;)
+SPOIL(huge_filter, o->boot.data.filter_bytes = DS_SHADOW_FILTER_BYTES_MAX + 8;)
+SPOIL(missing_filter, o->boot.data.filter_bytes = 8;)
 SPOIL(bad_reserve, o->boot.reserve.vpn = 1, o->boot.reserve.npages = UINT64_MAX;)
 SPOIL(bad_min, o->boot.min_vpn = UINT64_MAX;)
 SPOIL(no_ram, o->boot.ram_bytes = 0;)
@@ -132,22 +139,29 @@ static const struct {
 	{"another message first", other_kind, DS_SHADOW_R_ORDER, 0},
 	{"no descriptors", no_fds, DS_SHADOW_R_FDS, 0},
 	{"one descriptor", one_fd, DS_SHADOW_R_FDS, 1},
+	{"two descriptors", two_fds, DS_SHADOW_R_FDS, 2},
+	{"three descriptors for a mirror that faults", demand_fds, DS_SHADOW_R_FDS, 3},
 	{"five descriptors", many_fds, DS_SHADOW_R_FDS, ANY},
 	{"another service", other_service, DS_SHADOW_R_SERVICE, 0},
 	{"a service of a longer name", longer_service, DS_SHADOW_R_SERVICE, 0},
-	{"a name without an end", endless_service, DS_SHADOW_R_MESSAGE, 88},
-	{"arguments without an end", endless_args, DS_SHADOW_R_MESSAGE, 120},
+	{"a name without an end", endless_service, DS_SHADOW_R_MESSAGE, 104},
+	{"arguments without an end", endless_args, DS_SHADOW_R_MESSAGE, 136},
 	{"arguments that the service refuses", service_refuses, DS_SHADOW_R_SERVICE, 0},
-	{"no executors", no_executors, DS_SHADOW_R_LIMIT, 76},
-	{"too many executors", many_executors, DS_SHADOW_R_LIMIT, 76},
-	{"too large a heap", huge_heap, DS_SHADOW_R_LIMIT, 64},
-	{"a heap of no whole pages", odd_heap, DS_SHADOW_R_LIMIT, 64},
-	{"no timeout", no_timeout, DS_SHADOW_R_LIMIT, 80},
-	{"an unknown provider", bad_provider, DS_SHADOW_R_LIMIT, 84},
-	{"a reserved range that wraps round", bad_reserve, DS_SHADOW_R_LIMIT, 40},
-	{"a lowest address beyond the user half", bad_min, DS_SHADOW_R_LIMIT, 56},
-	{"no RAM", no_ram, DS_SHADOW_R_LIMIT, 32},
-	{"RAM of no whole pages", odd_ram, DS_SHADOW_R_LIMIT, 32},
+	{"no executors", no_executors, DS_SHADOW_R_LIMIT, 84},
+	{"too many executors", many_executors, DS_SHADOW_R_LIMIT, 84},
+	{"too large a heap", huge_heap, DS_SHADOW_R_LIMIT, 72},
+	{"a heap of no whole pages", odd_heap, DS_SHADOW_R_LIMIT, 72},
+	{"no timeout", no_timeout, DS_SHADOW_R_LIMIT, 88},
+	{"an unknown provider", bad_provider, DS_SHADOW_R_LIMIT, 92},
+	{"an unknown mode", bad_mode, DS_SHADOW_R_LIMIT, 96},
+	{"a field that is to be 0", bad_zero, DS_SHADOW_R_LIMIT, 100},
+	{"a filter of no whole instructions", odd_filter, DS_SHADOW_R_LIMIT, 32},
+	{"a filter beyond the limit", huge_filter, DS_SHADOW_R_LIMIT, 32},
+	{"a filter that is not there", missing_filter, DS_SHADOW_R_DATA, 120},
+	{"a reserved range that wraps round", bad_reserve, DS_SHADOW_R_LIMIT, 48},
+	{"a lowest address beyond the user half", bad_min, DS_SHADOW_R_LIMIT, 64},
+	{"no RAM", no_ram, DS_SHADOW_R_LIMIT, 40},
+	{"RAM of no whole pages", odd_ram, DS_SHADOW_R_LIMIT, 40},
 	{"more RAM than the file has", longer_ram, DS_SHADOW_R_RAM, 0},
 	{"a map shorter than its header", tiny_map, DS_SHADOW_R_LIMIT, 16},
 	{"a map beyond the limit", huge_map, DS_SHADOW_R_LIMIT, 16},
@@ -191,13 +205,13 @@ static int offer(void (*spoil)(struct offer *))
 	memset(&o, 0, sizeof(o));
 	o.boot = host_boot(&h, "calls", 2);
 	o.boot_bytes = sizeof(o.boot);
-	o.nfds = 2;
+	o.nfds = 3;
 	fd = host_data(good, 2, NULL, 0, &o.boot.data);
 	o.data_bytes = (size_t)pread(fd, o.data.bytes, sizeof(o.data.bytes), 0);
 	close(fd);
 	spoil(&o);
 	fd = host_file(o.data.bytes, o.data_bytes, NULL, 0);
-	fds[0] = h.ram_fd, fds[1] = fd;
+	fds[0] = h.ram_fd, fds[1] = h.ram_ro_fd;
 	fds[2] = fds[3] = fds[4] = fd;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", h.ram_fd);
 	if (o.ram_fd == -1)
