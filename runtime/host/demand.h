@@ -1,0 +1,209 @@
+/* demand.h - the host's side of a mirror that faults: from touched pages to questions to the guest, and back
+ *
+ * Theory of operation
+ *
+ * In demand mode a shadow starts with an empty mirror.  The guest's mappings are covered in the capsule by memory that is
+ * registered with a userfaultfd; whoever touches a page there sleeps, also inside a system call, and the descriptor that
+ * the warden has taken from the capsule says which page it was.  This is the machine in between:
+ *
+ *   fault (uffd) -> [frame known?] -- yes --------------------------------> MAP to the capsule: maps, wakes
+ *                        no -> ask: FAULT to the guest, PAGES from it -> frames known -^
+ *
+ * It decides, and remembers; what it decides leaves by three functions of its owner: ask (the guest), order (tells the
+ * guard what the capsule is about to map), send (the capsule).  Its only system calls are read() of the userfaultfd and
+ * clock_gettime().  One thread.
+ *
+ * Pages.  Of each page in the guest's mappings it is known or not which frame it has (pinned in the guest, named in an
+ * answer), and whether the capsule has it mapped.  A page that the guest says it has not is a hole: whoever waits gets
+ * SIGSEGV or EFAULT, and so does everybody later, until a drop or an update covers the page.  Frames stay known
+ * when a page is evicted, so that it comes back without a question.
+ *
+ * Windows.  A fault that continues an earlier one (it lies where the last window of some stream ended, or a few pages
+ * behind) doubles the window, up to DEMAND_WINDOW_MAX, and everything known of the window is mapped.  Any other
+ * fault asks for the DEMAND_WINDOW_MIN pages around it and maps the run of frames that holds the page, which costs one
+ * mmap() whatever its length.  Windows are cut to the mapping.
+ *
+ * What arrives in an unlucky order
+ * - Several threads on one page, or in one window: one question.  A fault on a page that is mapped already was sent before
+ *   the mapping was made and is woken by it; it is dropped.
+ * - Covering.  Drops and evictions are MAP messages with DS_SHADOW_COVER, one at a time, each answered by STATUS.
+ *   The capsule waits for its executors first, and they may be waiting for faults: so faults in a range that is being
+ *   covered are served as before.  A MAP sent before the STATUS was read may arrive behind the covering, and would undo it:
+ *   each MAP carries the number of coverings its sender knows of, the capsule leaves out what is behind the times and
+ *   only wakes; the fault comes again.  When STATUS is read, nothing in the range is mapped, whatever was sent.
+ * - An answer of the guest to a question from before a drop may name frames that are given up now.  It is used
+ *   until the drop is in force in the capsule (the frames are pinned until DONE), not afterwards: the page is asked
+ *   for again after demand_drop_end().
+ * - While an update is under way, pages of the old and the new mappings alike can be mapped, no others.
+ *
+ * Mappings of the host.  vm.max_map_count bounds a process; a mirror of scattered pages takes two mappings a page.  They
+ * are counted, rather too many than too few, and before there are too many the chunks (64 pages) that were mapped
+ * first are covered again.  So a mirror can be of any size.
+ */
+#ifndef HOST_DEMAND_H
+#define HOST_DEMAND_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "rle/map.h"
+#include "runtime/wire/shadow.h"
+
+#define DEMAND_WINDOW_MIN 16u	/* pages; a power of two */
+#define DEMAND_WINDOW_MAX 1024u /* pages */
+#define DEMAND_WAITS_MAX 1024u	/* pages that somebody waits for, at one time */
+#define DEMAND_ASKS_MAX 256u	/* questions without an answer, at one time */
+#define DEMAND_CHUNKS_MAX 262144u /* of 64 pages, about which something is remembered: 16 million pages, 160 MB */
+#define DEMAND_VMAS_MIN 256u	/* the least that @max_vmas may be */
+#define DEMAND_SEQ UINT32_C(0x80000000) /* requests to the capsule from here on are this machine's, those below its owner's */
+
+struct demand;
+
+/** struct demand_ops - What a machine has done for it.  Each returns 0 or -errno; an error ends the call that led to it. */
+struct demand_ops {
+	/**
+	 * ask - Sends DS_AGENT_FAULT; must take it (queue it), never -EAGAIN
+	 * @seq: for demand_pages(); counts from 1
+	 * @window: holds @vpn
+	 */
+	int (*ask)(void *ctx, uint32_t seq, uint64_t vpn, struct ds_shadow_range window, bool write);
+	/** order - Just before the message with this segment is sent: the capsule is going to map it, once. */
+	int (*order)(void *ctx, const struct ds_shadow_seg *seg);
+	/** send - Sends a message to the capsule; -EAGAIN: not now, call demand_flush() when it can be sent. */
+	int (*send)(void *ctx, const struct ds_shadow_map *map);
+};
+
+/** struct demand_params - What demand_new() wants. */
+struct demand_params {
+	const struct ds_shadow_range *ranges; /* the guest's mappings, as in BOOT; copied */
+	uint64_t nranges;
+	uint64_t max_vmas; /* mappings that the mirror may take: the plan's max_segs (runtime/shadow/plan.h) */
+	const struct demand_ops *ops; /* kept */
+	void *ctx;
+};
+
+/** struct demand_stat - Counters; those of pages and mappings are of now, the others since the start. */
+struct demand_stat {
+	uint64_t known_pages, mapped_pages, hole_pages, vmas;
+	uint64_t faults, stale_faults; /* read; of these, on pages that were mapped by then */
+	uint64_t asks, segs, covers, evicted_pages;
+	uint32_t waiting; /* pages that somebody waits for */
+};
+
+/**
+ * demand_new() - Makes a machine
+ *
+ * Return: 0; -EINVAL (ranges out of order or beyond the user half, too few mappings), -ENOMEM.
+ */
+int demand_new(struct demand **d, const struct demand_params *params);
+
+/** demand_free() - Ends it, closes the userfaultfd; NULL is nothing. */
+void demand_free(struct demand *d);
+
+/**
+ * demand_start() - Gives it the capsule's userfaultfd
+ * @uffd: its own from now on: STATUS.fault_fd, taken with pidfd_getfd(2); nonblocking as the capsule made it
+ */
+void demand_start(struct demand *d, int uffd);
+
+/** demand_fd() - The userfaultfd, to be polled for POLLIN; -1 before demand_start(). */
+int demand_fd(const struct demand *d);
+
+/**
+ * demand_run() - Reads faults and answers what it can
+ *
+ * Return: 0; -EPROTO: the shadow does with its userfaultfd what no capsule does (messages that are no faults, more
+ * than DEMAND_WAITS_MAX pages waited for) and has to end; -errno of read(), of an op.
+ */
+int demand_run(struct demand *d);
+
+/**
+ * demand_fault() - What demand_run() does with each fault it reads, for owners that read themselves
+ * @vpn: the page; outside of the mappings it becomes a hole
+ *
+ * Return: as demand_run().
+ */
+int demand_fault(struct demand *d, uint64_t vpn, bool write);
+
+/**
+ * demand_pages() - The guest's answer
+ * @seq: of the question
+ * @map: translated (RLE_SPACE_FILE or RLE_SPACE_HOST), split by RLE_SPLIT_ATTR, checked against the RAM; may be empty
+ *
+ * Return: 0; -EBADMSG: no such question, or pages outside of its window: the guest lies; -ENOMEM; -errno of an op.
+ */
+int demand_pages(struct demand *d, uint32_t seq, const struct rle_map *map);
+
+/**
+ * demand_known() - Frames known beforehand, as if answered; of the map of an ATTACH, say
+ *
+ * Nothing is mapped before it is touched.  Return: as demand_pages(); pages outside of the mappings are left out.
+ */
+int demand_known(struct demand *d, const struct rle_map *map);
+
+/**
+ * demand_flush() - Sends what op send() has not taken
+ *
+ * Return: 0; -errno of an op (-EAGAIN is none).
+ */
+int demand_flush(struct demand *d);
+
+/** demand_pending() - Whether something waits for demand_flush(). */
+bool demand_pending(const struct demand *d);
+
+/**
+ * demand_drop() - Pages are about to go in the guest: the capsule is to have them no more
+ * @ranges: rising, not overlapping; copied
+ *
+ * One at a time, demand_drop_end() included.
+ *
+ * Return: 0: under way, demand_status() or demand_refused() will tell; 1: in force already, nothing of it was mapped;
+ * -EBUSY, -EINVAL (ranges out of order), -ENOMEM, -errno of an op.
+ */
+int demand_drop(struct demand *d, const struct ds_shadow_range *ranges, uint64_t n);
+
+/**
+ * demand_status() - The capsule answered STATUS with @seq from DEMAND_SEQ on
+ *
+ * Return: 1: the drop under way is in force, it can be proved and DONE be sent; 0; -EPROTO: not asked for; -errno of an op.
+ */
+int demand_status(struct demand *d, uint32_t seq);
+
+/**
+ * demand_refused() - The capsule answered REFUSED with @seq from DEMAND_SEQ on
+ *
+ * Return: 0: an eviction, which is tried again; -EBUSY: a part of a drop, or a mapping: the shadow has to end; -EPROTO: not
+ * asked for.
+ */
+int demand_refused(struct demand *d, uint32_t seq);
+
+/**
+ * demand_drop_end() - DONE has been sent: who waits for dropped pages is asked about now
+ *
+ * Return: 0; -errno of an op.
+ */
+int demand_drop_end(struct demand *d);
+
+/**
+ * demand_update_begin() - An UPDATE with these mappings is about to be sent to the capsule
+ * @ranges: as in the UPDATE; copied
+ *
+ * Return: 0; -EBUSY (one is under way), -EINVAL, -ENOMEM.
+ */
+int demand_update_begin(struct demand *d, const struct ds_shadow_range *ranges, uint64_t n);
+
+/**
+ * demand_update_end() - The capsule answered it
+ * @applied: by STATUS; false: by REFUSED, the mappings stay what they were
+ *
+ * Return: 0; -errno of an op.
+ */
+int demand_update_end(struct demand *d, bool applied);
+
+/** demand_asked_ns() - CLOCK_MONOTONIC time of the oldest question without an answer; 0: there is none. */
+uint64_t demand_asked_ns(const struct demand *d);
+
+/** demand_stat() - Counters. */
+struct demand_stat demand_stat(const struct demand *d);
+
+#endif
