@@ -1,0 +1,76 @@
+/* filter.h - the two seccomp filters of a shadow
+ *
+ * Theory of operation
+ *
+ * Both are allowlists; a call has to pass both (seccomp(2), the strictest result counts).
+ *
+ *   first    put in place by the jail before the capsule is executed: what a capsule needs to start, and everything that
+ *	      the second lets through.  Until the second is there only our own code has run, on input that dshost has checked.
+ *   second   installed by the capsule itself when its mirror stands (runtime/wire/shadow.h), with a listener that dshost
+ *	      takes.  From then on the shadow is assumed to run whatever code its attacker likes.
+ *
+ * What the second rests on, and what it therefore keeps:
+ *
+ *   - A descriptor's number says which file it is.  DS_SHADOW_RAM_FD and DS_SHADOW_RAM_RO_FD can neither be closed nor
+ *     be made to mean another file, nor get another number: no call that takes a descriptor takes these two, except
+ *     mmap(), which is reported to dshost.  sendmsg() is not there at all: it could send them, to a socket of its own.
+ *   - What is mapped stays where it was mapped, and what was mapped by DS_SHADOW_RAM_RO_FD is not written: mremap(),
+ *     remap_file_pages() and everything that maps without mmap() (shmat, io_uring) is not there.
+ *   - mmap() of memory of its own is let through unseen, if it is private, anonymous, not executable and asks for nothing
+ *     unusual; so that the capsule can move without a notification.  mprotect() may make it executable: a capsule
+ *     that moves needs that, and code of its own is nothing that an attacker has not got already.
+ *   - Threads of the one kind that the capsule makes, nothing else; clone3() says ENOSYS, as its flags cannot be seen.
+ *   - prctl() serves PR_SET_MM_MAP only: the signal of the parent's death and dumpable stay as they are.
+ *
+ * Everything else is EPERM; calls of another architecture (int 0x80) end the shadow.  What an int or an unsigned int
+ * argument is in the kernel is compared in its lower half, everything else whole (seccomp(2), "args").
+ *
+ * A service that needs more calls gets them by name of its caller (struct filter_call), within limits: see
+ * filter_refuses().
+ */
+#ifndef HOST_FILTER_H
+#define HOST_FILTER_H
+
+#include <linux/filter.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define FILTER_MAX 1024	    /* instructions of a program; the kernel takes 4096 */
+#define FILTER_CALLS_MAX 64 /* extra calls */
+
+/** struct filter_call - A system call that a service may make beside those of every capsule. */
+struct filter_call {
+	uint32_t nr;
+	uint8_t fds; /* bit i: argument i is a descriptor; what is known here of the usual calls is added */
+};
+
+/** struct filter_want - What the filters are for. */
+struct filter_want {
+	bool demand; /* a mirror that faults: the calls of userfaultfd */
+	const struct filter_call *calls;
+	size_t ncalls; /* at most FILTER_CALLS_MAX */
+};
+
+/** struct filter - A program. */
+struct filter {
+	struct sock_filter ins[FILTER_MAX];
+	uint16_t n;
+};
+
+/** filter_refuses() - Whether no service may have call @nr, because what the guard rests on would fall with it. */
+bool filter_refuses(uint32_t nr);
+
+/**
+ * filter_first() - The filter of the jail
+ * @want: what it is for; not kept
+ * @f: filled
+ *
+ * Return: 0, -EINVAL (a call that filter_refuses()), -E2BIG.
+ */
+int filter_first(const struct filter_want *want, struct filter *f);
+
+/** filter_second() - The filter of the guard; as filter_first(). */
+int filter_second(const struct filter_want *want, struct filter *f);
+
+#endif

@@ -1,0 +1,92 @@
+/* jail.h - starts a capsule where it can reach nothing
+ *
+ * Theory of operation
+ *
+ * The capsule is executed, by descriptor, as the only process of new user, mount, pid, network, ipc, uts and cgroup
+ * namespaces.  One user is mapped there, to an unprivileged one of the host; it is not root inside either, has no
+ * capabilities, and cannot get any (no_new_privs, locked securebits, no setuid file to be found).  Its root directory is
+ * an empty, read-only tmpfs with mode 0, pivoted to; nothing else is mounted.  Landlock denies what is left of the file
+ * system, TCP and abstract sockets where the kernel has it.  A seccomp filter (filter.h) is in force before the capsule's
+ * first instruction.  It holds one descriptor: its end of the control channel, number DS_SHADOW_CTL_FD.
+ *
+ * Its life is tied to its parent's: PR_SET_PDEATHSIG with SIGKILL, checked against a parent that has died before, and
+ * being the first process of a pid namespace, which the kernel empties when it ends.
+ *
+ * Memory is limited by a cgroup of its own where that can be made (v2 with the memory controller delegated, or v1), else by
+ * RLIMIT_DATA, which counts private memory that can be written: the mirror is not counted, one that faults is, so in
+ * demand mode there is no limit then.  Less than a cgroup either way: memory that was written and then made read-only is
+ * not counted.  In every case it is the first that the kernel kills when memory is short (oom_score_adj).
+ *
+ * jail_spawn() clones without exec and does the rest in the child, which reports each step that fails over a socket that
+ * the exec closes.  The caller must be single-threaded, and is the parent that has to live.
+ */
+#ifndef HOST_JAIL_H
+#define HOST_JAIL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "runtime/host/filter.h"
+
+#define JAIL_NOBODY 65534
+#define JAIL_CGROUP_BYTES 256
+
+/** enum jail_memory - How memory is limited. */
+enum jail_memory { JAIL_MEMORY_NONE, JAIL_MEMORY_RLIMIT, JAIL_MEMORY_CGROUP1, JAIL_MEMORY_CGROUP2 };
+
+/** struct jail_params - What to start, and its limits. */
+struct jail_params {
+	int exe_fd; /* the capsule, open (O_RDONLY or O_PATH); borrowed; must be executable for everybody */
+	int ctl_fd; /* its end of the control channel; borrowed, close it afterwards */
+	const char *name; /* argv[0] */
+	uid_t uid;	  /* of the host; 0: JAIL_NOBODY; without root: the caller's own, whatever is said here */
+	gid_t gid;
+	uint64_t memory_bytes; /* 0: no limit */
+	uint32_t threads;      /* executors and one */
+	uint32_t nofile;       /* descriptors; 0: 64 */
+	bool demand;
+	const struct filter *first; /* filter_first() */
+};
+
+/** struct jail - A process in its jail. */
+struct jail {
+	pid_t pid; /* 0: none */
+	int pidfd;
+	enum jail_memory memory;
+	int landlock; /* ABI version in use; 0: the kernel has none */
+	char cgroup[JAIL_CGROUP_BYTES]; /* its directory; "" if there is none */
+};
+
+/** struct jail_err - Why nothing was started. */
+struct jail_err {
+	const char *what; /* the step that failed, in words; static text */
+	int err;	  /* -errno */
+};
+
+/**
+ * jail_spawn() - Starts a capsule in a jail
+ * @p: what and how
+ * @j: filled; given back by jail_kill()
+ * @err: filled on an error
+ *
+ * When it returns 0 the capsule has been executed and waits for its BOOT.
+ *
+ * Return: 0, -errno (nothing is left).  -EPERM or -ENOSPC with "user namespace" in @err->what: this host forbids them
+ * (user.max_user_namespaces, kernel.unprivileged_userns_clone, an AppArmor policy).
+ */
+int jail_spawn(const struct jail_params *p, struct jail *j, struct jail_err *err);
+
+/**
+ * jail_kill() - Ends the process, if it still runs, and takes everything away that was made for it
+ *
+ * Waits for its end; SIGKILL cannot be refused, but a call that waits for hardware can last.
+ *
+ * Return: its status as of waitpid(2), or -errno.
+ */
+int jail_kill(struct jail *j);
+
+/** jail_memory_name() - How memory is limited, in words. */
+const char *jail_memory_name(enum jail_memory memory);
+
+#endif
