@@ -2,7 +2,6 @@
 #include "runtime/host/vring.h"
 
 #include <errno.h>
-#define VIRTIO_RING_NO_LEGACY
 #include <linux/virtio_ring.h>
 #include <string.h>
 #include <sys/mman.h>
