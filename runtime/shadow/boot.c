@@ -16,6 +16,8 @@
  */
 #include <elf.h>
 #include <errno.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 
 #include "runtime/shadow/capsule.h"
 #include "runtime/shadow/params.h"
@@ -30,6 +32,8 @@
 #define ROBUST_LIST_HEAD_BYTES 24
 #define RLIMIT_CORE 4
 #define PR_SET_NAME 15
+#define PR_SET_DUMPABLE 4
+#define FILTER_WAIT_KILLABLE_RECV (1u << 5) /* SECCOMP_FILTER_FLAG_..., Linux 5.19 */
 
 extern const Elf64_Rela capsule_rela_start[], capsule_rela_end[] __attribute__((visibility("hidden")));
 
@@ -86,7 +90,7 @@ static int take_boot(void)
 	struct ds_shadow_refused refused = {0};
 	uint32_t nfds, want;
 	int fds[CAP_FDS];
-	long got = ctl_receive(&boot, sizeof(boot), fds, &nfds);
+	long got = ctl_receive(&boot, sizeof(boot), fds, &nfds, true);
 
 	if (got == -EMSGSIZE)
 		die(DS_SHADOW_R_MESSAGE, 0, 0, 0);
@@ -204,6 +208,36 @@ static void forget_addresses(void)
 		die(DS_SHADOW_R_KERNEL, ret, __NR_rseq, 0);
 }
 
+/*
+ * From here on nothing that has a file is mapped without leave from outside.  The knock shows that somebody is there: a
+ * mapping as the answer would mean that there is no filter.  Our listener is closed: whoever holds it grants the leave.
+ */
+static void arm(void)
+{
+	const struct ds_shadow_data *d = &cap.now.data;
+	char *block = shadow_at(cap.now.block);
+	struct sock_fprog prog = {
+		.len = (unsigned short)(d->filter_bytes / sizeof(struct sock_filter)),
+		.filter = (void *)(block + d->map_bytes + d->nforbidden * sizeof(struct ds_shadow_range)),
+	};
+	long ret;
+
+	if (!d->filter_bytes)
+		return;
+	ret = sys(prctl, PR_SET_DUMPABLE, 0);
+	if (!ret)
+		ret = sys(seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER | FILTER_WAIT_KILLABLE_RECV, &prog);
+	if (ret < 0)
+		die(DS_SHADOW_R_GUARD, ret, 0, 0);
+	cap.guard_fd = (int32_t)ret;
+	ctl_status(cap.boot.head.seq);
+	ret = sys(mmap, 0, CAP_PAGE, 0, SYS_MAP_SHARED, DS_SHADOW_RAM_RO_FD, 0);
+	if (ret != DS_SHADOW_KNOCK)
+		die(DS_SHADOW_R_GUARD, 0, 0, (uint64_t)ret);
+	sys(close, cap.guard_fd);
+	cap.guard_fd = -1;
+}
+
 void boot_finish(int64_t delta)
 {
 	const uint64_t no_core[2] = {0, 0}; /* a core would hold the guest's memory */
@@ -233,9 +267,10 @@ void boot_finish(int64_t delta)
 	rc = move_mm();
 	if (rc)
 		die(DS_SHADOW_R_KERNEL, rc, __NR_prctl, 0);
-	if (mirror_make(&refused))
+	if ((cap.boot.mode == DS_SHADOW_DEMAND && demand_open(&refused)) || mirror_make(&refused))
 		refuse(&refused);
 	cap.updates = 1;
+	arm();
 	rc = shadow_service.start ? shadow_service.start(cap.boot.args) : 0;
 	if (rc)
 		die(DS_SHADOW_R_SERVICE, rc, 0, 0);
