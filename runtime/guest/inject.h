@@ -41,6 +41,10 @@
 
 #define INJECT_STOP_MS 2000 /* how long a thread may take to stop, or to leave a call that must not be interrupted */
 
+enum inject_flags {
+	INJECT_SECCOMP = 1, /* also a process with a seccomp filter: the helper inherits it, and one that kills on what it does not know kills the helper */
+};
+
 /** struct inject_err - Why a process was refused. */
 struct inject_err {
 	int err;	 /* -errno, the same that was returned */
@@ -51,6 +55,7 @@ struct inject_err {
 /**
  * inject_helper() - Put a helper into a process
  * @pid: the process (a thread group's leader), of x86-64 code
+ * @flags: enum inject_flags
  * @out: filled in on success; give back with inject_remove() or remote_close()
  * @why: filled in on failure
  *
@@ -60,14 +65,14 @@ struct inject_err {
  * -EACCES: seccomp would be in the way; -EBUSY: its memory is shared with another process (vfork); -EAGAIN: it could
  * not be stopped in time, or where it must not be interrupted; -ENOMEM or -EAGAIN: its limits on memory or processes; -errno.
  */
-int inject_helper(pid_t pid, struct remote *out, struct inject_err *why);
+int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inject_err *why);
 
 /**
  * inject_remove() - Take a helper out again: end it, unmap its pages, reap it, give the descriptors back
  * @r: from inject_helper(); REMOTE_NONE afterwards, whatever happens
  * @why: filled in on failure
  *
- * Pins are gone with the ring, unless pin_adopt() holds it.  Does nothing to a program that has exited or called exec.
+ * Pins are gone with the ring, unless pin_adopt() holds it.  In a program that has called exec there is only something to reap.
  *
  * Return: 0; -errno: the program could not be stopped; pages of the helper's remain in it.
  */
