@@ -114,6 +114,22 @@ struct capsule {
 	bool moved;
 	uint64_t old_lo, old_bytes; /* what move_finish() unmaps */
 	uint64_t boot_block; /* address of the first data file, until it is in the heap */
+	/* demand mode */
+	uint32_t covers; /* coverings in force */
+	struct {
+		struct ds_shadow_map map;
+		struct ds_shadow_seg seg[DS_SHADOW_SEGS_MAX];
+	} covered; /* the last one, or the one under way */
+	/* a change (UPDATE, covering MAP) that came while another waits for executors; held.head.kind 0: none */
+	union {
+		struct ds_shadow_head head;
+		struct ds_shadow_update update;
+		struct {
+			struct ds_shadow_map map;
+			struct ds_shadow_seg seg[DS_SHADOW_SEGS_MAX];
+		} covering;
+	} held;
+	int32_t held_fd;
 	/* counters */
 	uint64_t updates, moves, rebuilds;
 };
@@ -194,14 +210,23 @@ struct shadow_exec *exec_at(uint32_t i);
 void exec_step(struct shadow_exec *x);
 /** exec_start() - Makes the executors.  Return: 0, -errno. */
 int exec_start(void);
+/** enum exec_how - What stopping means for executors in a system call; none goes on in C. */
+enum exec_how {
+	EXEC_STOP_SOFT,	 /* they may stay there */
+	EXEC_STOP_QUIET, /* calls of the service, which may use the guest's memory, are interrupted; the capsule's own are not */
+	EXEC_STOP_HARD,	 /* all are interrupted */
+};
 /**
  * exec_stop() - Stops all executors
- * @hard: also those in a system call, by interrupting it; else they may stay there, but do not return into C
+ * @how: what is done about those in a call
  * @who: filled with the executor that does not stop
+ *
+ * In demand mode messages are served meanwhile, since executors may wait for memory: a caller must expect that
+ * anything but a change of the mappings has happened.
  *
  * Return: 0; -EBUSY (after the timeout; they go on then).
  */
-int exec_stop(bool hard, uint32_t *who);
+int exec_stop(enum exec_how how, uint32_t *who);
 /** exec_go() - Lets them go on. */
 void exec_go(void);
 /** exec_jump() - Sends the stopped executors of the region @delta below into this one and waits for them. */
@@ -243,20 +268,37 @@ int mirror_make(struct ds_shadow_refused *refused);
  * Executors are stopped, at least softly.  Return: 0; -errno: the mirror is neither the old nor the new one.
  */
 int mirror_change(void);
+/** mirror_map() - Makes one segment.  Return: 0, -errno. */
+int mirror_map(const struct plan_seg *seg);
 /** mirror_only() - Unmaps everything but the region.  Return: 0, -errno. */
 int mirror_only(void);
 
+/* --- demand.c --- */
+/** demand_open() - Makes the userfaultfd.  Return: 0, -errno (@refused says why). */
+int demand_open(struct ds_shadow_refused *refused);
+/** demand_make() - Covers the ranges of cap.now, where there is nothing.  Return: 0, -errno (@refused says why). */
+int demand_make(struct ds_shadow_refused *refused);
+/** demand_change() - From the ranges in force to those coming.  Return: 0; -errno: it is neither. */
+int demand_change(void);
+/** demand_map() - Does what a MAP says that covers nothing.  Return: 0, -errno (@refused says why). */
+int demand_map(const struct ds_shadow_map *map, struct ds_shadow_refused *refused);
+/** demand_cover() - Covers the segments of cap.covered; executors are stopped quietly.  Return: 0; -errno: some are not. */
+int demand_cover(void);
+
 /* --- ctl.c --- */
+/** ctl_serve() - In demand mode, while executors are waited for: handles messages that are there already. */
+void ctl_serve(void);
 /** ctl_step() - Handles one message; called from start.S.  Return: 0, or the distance to jump by. */
 int64_t ctl_step(void);
 /**
  * ctl_receive() - Takes one packet
+ * @wait: false: -EAGAIN when there is none
  * @fds: filled with its descriptors, -1 where there is none
  * @nfds: how many came; CAP_FDS + 1: more than CAP_FDS
  *
  * Return: its length, 0 at the end, -errno (-EMSGSIZE: longer than @bytes).
  */
-long ctl_receive(void *buf, size_t bytes, int fds[static CAP_FDS], uint32_t *nfds);
+long ctl_receive(void *buf, size_t bytes, int fds[static CAP_FDS], uint32_t *nfds, bool wait);
 /** ctl_refuse() - Sends a refusal; its reason, err, index and value are filled. */
 void ctl_refuse(uint32_t seq, struct ds_shadow_refused *refused);
 /** ctl_die() - Sends a refusal and ends the shadow. */

@@ -10,6 +10,9 @@
  *	       stop the executors softly; does the map, or a forbidden range, touch the capsule?  Then move to where
  *	       neither the old map nor the new one nor any forbidden range is.
  *   apply     change the mirror, tell the service, let the executors go, answer.
+ *
+ * In demand mode the channel is also served while executors are waited for (ctl_serve()), since they may be waiting for
+ * a MAP.  Another change that comes then is held until this one is done.
  */
 #include <asm/socket.h>
 #include <errno.h>
@@ -21,6 +24,7 @@
 #define MSG_NOSIGNAL 0x4000
 #define MSG_CTRUNC 8
 #define MSG_TRUNC 0x20
+#define MSG_DONTWAIT 0x40
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SEEK_END 2
 #define UC_RIP_WORD (168 / 8)
@@ -44,7 +48,7 @@ struct rights {
 	int32_t fds[CAP_FDS];
 };
 
-long ctl_receive(void *buf, size_t bytes, int fds[static CAP_FDS], uint32_t *nfds)
+long ctl_receive(void *buf, size_t bytes, int fds[static CAP_FDS], uint32_t *nfds, bool wait)
 {
 	struct rights rights = {0};
 	struct kernel_iovec iov = {(uint64_t)buf, bytes};
@@ -56,7 +60,7 @@ long ctl_receive(void *buf, size_t bytes, int fds[static CAP_FDS], uint32_t *nfd
 		fds[i] = -1;
 	*nfds = 0;
 	do
-		ret = sys(recvmsg, DS_SHADOW_CTL_FD, &msg, MSG_CMSG_CLOEXEC);
+		ret = sys(recvmsg, DS_SHADOW_CTL_FD, &msg, MSG_CMSG_CLOEXEC | (wait ? 0 : MSG_DONTWAIT));
 	while (ret == -EINTR);
 	if (ret <= 0)
 		return ret;
@@ -217,7 +221,7 @@ static int64_t start_move(uint64_t more_bytes)
 	struct rle_map now, coming;
 	uint64_t vpn, image;
 	uint32_t who = 0;
-	int rc = exec_stop(true, &who);
+	int rc = exec_stop(EXEC_STOP_HARD, &who);
 
 	if (rc)
 		return refuse_busy(rc, who);
@@ -296,7 +300,7 @@ static int64_t update_receive(void)
 	if (ctl_read_data(cap.update_fd, shadow_at(cap.coming.block), bytes, &refused) ||
 	    mirror_check(shadow_at(cap.coming.block), &cap.coming.data, &cap.coming.sum, &refused))
 		return update_refuse(&refused);
-	rc = exec_stop(false, &who);
+	rc = exec_stop(EXEC_STOP_SOFT, &who);
 	if (rc)
 		return refuse_busy(rc, who);
 	cap.pending = CAP_APPLY;
@@ -326,28 +330,27 @@ static void deliver(const struct ds_shadow_message *message, struct ds_shadow_re
 	exec_wake(&x->mail);
 }
 
-int64_t ctl_step(void)
+static struct {
+	union {
+		struct ds_shadow_head head;
+		struct ds_shadow_update update;
+		struct ds_shadow_boot boot;
+		struct ds_shadow_message message;
+		struct ds_shadow_map map;
+	} m;
+	uint8_t payload[DS_SHADOW_PAYLOAD_MAX];
+} in;
+_Static_assert(sizeof(in) >= sizeof(cap.covered), "a MAP fits");
+
+/* Takes a message and checks it.  Return: whether there is one in `in`; what is refused is not. */
+static bool take(bool wait, int fds[static CAP_FDS])
 {
-	static struct {
-		union {
-			struct ds_shadow_head head;
-			struct ds_shadow_update update;
-			struct ds_shadow_boot boot;
-			struct ds_shadow_message message;
-			struct ds_shadow_map map;
-		} m;
-		uint8_t payload[DS_SHADOW_PAYLOAD_MAX];
-	} in;
 	struct ds_shadow_refused refused = {0};
 	uint32_t nfds, want;
-	int fds[CAP_FDS];
-	long got;
+	long got = ctl_receive(&in, sizeof(in), fds, &nfds, wait);
 
-	if (cap.pending == CAP_RECEIVE)
-		return update_receive();
-	if (cap.pending == CAP_APPLY)
-		return update_apply();
-	got = ctl_receive(&in, sizeof(in), fds, &nfds);
+	if (got == -EAGAIN)
+		return false;
 	if (got == 0) /* dshost has closed its end */
 		sys_exit(0);
 	if (got == -EMSGSIZE)
@@ -364,18 +367,93 @@ int64_t ctl_step(void)
 		params_update(&in.m.update, &refused);
 	else if (in.m.head.kind == DS_SHADOW_MAP)
 		params_map(&in.m.map, &cap.boot, &refused);
-	if (refused.reason) {
-		for (int i = 0; i < CAP_FDS; i++)
-			if (fds[i] >= 0)
-				sys(close, fds[i]);
-		ctl_refuse(got >= (long)sizeof(in.m.head) ? in.m.head.seq : 0, &refused);
-		return 0;
-	}
+	if (!refused.reason)
+		return true;
+	for (int i = 0; i < CAP_FDS; i++)
+		if (fds[i] >= 0)
+			sys(close, fds[i]);
+	ctl_refuse(got >= (long)sizeof(in.m.head) ? in.m.head.seq : 0, &refused);
+	return false;
+}
+
+/* Does what needs no executor to stop.  Return: whether that was all: false for a change. */
+static bool handle(void)
+{
+	struct ds_shadow_refused refused = {0};
+
 	switch (in.m.head.kind) {
 	case DS_SHADOW_QUIT: sys_exit(0);
-	case DS_SHADOW_PING: ctl_status(in.m.head.seq); return 0;
-	case DS_SHADOW_MESSAGE: deliver(&in.m.message, &refused); return 0;
-	default: break;
+	case DS_SHADOW_PING: ctl_status(in.m.head.seq); return true;
+	case DS_SHADOW_MESSAGE: deliver(&in.m.message, &refused); return true;
+	case DS_SHADOW_MAP:
+		if (params_covers(&in.m.map))
+			return false;
+		if (demand_map(&in.m.map, &refused))
+			ctl_refuse(in.m.head.seq, &refused);
+		return true;
+	default: return false;
+	}
+}
+
+void ctl_serve(void)
+{
+	struct ds_shadow_refused refused = {.reason = DS_SHADOW_R_ORDER};
+	int fds[CAP_FDS];
+
+	while (take(false, fds)) {
+		if (handle())
+			continue;
+		if (!cap.held.head.kind) {
+			memcpy(&cap.held, &in, in.m.head.bytes);
+			cap.held_fd = fds[0];
+			continue;
+		}
+		if (fds[0] >= 0)
+			sys(close, fds[0]);
+		ctl_refuse(in.m.head.seq, &refused);
+	}
+}
+
+static void cover(const struct ds_shadow_map *map)
+{
+	struct ds_shadow_refused refused = {.reason = DS_SHADOW_R_BUSY};
+	const uint32_t seq = map->head.seq;
+	uint32_t who = 0;
+	int rc;
+
+	memcpy(&cap.covered, map, map->head.bytes);
+	rc = exec_stop(EXEC_STOP_QUIET, &who);
+	if (rc) {
+		refused.err = rc;
+		refused.index = who;
+		ctl_refuse(seq, &refused);
+		return;
+	}
+	rc = demand_cover();
+	if (rc)
+		ctl_die(seq, DS_SHADOW_R_LOST, rc, 0, 0);
+	exec_go();
+	ctl_status(seq);
+}
+
+int64_t ctl_step(void)
+{
+	int fds[CAP_FDS];
+
+	if (cap.pending == CAP_RECEIVE)
+		return update_receive();
+	if (cap.pending == CAP_APPLY)
+		return update_apply();
+	if (cap.held.head.kind) {
+		memcpy(&in, &cap.held, cap.held.head.bytes);
+		fds[0] = cap.held_fd;
+		cap.held.head.kind = 0;
+	} else if (!take(true, fds) || handle()) {
+		return 0;
+	}
+	if (in.m.head.kind == DS_SHADOW_MAP) {
+		cover(&in.m.map);
+		return 0;
 	}
 	cap.update = in.m.update;
 	cap.update_fd = fds[0];

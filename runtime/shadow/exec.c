@@ -10,9 +10,14 @@
  *
  *   stop softly   order = STOP.  An executor in C finishes its step, sees the order before the stub and parks.  One
  *		   in a call stays there; when the call returns it parks before it enters C.  Enough to change the mirror.
- *   stop hard     and a signal to those that have not parked.  It interrupts the call; see exec_signal in start.S.
- *		   Needed to move.
+ *   stop hard     and a signal to those in a call.  It interrupts the call; see exec_signal in start.S.  Needed to
+ *		   move.
+ *   stop quietly  the same, but only calls of the service are interrupted: nobody uses the guest's memory then.
  *   go            order = GO.
+ *
+ * In demand mode an executor may wait for memory, in C or in a call, and what it waits for comes through the control
+ * thread: who waits for executors serves the channel in between.  A signal does not end such waiting: in C the access is
+ * tried again after the handler, in a call the kernel goes on trying and delivers the signal afterwards.
  *
  * That none slips through: executor: "state = IN_CALL; barrier; read order", control thread: "order = STOP; barrier;
  * read state".  One of them sees the other's store.  If the control thread reads RUNNING, the executor reads STOP at
@@ -36,6 +41,8 @@
 #define TIMER_ABSTIME 1
 #define CLONE_FLAGS (0x100 | 0x200 | 0x400 | 0x800 | 0x10000 | 0x40000) /* VM FS FILES SIGHAND THREAD SYSVSEM */
 #define NS_PER_SEC INT64_C(1000000000)
+#define SERVE_NS 200000u /* between two looks at the channel while an executor is waited for */
+_Static_assert(DS_SHADOW_EXECUTORS_MAX <= 64, "a word has a bit for each executor");
 
 struct shadow_exec *exec_at(uint32_t i)
 {
@@ -252,41 +259,63 @@ int exec_start(void)
 	return 0;
 }
 
-static bool stopped(uint32_t state, bool hard)
+/* `doing` is the executor's, but it has written it before it said that it is in a call, and does not go on. */
+static bool stopped(const struct shadow_exec *x, uint32_t state, enum exec_how how)
 {
-	return state == EXEC_PARKED || state == EXEC_ARRIVED || (!hard && state == EXEC_IN_CALL);
+	if (state == EXEC_IN_CALL)
+		return how == EXEC_STOP_SOFT || (how == EXEC_STOP_QUIET && x->doing != CAP_CALL);
+	return state == EXEC_PARKED || state == EXEC_ARRIVED;
 }
 
-/* Return: whether @x stopped before @until_ns. */
-static bool await_stop(struct shadow_exec *x, bool hard, uint64_t until_ns)
+/*
+ * Interrupts the call that @x is in, if it has to stop.  In C no signal is needed: the order is seen before the next call.
+ * Return: whether it is in one.
+ */
+static bool interrupt(const struct shadow_exec *x, enum exec_how how)
 {
+	const uint32_t state = state_of(x);
+
+	if (state != EXEC_IN_CALL || stopped(x, state, how))
+		return false;
+	sys(tgkill, cap.pid, x->tid, CAP_STOP_SIGNAL);
+	return true;
+}
+
+/* Return: whether @x stopped before @until_ns.  @told: it has been interrupted. */
+static bool await_stop(struct shadow_exec *x, enum exec_how how, uint64_t until_ns, bool told)
+{
+	const uint64_t longest_ns = cap.boot.mode == DS_SHADOW_DEMAND ? SERVE_NS : UINT64_MAX;
+
 	for (;;) {
 		uint32_t state = state_of(x);
-		uint64_t now;
+		uint64_t now, left_ns;
 		struct sys_timespec left;
 
-		if (stopped(state, hard))
+		if (stopped(x, state, how))
 			return true;
+		if (!told)
+			told = interrupt(x, how);
 		now = sys_now_ns();
 		if (now >= until_ns)
 			return false;
-		left = (struct sys_timespec){(int64_t)(until_ns - now) / NS_PER_SEC, (int64_t)(until_ns - now) % NS_PER_SEC};
+		left_ns = until_ns - now < longest_ns ? until_ns - now : longest_ns;
+		left = (struct sys_timespec){(int64_t)left_ns / NS_PER_SEC, (int64_t)left_ns % NS_PER_SEC};
 		sys(futex, &x->state, SYS_FUTEX_WAIT_PRIVATE, state, &left);
+		if (cap.boot.mode == DS_SHADOW_DEMAND)
+			ctl_serve();
 	}
 }
 
-int exec_stop(bool hard, uint32_t *who)
+int exec_stop(enum exec_how how, uint32_t *who)
 {
-	uint64_t until_ns = sys_now_ns() + (uint64_t)cap.boot.stop_timeout_ms * 1000000u;
+	uint64_t until_ns = sys_now_ns() + (uint64_t)cap.boot.stop_timeout_ms * 1000000u, told = 0;
 
 	for (uint32_t i = 0; i < cap.nexec; i++)
 		set_order(exec_at(i), EXEC_STOP);
-	for (uint32_t i = 0; hard && i < cap.nexec; i++) {
-		if (!stopped(state_of(exec_at(i)), true))
-			sys(tgkill, cap.pid, exec_at(i)->tid, CAP_STOP_SIGNAL);
-	}
+	for (uint32_t i = 0; i < cap.nexec; i++)
+		told |= (uint64_t)interrupt(exec_at(i), how) << i;
 	for (uint32_t i = 0; i < cap.nexec; i++) {
-		if (!await_stop(exec_at(i), hard, until_ns)) {
+		if (!await_stop(exec_at(i), how, until_ns, told >> i & 1)) {
 			*who = i;
 			exec_go();
 			return -EBUSY;

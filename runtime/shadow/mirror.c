@@ -6,7 +6,8 @@
  * address.  Whether all of it can work (bounds, vm.max_map_count, the lowest address) is checked before the first
  * call, so that a map is refused whole, never half-way.  map_seg() is the only place where the RAM descriptors are used:
  * what guards a shadow from outside sees these calls and no others.  What may not be written is mapped by the descriptor
- * that is open for reading only, so that it stays so whoever calls mprotect().
+ * that is open for reading only, so that it stays so whoever calls mprotect().  A mirror that faults on demand (demand.c)
+ * maps segments here too, when they are touched.
  *
  * An update applies the difference, in place, with executors possibly blocked in calls that use the memory: what moves
  * is mapped over, never unmapped first.  In passing that can need more mappings than either mirror has, and the kernel
@@ -77,10 +78,17 @@ int mirror_check(const void *block, const struct ds_shadow_data *data, struct pl
 	if (rc)
 		return rc;
 	bad = place_check_ranges(forbidden, data->nforbidden);
-	if (bad == data->nforbidden)
-		return 0;
-	*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_FORBIDDEN, .index = bad, .value = forbidden[bad].vpn};
-	return -EINVAL;
+	if (bad != data->nforbidden) {
+		*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_FORBIDDEN, .index = bad, .value = forbidden[bad].vpn};
+		return -EINVAL;
+	}
+	/* A segment in the middle of a range that faults makes two mappings more. */
+	if (cap.boot.mode == DS_SHADOW_DEMAND && 2 * sum->segs + data->nforbidden > limits.max_segs) {
+		*refused = (struct ds_shadow_refused){
+			.reason = DS_SHADOW_R_MAX_MAPS, .index = limits.max_segs, .value = 2 * sum->segs + data->nforbidden};
+		return -EINVAL;
+	}
+	return 0;
 }
 
 /* A plan_seg_fn.  @ctx: struct ds_shadow_refused, or NULL. */
@@ -103,11 +111,17 @@ static int map_seg(void *ctx, const struct plan_seg *seg)
 	return (int)ret;
 }
 
+int mirror_map(const struct plan_seg *seg)
+{
+	return map_seg(NULL, seg);
+}
+
 int mirror_make(struct ds_shadow_refused *refused)
 {
 	const struct rle_map map = mirror_view(&cap.now);
+	int rc = cap.boot.mode == DS_SHADOW_DEMAND ? demand_make(refused) : 0;
 
-	return plan_map(&map, map_seg, refused);
+	return rc ? rc : plan_map(&map, map_seg, refused);
 }
 
 int mirror_only(void)
@@ -124,13 +138,18 @@ int mirror_only(void)
 int mirror_change(void)
 {
 	const struct rle_map was = mirror_view(&cap.now), now = mirror_view(&cap.coming);
-	int rc = plan_diff(&was, &now, map_seg, NULL);
 	uint32_t who;
+	int rc;
 
+	if (cap.boot.mode == DS_SHADOW_DEMAND) {
+		rc = demand_change();
+		return rc ? rc : plan_map(&now, map_seg, NULL);
+	}
+	rc = plan_diff(&was, &now, map_seg, NULL);
 	if (rc != -ENOMEM)
 		return rc;
 	cap.rebuilds++;
-	rc = exec_stop(true, &who);
+	rc = exec_stop(EXEC_STOP_HARD, &who);
 	if (!rc)
 		rc = mirror_only();
 	return rc ? rc : plan_map(&now, map_seg, NULL);

@@ -85,20 +85,18 @@ int params_map(const struct ds_shadow_map *map, const struct ds_shadow_boot *boo
 
 	if (!map->nsegs || map->nsegs > DS_SHADOW_SEGS_MAX)
 		return REFUSE_LIMIT(refused, ds_shadow_map, nsegs, DS_SHADOW_SEGS_MAX);
-	if (map->zero)
-		return REFUSE_LIMIT(refused, ds_shadow_map, zero, 0);
 	if (map->head.bytes != sizeof(*map) + map->nsegs * sizeof(map->seg[0]))
 		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_map, nsegs), map->nsegs);
 	for (uint32_t i = 0; i < map->nsegs; i++) {
 		const struct ds_shadow_seg seg = map->seg[i];
 
-		if (!seg.npages || seg.prot & ~3u)
+		if (!seg.npages || (params_covers(map) ? seg.prot != DS_SHADOW_COVER : (seg.prot & ~3u) != 0))
 			return refuse(refused, -EINVAL, DS_SHADOW_R_MAP, i, seg.vpn);
 		if (seg.vpn >= PLACE_VPN_END || seg.npages > PLACE_VPN_END - seg.vpn)
 			return refuse(refused, -EINVAL, DS_SHADOW_R_RUN_HIGH, i, seg.vpn);
 		if (seg.vpn < boot->min_vpn)
 			return refuse(refused, -EINVAL, DS_SHADOW_R_RUN_LOW, i, seg.vpn);
-		if (seg.prot ? seg.pfn >= ram_pages || seg.npages > ram_pages - seg.pfn : seg.pfn != 0)
+		if (seg.prot & 3 ? seg.pfn >= ram_pages || seg.npages > ram_pages - seg.pfn : seg.pfn != 0)
 			return refuse(refused, -EINVAL, DS_SHADOW_R_RUN_RAM, i, seg.pfn);
 	}
 	return 0;

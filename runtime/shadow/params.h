@@ -34,11 +34,17 @@ int params_update(const struct ds_shadow_update *update, struct ds_shadow_refuse
  * @boot: that has passed
  *
  * Afterwards each segment has pages, lies between min_vpn and the end of the user half and within the RAM, and has no
- * other bits of @prot than PROT_READ and PROT_WRITE.
+ * other bits of @prot than PROT_READ and PROT_WRITE; or all are to be covered again.
  *
  * Return: 0, -EBADMSG, -ERANGE, -EINVAL.
  */
 int params_map(const struct ds_shadow_map *map, const struct ds_shadow_boot *boot, struct ds_shadow_refused *refused);
+
+/** params_covers() - Whether a MAP covers pages again; it has a segment. */
+static inline int params_covers(const struct ds_shadow_map *map)
+{
+	return map->seg[0].prot == DS_SHADOW_COVER;
+}
 
 /** params_message() - Checks a MESSAGE whose head has passed, for @nexec executors.  Return: 0, -EBADMSG, -ERANGE. */
 int params_message(const struct ds_shadow_message *message, uint32_t nexec, struct ds_shadow_refused *refused);

@@ -112,3 +112,59 @@ uint64_t place_check_ranges(const struct ds_shadow_range *ranges, uint64_t n)
 	}
 	return n;
 }
+
+static uint64_t range_end(struct ds_shadow_range r)
+{
+	return r.vpn + r.npages;
+}
+
+/* Index of the first range that ends behind @vpn. */
+static uint64_t first_behind(const struct ds_shadow_range *ranges, uint64_t n, uint64_t vpn)
+{
+	uint64_t low = 0, high = n;
+
+	while (low < high) {
+		uint64_t mid = low + (high - low) / 2;
+
+		if (range_end(ranges[mid]) > vpn)
+			high = mid;
+		else
+			low = mid + 1;
+	}
+	return low;
+}
+
+int place_within(const struct ds_shadow_range *ranges, uint64_t n, struct ds_shadow_range range, place_piece_fn fn, void *ctx)
+{
+	for (uint64_t i = first_behind(ranges, n, range.vpn); i < n && ranges[i].vpn < range_end(range); i++) {
+		const uint64_t from = ranges[i].vpn > range.vpn ? ranges[i].vpn : range.vpn;
+		const uint64_t to = range_end(ranges[i]) < range_end(range) ? range_end(ranges[i]) : range_end(range);
+		int rc = fn(ctx, (struct ds_shadow_range){from, to - from});
+
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+int place_without(const struct ds_shadow_range *ranges, uint64_t n, const struct ds_shadow_range *others, uint64_t nothers,
+		  place_piece_fn fn, void *ctx)
+{
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t at = ranges[i].vpn;
+		uint64_t k = first_behind(others, nothers, at);
+
+		while (at < range_end(ranges[i])) {
+			uint64_t to = range_end(ranges[i]);
+			int rc;
+
+			if (k < nothers && others[k].vpn < to)
+				to = others[k].vpn;
+			rc = to > at ? fn(ctx, (struct ds_shadow_range){at, to - at}) : 0;
+			if (rc)
+				return rc;
+			at = to < range_end(ranges[i]) ? range_end(others[k++]) : to;
+		}
+	}
+	return 0;
+}

@@ -79,4 +79,23 @@ int place_free(const struct place_want *want, struct ds_shadow_range range);
  */
 uint64_t place_check_ranges(const struct ds_shadow_range *ranges, uint64_t n);
 
+/** place_piece_fn - Receives a piece.  Return: 0 to go on, or -errno to stop. */
+typedef int (*place_piece_fn)(void *ctx, struct ds_shadow_range piece);
+
+/**
+ * place_within() - The pieces of a range that lie in ranges
+ *
+ * Return: 0 or what @fn returned.
+ */
+int place_within(const struct ds_shadow_range *ranges, uint64_t n, struct ds_shadow_range range, place_piece_fn fn, void *ctx);
+
+/**
+ * place_without() - The pieces of ranges that lie in none of others
+ * @ranges: as place_check_ranges() passes them, like @others
+ *
+ * Return: 0 or what @fn returned.
+ */
+int place_without(const struct ds_shadow_range *ranges, uint64_t n, const struct ds_shadow_range *others, uint64_t nothers,
+		  place_piece_fn fn, void *ctx);
+
 #endif

@@ -9,7 +9,8 @@
  *   dshost -> capsule   BOOT     fds: RAM, RAM read-only, data [, /dev/userfaultfd in demand mode]
  *                                                   once, first: answered by STATUS when the mirror stands
  *                       UPDATE   fds: data          the whole new map: answered by STATUS when it is in force
- *                       MAP                         pages of a mirror that faults; answered only if refused
+ *                       MAP                         pages of a mirror that faults; answered if refused, and by STATUS if
+ *                                                   it covers pages again
  *                       PING                        answered by STATUS
  *                       MESSAGE                     a payload for one executor of the service
  *                       QUIT                        the shadow ends, as it does when the socket is closed
@@ -148,19 +149,27 @@ struct ds_shadow_update {
 struct ds_shadow_seg {
 	uint64_t vpn, pfn;
 	uint32_t npages;
-	uint32_t prot; /* PROT_READ | PROT_WRITE; 0: a hole, whoever touches it gets SIGSEGV or EFAULT; pfn is 0 then */
+	uint32_t prot; /* PROT_READ | PROT_WRITE; 0: a hole, whoever touches it gets SIGSEGV or EFAULT; or DS_SHADOW_COVER */
 };
+#define DS_SHADOW_COVER 0x100 /* the pages fault again; like a hole it has no pfn: 0 */
 
 /**
  * struct ds_shadow_map - DS_SHADOW_MAP, in demand mode only; head.bytes ends with the last segment
  *
  * The capsule maps the segments and wakes (UFFDIO_WAKE) whoever waits there.  Served also while an update waits for
- * executors, which may be blocked in a fault.
+ * executors, which may be blocked in a fault.  What lies outside of the guest's mappings in force is not mapped, only
+ * woken.
+ *
+ * A MAP covers pages again if its first segment is DS_SHADOW_COVER, and then all are.  Executors are stopped for it, those in a
+ * call of the service too, as there is a moment in which the pages are neither mapped nor fault; then STATUS is sent.  MAPs
+ * that arrive while it waits for executors are served first; at most one such MAP and one UPDATE may be unanswered.
+ * A MAP whose @covers is not the number of covering MAPs that are in force was sent before the last STATUS had been
+ * read: where it meets the last covered pages it is behind the times, and these are only woken.
  */
 struct ds_shadow_map {
 	struct ds_shadow_head head;
-	uint32_t nsegs; /* 1 to DS_SHADOW_SEGS_MAX */
-	uint32_t zero;
+	uint32_t nsegs;	 /* 1 to DS_SHADOW_SEGS_MAX */
+	uint32_t covers; /* covering MAPs that have been answered by STATUS */
 	struct ds_shadow_seg seg[];
 };
 

@@ -1,0 +1,192 @@
+/* demand.c - a mirror that faults
+ *
+ * Theory of operation
+ *
+ * The guest's mappings (the ranges of the data file) are covered by anonymous memory that is registered for missing pages
+ * with a userfaultfd.  Nothing is ever put into it: whoever touches it sleeps, in user mode or inside a system call, until
+ * DS_SHADOW_MAP has a page of the RAM mapped over the place and wakes him.  Who reads the faults is outside
+ * (runtime/host/demand.c) and has the descriptor from us.  It is made from /dev/userfaultfd, which dshost opens and passes:
+ * a process without privileges may not have one that also handles faults of system calls (Linux 6.1, userfaultfd(2),
+ * ioctl_userfaultfd(2)).  UFFD_FEATURE_EVENT_* are not asked for: nothing here waits for who reads.
+ *
+ * Covering.  Memory that is not registered yet must not be touched: a touch would find a page of zeroes there, which
+ * would stay.  So it is mapped without access, registered, and then made accessible, which keeps the registration.  In
+ * between a touch is a SIGSEGV or EFAULT.  Where there was nothing before, that is what a touch was before, too.  Where pages of
+ * the RAM are covered again (a drop, an eviction), nobody may notice: no executor is in C meanwhile and none in a call of the
+ * service, which may use the memory (exec_stop(EXEC_STOP_QUIET)).  The calls are interrupted and issued again as for a move.
+ *
+ * Order.  While an update, or a covering, waits for executors, these may wait for faults: exec_stop() serves messages of
+ * the channel meanwhile (ctl_serve()), MAP among them.  What a MAP can undo is left out, see struct ds_shadow_map.
+ *
+ * A mapping over registered memory splits it; covered again, the pieces merge (same userfaultfd, no pages in them).
+ * Nobody is woken by a change of the mappings alone: every change here is followed by UFFDIO_WAKE.  Who is woken tries
+ * again and finds what there is then.
+ *
+ * tests/kernel/demand_kernel.c proves all this on the running kernel.
+ */
+#include <errno.h>
+#include <linux/ioctl.h>
+#include <linux/userfaultfd.h>
+
+#include "runtime/shadow/capsule.h"
+#include "runtime/shadow/params.h"
+
+#define O_NONBLOCK_CLOEXEC (04000 | 02000000)
+#define COVER_FLAGS (SYS_MAP_PRIVATE | SYS_MAP_ANONYMOUS | SYS_MAP_NORESERVE | SYS_MAP_FIXED)
+
+int demand_open(struct ds_shadow_refused *refused)
+{
+	struct uffdio_api api = {.api = UFFD_API};
+	long ret = sys(ioctl, DS_SHADOW_FAULT_DEV_FD, USERFAULTFD_IOC_NEW, O_NONBLOCK_CLOEXEC);
+
+	if (ret >= 0) {
+		cap.fault_fd = (int32_t)ret;
+		ret = sys(ioctl, cap.fault_fd, UFFDIO_API, &api);
+	}
+	sys(close, DS_SHADOW_FAULT_DEV_FD);
+	if (ret < 0)
+		*refused = (struct ds_shadow_refused){
+			.reason = DS_SHADOW_R_KERNEL, .err = (int32_t)ret, .index = __NR_userfaultfd};
+	return ret < 0 ? (int)ret : 0;
+}
+
+static void wake(uint64_t vpn, uint64_t npages)
+{
+	struct uffdio_range range = {vpn << DS_PAGE_SHIFT, npages << DS_PAGE_SHIFT};
+
+	sys(ioctl, cap.fault_fd, UFFDIO_WAKE, &range); /* can only fail for a range that is none */
+}
+
+static long without_access(struct ds_shadow_range r)
+{
+	long ret = sys(mmap, r.vpn << DS_PAGE_SHIFT, r.npages << DS_PAGE_SHIFT, 0, COVER_FLAGS, -1, 0);
+
+	return sys_failed(ret) ? ret : 0;
+}
+
+/* A place_piece_fn.  What the kernel does not let a process map (vm.mmap_min_addr) is left out. */
+static int cover(void *ctx, struct ds_shadow_range r)
+{
+	struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
+	long ret;
+
+	(void)ctx;
+	if (r.vpn < cap.boot.min_vpn) {
+		if (r.vpn + r.npages <= cap.boot.min_vpn)
+			return 0;
+		r = (struct ds_shadow_range){cap.boot.min_vpn, r.vpn + r.npages - cap.boot.min_vpn};
+	}
+	reg.range = (struct uffdio_range){r.vpn << DS_PAGE_SHIFT, r.npages << DS_PAGE_SHIFT};
+	ret = without_access(r);
+	if (!ret)
+		ret = sys(ioctl, cap.fault_fd, UFFDIO_REGISTER, &reg);
+	if (!ret)
+		ret = sys(mprotect, reg.range.start, reg.range.len, SYS_PROT_READ | SYS_PROT_WRITE);
+	wake(r.vpn, r.npages);
+	return (int)ret;
+}
+
+int demand_make(struct ds_shadow_refused *refused)
+{
+	const struct place_src ranges = mirror_forbidden(&cap.now);
+
+	for (uint64_t i = 0; i < ranges.n; i++) {
+		int rc = cover(NULL, ranges.ranges[i]);
+
+		if (!rc)
+			continue;
+		*refused = (struct ds_shadow_refused){
+			.reason = DS_SHADOW_R_MMAP, .err = rc, .index = i, .value = ranges.ranges[i].vpn};
+		return rc;
+	}
+	return 0;
+}
+
+/* A place_piece_fn. */
+static int uncover(void *ctx, struct ds_shadow_range r)
+{
+	long ret = sys(munmap, r.vpn << DS_PAGE_SHIFT, r.npages << DS_PAGE_SHIFT);
+
+	(void)ctx;
+	wake(r.vpn, r.npages);
+	return (int)ret;
+}
+
+int demand_change(void)
+{
+	const struct place_src was = mirror_forbidden(&cap.now), now = mirror_forbidden(&cap.coming);
+	int rc = place_without(was.ranges, was.n, now.ranges, now.n, uncover, NULL);
+
+	return rc ? rc : place_without(now.ranges, now.n, was.ranges, was.n, cover, NULL);
+}
+
+/* --- DS_SHADOW_MAP ----------------------------------------------------------------------------------------------- */
+
+struct mapping {
+	const struct ds_shadow_seg *seg;
+	bool behind; /* sent before the last covering was known */
+};
+
+/* Maps what meets none of the last covered segments from @i on. */
+static int map_except(const struct mapping *m, struct ds_shadow_range r, uint32_t i)
+{
+	const struct plan_seg seg = {
+		.vpn = {r.vpn}, .pfn = {m->seg->pfn + r.vpn - m->seg->vpn}, .npages = r.npages, .prot = (int)m->seg->prot};
+	const uint64_t end = r.vpn + r.npages;
+
+	for (; m->behind && i < cap.covered.map.nsegs; i++) {
+		const struct ds_shadow_seg *c = &cap.covered.seg[i];
+		const uint64_t c_end = c->vpn + c->npages;
+		int rc = 0;
+
+		if (c->vpn >= end || c_end <= r.vpn)
+			continue;
+		if (c->vpn > r.vpn)
+			rc = map_except(m, (struct ds_shadow_range){r.vpn, c->vpn - r.vpn}, i + 1);
+		return rc || c_end >= end ? rc : map_except(m, (struct ds_shadow_range){c_end, end - c_end}, i + 1);
+	}
+	return m->seg->prot ? mirror_map(&seg) : (int)without_access(r);
+}
+
+/* A place_piece_fn. */
+static int map_piece(void *ctx, struct ds_shadow_range r)
+{
+	return map_except(ctx, r, 0);
+}
+
+int demand_map(const struct ds_shadow_map *map, struct ds_shadow_refused *refused)
+{
+	const struct place_src ranges = mirror_forbidden(&cap.now);
+	uint64_t lo = UINT64_MAX, hi = 0;
+
+	for (uint32_t i = 0; i < map->nsegs; i++) {
+		const struct ds_shadow_seg *seg = &map->seg[i];
+		struct mapping m = {seg, map->covers != cap.covers};
+		int rc = place_within(ranges.ranges, ranges.n, (struct ds_shadow_range){seg->vpn, seg->npages}, map_piece, &m);
+
+		if (rc) {
+			*refused = (struct ds_shadow_refused){
+				.reason = DS_SHADOW_R_MMAP, .err = rc, .index = i, .value = seg->vpn};
+			return rc;
+		}
+		lo = seg->vpn < lo ? seg->vpn : lo;
+		hi = seg->vpn + seg->npages > hi ? seg->vpn + seg->npages : hi;
+	}
+	wake(lo, hi - lo);
+	return 0;
+}
+
+int demand_cover(void)
+{
+	const struct place_src ranges = mirror_forbidden(&cap.now);
+
+	for (uint32_t i = 0; i < cap.covered.map.nsegs; i++) {
+		const struct ds_shadow_seg *seg = &cap.covered.seg[i];
+		int rc = place_within(ranges.ranges, ranges.n, (struct ds_shadow_range){seg->vpn, seg->npages}, cover, NULL);
+
+		if (rc)
+			return rc;
+	}
+	cap.covers++;
+	return 0;
+}
