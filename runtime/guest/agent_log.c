@@ -1,0 +1,57 @@
+/* agent_log.c - lines for the journal; see agent_log.h */
+#include "runtime/guest/agent_log.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <syslog.h>
+#include <time.h>
+#include <unistd.h>
+
+static int verbose;
+
+void agent_log_verbose(int on)
+{
+	verbose = on;
+}
+
+void agent_log(int priority, const char *fmt, ...)
+{
+	char line[1024];
+	va_list ap;
+	int n = 0, m;
+
+	if (priority == LOG_DEBUG && !verbose)
+		return;
+	if (getenv("JOURNAL_STREAM"))
+		n = snprintf(line, sizeof(line), "<%d>", priority);
+	else
+		n = snprintf(line, sizeof(line), "dsagent: ");
+	va_start(ap, fmt);
+	m = vsnprintf(line + n, sizeof(line) - n - 1, fmt, ap);
+	va_end(ap);
+	if (m < 0)
+		return;
+	n = n + m < (int)sizeof(line) - 1 ? n + m : (int)sizeof(line) - 2;
+	line[n++] = '\n';
+	if (write(STDERR_FILENO, line, n) < 0)
+		return; /* there is nowhere to complain */
+}
+
+const char *agent_log_name(char *out, size_t size, const char *name)
+{
+	size_t i;
+
+	for (i = 0; name[i] && i + 1 < size; i++)
+		out[i] = name[i] >= ' ' && name[i] <= '~' && name[i] != '"' && name[i] != '\\' ? name[i] : '?';
+	out[i] = '\0';
+	return out;
+}
+
+int64_t agent_now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * INT64_C(1000) + t.tv_nsec / 1000000;
+}
