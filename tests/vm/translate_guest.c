@@ -8,44 +8,12 @@
 #include <err.h>
 #include <inttypes.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <unistd.h>
 
-#include "rle/mapw.h"
-#include "rle/proc.h"
+#include "tests/vm/printmap.h"
 #include "tests/vm/translate.h"
-
-static void print_map(void)
-{
-	const struct rle_map_meta meta = {.split = RLE_SPLIT_ATTR, .key = RLE_SPACE_VIRTUAL, .space = RLE_SPACE_FRAME, .pid = (uint64_t)getpid()};
-	struct rle_mapw *w;
-	struct rle_src src;
-	struct rle_proc p;
-	struct rle_enc e;
-	const char *why;
-	size_t bytes;
-	uint8_t *blob;
-
-	if (rle_src_open(&src, NULL, RLE_JOIN_NONE, &why))
-		errx(2, "%s", why);
-	if (rle_proc_open(&p, &src, getpid()) || rle_mapw_begin_mem(&w, &meta, TRANSLATE_MAP_BYTES))
-		errx(2, "cannot begin to scan");
-	rle_enc_init(&e, meta.split, rle_mapw_run, w, &src.frames);
-	if (rle_proc_scan(&p, &e, NULL) || rle_mapw_finish(w))
-		errx(2, "cannot scan");
-	blob = rle_mapw_take(w, &bytes);
-	fputs("MAP ", stdout);
-	for (size_t i = 0; i < bytes; i++)
-		printf("%02x", blob[i]);
-	putchar('\n');
-	fflush(stdout);
-	free(blob);
-	rle_mapw_free(w);
-	rle_proc_close(&p);
-	rle_src_close(&src);
-}
 
 int main(void)
 {
@@ -58,7 +26,7 @@ int main(void)
 	if (mlock(area, TRANSLATE_PAGES * DS_PAGE_BYTES))
 		err(2, "mlock");
 	printf("PATTERN %" PRIx64 " %x %" PRIx64 "\n", (uint64_t)(uintptr_t)area >> DS_PAGE_SHIFT, TRANSLATE_PAGES, seed);
-	print_map();
+	print_map(TRANSLATE_MAP_BYTES);
 	for (int i = 0; i < 1200; i++) {
 		if (*(volatile uint64_t *)area == ~seed)
 			return 0;
