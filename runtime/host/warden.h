@@ -80,7 +80,7 @@ struct warden_view {
  */
 struct warden_stat {
 	uint32_t seq;
-	uint32_t zero;
+	int32_t capsule_pid; /* as in the view, but right even where the writer died in the middle of that */
 	struct warden_view view;
 };
 
@@ -122,7 +122,7 @@ int warden_main(const struct warden_params *p);
 
 /**
  * warden_stat_read() - Takes a consistent copy
- * @view: filled; zeroed if the writer died while it wrote
+ * @view: filled; if the writer died while it wrote, zeroed but for capsule_pid
  *
  * Return: 0; -EAGAIN: no consistent copy within a bounded number of tries.
  */

@@ -1,0 +1,282 @@
+/* warden_capsule.c - the capsule: its start, what it is told, what it says, its death
+ *
+ * What comes from the capsule is as hostile as what comes from the guest.  It may only speak when spoken to: STATUS or
+ * REFUSED for the change under way, MESSAGE or REFUSED for a call under way, FAULT once.  Anything else ends the shadow, so
+ * there is nothing to count and nothing to remember.  Nothing in a STATUS decides anything.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <poll.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include "rle/cleanup.h"
+#include "runtime/host/reasons.h"
+#include "runtime/host/warden_parts.h"
+
+#define READS_A_TURN 64
+#define SOCKET_BYTES (1 << 20)
+#define DEATH_MS 5000 /* then it is said how long it takes */
+#define FDS_MAX 4
+
+struct ds_shadow_head warden_capsule_head(struct warden *w, uint16_t kind, size_t bytes)
+{
+	return (struct ds_shadow_head){.magic = DS_SHADOW_MAGIC,
+				       .version = DS_SHADOW_VERSION,
+				       .kind = kind,
+				       .bytes = (uint32_t)bytes,
+				       .seq = ++w->seq};
+}
+
+int warden_capsule_send(struct warden *w, const void *msg, size_t bytes, const int *fds, unsigned int nfds)
+{
+	union {
+		char buf[CMSG_SPACE(FDS_MAX * sizeof(int))];
+		struct cmsghdr align;
+	} control = {0};
+	struct iovec iov = {(void *)(uintptr_t)msg, bytes};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (nfds) {
+		m.msg_control = control.buf;
+		m.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+		*CMSG_FIRSTHDR(&m) = (struct cmsghdr){
+			.cmsg_len = CMSG_LEN(nfds * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), fds, nfds * sizeof(int));
+	}
+	for (;;) {
+		if (sendmsg(w->ctl_fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0)
+			return 0;
+		if (errno == EINTR)
+			continue;
+		if (errno == EAGAIN) {
+			w->ctl_full = true;
+			return -EAGAIN;
+		}
+		if (errno == EPIPE || errno == ECONNRESET)
+			return -EPIPE; /* its last words and its death will be read */
+		warden_end(w, DS_AGENT_C_HOST, "the capsule cannot be written to: %s", strerrordesc_np(errno));
+		return -EIO;
+	}
+}
+
+/* --- the start --------------------------------------------------------------------------------------------------- */
+
+/* In the child, which has the capsule's end as descriptor 3. */
+__attribute__((noreturn)) static void exec_capsule(int exe, int ctl, pid_t parent)
+{
+	char *argv[] = {(char *)(uintptr_t)"capsule", NULL}, *envp[] = {NULL};
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() == parent && (ctl == DS_SHADOW_CTL_FD ? !fcntl(ctl, F_SETFD, 0) : dup2(ctl, DS_SHADOW_CTL_FD) >= 0))
+		fexecve(exe, argv, envp);
+	_exit(127);
+}
+
+static int spawn(struct warden *w, int exe)
+{
+	cleanup_close int theirs = -1;
+	const pid_t parent = getpid();
+	const int room = SOCKET_BYTES;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	w->ctl_fd = pair[0];
+	theirs = pair[1];
+	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	w->pid = fork();
+	if (!w->pid)
+		exec_capsule(exe, theirs, parent);
+	if (w->pid < 0) {
+		w->pid = 0;
+		return -errno;
+	}
+	w->pidfd = pidfd_open(w->pid, 0);
+	return w->pidfd < 0 ? -errno : 0;
+}
+
+static int open_service(struct warden *w)
+{
+	char path[4096];
+	int fd;
+
+	if ((size_t)snprintf(path, sizeof(path), "%s/%s", w->p->services_dir, w->who.service) >= sizeof(path))
+		return -ENAMETOOLONG;
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
+static void send_boot(struct warden *w)
+{
+	struct warden_change *c = &w->change;
+	struct ds_shadow_boot boot = {
+		.head = warden_capsule_head(w, DS_SHADOW_BOOT, sizeof(boot)),
+		.data = {.map_bytes = c->coming.blob_bytes, .nforbidden = c->coming.nforbidden},
+		.ram_bytes = w->p->table->file[0].npages << DS_PAGE_SHIFT,
+		.reserve = {w->who.reserve.vpn, w->who.reserve.npages},
+		.min_vpn = w->min_vpn,
+		.heap_bytes = w->rule->memory_bytes,
+		.max_maps = (uint32_t)(w->max_maps < UINT32_MAX ? w->max_maps : UINT32_MAX),
+		.nexecutors = w->rule->executors,
+		.stop_timeout_ms = w->times.stop_ms,
+		.provider = w->p->provider,
+		.mode = w->who.mode == DS_AGENT_DEMAND ? DS_SHADOW_DEMAND : DS_SHADOW_EAGER,
+	};
+	int fds[3] = {w->p->ram_fd, w->ram_ro_fd, -1};
+	cleanup_close int data = warden_map_file(&c->coming, NULL, 0);
+
+	if (data < 0) {
+		warden_end(w, DS_AGENT_C_HOST, "the map cannot be written for the capsule: %s", strerrordesc_np(-data));
+		return;
+	}
+	if (w->p->provider == DS_SHADOW_RAM_DEVMEM)
+		boot.ram_bytes += w->p->ram_host_pfn << DS_PAGE_SHIFT;
+	memcpy(boot.service, w->who.service, sizeof(boot.service));
+	memcpy(boot.args, w->who.args, sizeof(boot.args));
+	c->kind = WARDEN_CHANGE_BOOT;
+	c->capsule_seq = boot.head.seq;
+	c->deadline_ns = warden_after_ms(w->times.capsule_ms + w->times.stop_ms);
+	fds[2] = data;
+	/* The first message of a new socket finds room. */
+	if (warden_capsule_send(w, &boot, sizeof(boot), fds, 3) == -EAGAIN)
+		warden_end(w, DS_AGENT_C_HOST, "the capsule cannot be written to");
+}
+
+void warden_capsule_start(struct warden *w)
+{
+	cleanup_close int exe = open_service(w);
+	int r;
+
+	if (exe < 0) {
+		warden_end(w, DS_AGENT_C_SHADOW, "the host has no service %s (%s)", w->who.service, strerrordesc_np(-exe));
+		return;
+	}
+	r = spawn(w, exe);
+	if (r) {
+		warden_end(w, DS_AGENT_C_HOST, "the capsule cannot be started: %s", strerrordesc_np(-r));
+		return;
+	}
+	w->view.capsule_pid = w->pid;
+	warden_stat_write(w->p->stat, &w->view);
+	send_boot(w);
+}
+
+/* --- what it says ------------------------------------------------------------------------------------------------ */
+
+union said {
+	struct ds_shadow_head head;
+	struct ds_shadow_status status;
+	struct ds_shadow_refused refused;
+	struct ds_shadow_fault fault;
+	struct ds_shadow_message message;
+	uint8_t bytes[sizeof(struct ds_shadow_message) + DS_SHADOW_PAYLOAD_MAX];
+};
+
+/* Whether it is as long as its kind has to be. */
+static bool well_formed(const union said *m, size_t got)
+{
+	if (got < sizeof(m->head) || got > sizeof(*m) || m->head.magic != DS_SHADOW_MAGIC || m->head.version != DS_SHADOW_VERSION || m->head.bytes != got)
+		return false;
+	switch (m->head.kind) {
+	case DS_SHADOW_STATUS: return got == sizeof(m->status);
+	case DS_SHADOW_REFUSED: return got == sizeof(m->refused);
+	case DS_SHADOW_FAULT: return got == sizeof(m->fault);
+	case DS_SHADOW_MESSAGE: return got >= sizeof(m->message) && m->message.payload_bytes == got - sizeof(m->message);
+	default: return false;
+	}
+}
+
+static void refused(struct warden *w, const struct ds_shadow_refused *r)
+{
+	const bool asked = w->change.kind != WARDEN_CHANGE_NONE && w->change.data_fd < 0 && r->head.seq == w->change.capsule_seq;
+
+	if (asked)
+		warden_change_refused(w, r);
+	else if (!warden_call_refused(w, r))
+		warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it refused what nobody asked for");
+}
+
+static void hear(struct warden *w, const union said *m)
+{
+	char text[DS_AGENT_TEXT_BYTES];
+
+	switch (m->head.kind) {
+	case DS_SHADOW_STATUS:
+		if (w->change.kind != WARDEN_CHANGE_NONE && w->change.data_fd < 0 && m->head.seq == w->change.capsule_seq)
+			warden_change_done(w, &m->status);
+		else
+			warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it answered what nobody asked for");
+		break;
+	case DS_SHADOW_REFUSED: refused(w, &m->refused); break;
+	case DS_SHADOW_FAULT:
+		reasons_fault(text, sizeof(text), &m->fault);
+		warden_end(w, DS_AGENT_C_GONE, "%s", text);
+		break;
+	default: warden_call_answer(w, &m->message);
+	}
+}
+
+void warden_capsule_read(struct warden *w)
+{
+	for (int i = 0; i < READS_A_TURN && !w->ended; i++) {
+		union said m;
+		const ssize_t got = recv(w->ctl_fd, &m, sizeof(m), MSG_DONTWAIT | MSG_TRUNC);
+
+		if (got < 0 && (errno == EAGAIN || errno == EINTR))
+			return;
+		if (got <= 0) { /* how it ended is said by its process */
+			warden_capsule_gone(w);
+			return;
+		}
+		if (!well_formed(&m, (size_t)got)) {
+			warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it sent what is no message");
+			return;
+		}
+		hear(w, &m);
+	}
+}
+
+/* --- its death --------------------------------------------------------------------------------------------------- */
+
+void warden_capsule_gone(struct warden *w)
+{
+	siginfo_t info = {0};
+	char text[DS_AGENT_TEXT_BYTES] = "the capsule closed its control channel";
+	const uint32_t code = w->state == WARDEN_RUN ? DS_AGENT_C_GONE : DS_AGENT_C_SHADOW;
+
+	/* It has closed the channel, so it is as good as dead, and given a moment to be so by itself. */
+	for (int i = 0; i < 100 && !info.si_pid; i++) {
+		if (i)
+			usleep(1000);
+		if (waitid(P_PIDFD, (id_t)w->pidfd, &info, WEXITED | WNOHANG | WNOWAIT))
+			break;
+	}
+	if (info.si_pid)
+		reasons_exit(text, sizeof(text), info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status);
+	warden_end(w, code, "%s", text);
+}
+
+void warden_capsule_kill(struct warden *w)
+{
+	struct pollfd at = {.fd = w->pidfd, .events = POLLIN};
+	siginfo_t info;
+
+	if (!w->pid)
+		return;
+	kill(w->pid, SIGKILL);
+	/* The guest's frames are not safe before it is gone, so there is no limit to this. */
+	while (w->pidfd >= 0 && poll(&at, 1, DEATH_MS) == 0)
+		warden_log(w, LOG_LEVEL_ERR, "capsule %d has been killed and does not go; its guest waits", (int)w->pid);
+	waitid(P_PID, (id_t)w->pid, &info, WEXITED);
+	w->pid = 0;
+	cleanup_close_fn(&w->pidfd);
+	cleanup_close_fn(&w->ctl_fd);
+	w->pidfd = w->ctl_fd = -1;
+}

@@ -1,0 +1,229 @@
+/* warden_parts.h - the parts of a warden, for each other; warden.h tells how they work together
+ *
+ *   warden.c          the loop, what is waited for, the end
+ *   warden_stream.c   the guest's stream: reading, the queue of what the guest has not read yet
+ *   warden_attach.c   HELLO, ATTACH: policy, limits, STARTED
+ *   warden_map.c      from a guest's message to the map that a capsule may have
+ *   warden_capsule.c  start and BOOT of the capsule, its control socket, what it says
+ *   warden_change.c   UPDATE and DROP
+ *   warden_call.c     CALL and REPLY
+ *   warden_stat.c     the view in shared memory
+ *
+ * How parts fail: whatever ends the shadow is told to warden_end(), the first time counts, and the caller returns; the
+ * loop sees it.  A part never closes or kills anything itself.
+ *
+ * A change is what the capsule has to answer before the guest is answered: BOOT, the map of an UPDATE, the map that a
+ * DROP leaves.  There is one at a time.  While it lasts, calls, answers and faults go on; a second change stays where it is, at
+ * the front of the stream, until the first is done.
+ */
+#ifndef HOST_WARDEN_PARTS_H
+#define HOST_WARDEN_PARTS_H
+
+#include <stdbool.h>
+
+#include "rle/map.h"
+#include "runtime/host/agentmsg.h"
+#include "runtime/host/log.h"
+#include "runtime/host/policy.h"
+#include "runtime/host/warden.h"
+#include "runtime/wire/shadow.h"
+
+#define WARDEN_OUT_BYTES_MAX (1u << 20) /* kept for a guest that does not read */
+#define WARDEN_QUEUED_CALLS 64u		/* for executors that are at work */
+#define WARDEN_LOG_LINES 100u		/* of a shadow: a guest must not be able to fill the log */
+#define WARDEN_NEVER UINT64_MAX
+
+/** struct warden_map - A map as the capsule has it, or is to get it: into the RAM file (or the host's memory). */
+struct warden_map {
+	void *blob; /* owned */
+	size_t blob_bytes;
+	struct rle_map map; /* view of the blob */
+	struct ds_shadow_range *forbidden; /* owned */
+	uint64_t nforbidden;
+	uint64_t segs; /* mappings that its mirror takes */
+};
+
+/** enum warden_change_kind - What is under way. */
+enum warden_change_kind { WARDEN_CHANGE_NONE, WARDEN_CHANGE_BOOT, WARDEN_CHANGE_UPDATE, WARDEN_CHANGE_DROP };
+
+/** struct warden_change - A change that the capsule has not answered yet. */
+struct warden_change {
+	enum warden_change_kind kind;
+	uint32_t guest_seq, capsule_seq;
+	struct warden_map coming;
+	int data_fd;	      /* until it is sent; else -1 */
+	uint64_t deadline_ns; /* WARDEN_NEVER where there is none */
+	uint64_t dropped_pages;
+};
+
+/** struct warden_call - A call that an executor is at work on. */
+struct warden_call {
+	bool under_way;
+	uint32_t guest_seq, capsule_seq;
+};
+
+/** struct warden_queued - A call that waits for its executor, or for room in the control socket. */
+struct warden_queued {
+	struct warden_queued *next;
+	uint32_t executor, guest_seq, payload_bytes;
+	uint8_t payload[];
+};
+
+/** struct warden - Everything of a shadow. */
+struct warden {
+	const struct warden_params *p;
+	struct warden_times times;
+	enum warden_state state;
+	struct warden_view view;
+	unsigned int log_lines;
+
+	/* the guest's side */
+	int stream_fd;
+	struct agentmsg in;
+	uint64_t hello_deadline_ns; /* for what has to come first; WARDEN_NEVER later */
+	uint64_t part_begun_ns;	    /* a message whose rest is still to come: when it began; 0 */
+	uint64_t part_deadline_ns;  /* and when it has to be there */
+	bool held;		    /* a change waits at the front of the stream */
+	uint8_t *out;
+	size_t out_at, out_have, out_room;
+	uint64_t out_deadline_ns;
+	struct ds_agent_attach who;
+	const struct policy_rule *rule; /* once it is admitted */
+
+	/* the capsule's side */
+	pid_t pid; /* 0: there is none */
+	int pidfd, ctl_fd;
+	bool ctl_full;
+	uint32_t seq;
+	int ram_ro_fd;
+	uint64_t max_maps, min_vpn;
+	uint64_t attach_ns;
+	struct warden_map now;
+	struct warden_change change;
+	struct warden_call call[DS_SHADOW_EXECUTORS_MAX];
+	struct warden_queued *queue, **queue_end;
+	unsigned int nqueued;
+
+	/* the end */
+	bool ended;
+	int exit_status;
+};
+
+/* --- warden.c --- */
+/** warden_now_ns() - CLOCK_MONOTONIC. */
+uint64_t warden_now_ns(void);
+/** warden_after_ms() - The time @ms from now. */
+uint64_t warden_after_ms(uint64_t ms);
+/**
+ * warden_end() - Says that the shadow ends, and why; the first one to say so is believed
+ * @code: enum ds_agent_code for the guest; 0: the guest has closed the stream, nobody is to be told
+ */
+__attribute__((format(printf, 3, 4))) void warden_end(struct warden *w, uint32_t code, const char *fmt, ...);
+/** warden_log() - A line about this shadow, as long as it has not had too many. */
+__attribute__((format(printf, 3, 4))) void warden_log(struct warden *w, enum log_level level, const char *fmt, ...);
+
+/* --- warden_stream.c --- */
+/** warden_send() - Queues a message for the guest; @msg's head is filled here. */
+void warden_send(struct warden *w, uint16_t kind, uint32_t seq, struct ds_agent_head *msg, size_t bytes);
+/** warden_send_payload() - The same, of a message that ends with @payload. */
+void warden_send_payload(struct warden *w, uint16_t kind, uint32_t seq, struct ds_agent_head *msg, size_t bytes,
+			 const void *payload, size_t payload_bytes);
+/** warden_refuse() - Queues REFUSED or ENDED. */
+void warden_refuse(struct warden *w, uint16_t kind, uint32_t seq, uint32_t code, const char *text);
+/** warden_stream_write() - Writes what the guest takes now. */
+void warden_stream_write(struct warden *w);
+/** warden_stream_read() - Reads what is there and handles it. */
+void warden_stream_read(struct warden *w);
+/** warden_stream_work() - Handles the messages that have arrived whole. */
+void warden_stream_work(struct warden *w);
+
+/* --- warden_attach.c --- */
+/** warden_hello() - Handles HELLO. */
+void warden_hello(struct warden *w, const struct ds_agent_hello *msg);
+/** warden_admit() - Asks the policy about an ATTACH whose struct has arrived; the map may still be under way. */
+void warden_admit(struct warden *w, const struct ds_agent_attach *msg);
+/** warden_attach() - Handles the whole ATTACH: starts the capsule. */
+void warden_attach(struct warden *w, const struct ds_agent_attach *msg);
+/** warden_started() - The capsule stands: tells the guest. */
+void warden_started(struct warden *w, const struct ds_shadow_status *status);
+
+/* --- warden_map.c --- */
+/**
+ * warden_map_take() - From the bytes of a guest's message to a map that its capsule may have
+ * @msg: ATTACH or UPDATE
+ * @out: filled; given back by warden_map_free(); empty after an error
+ * @text: filled with why not, on an error
+ *
+ * Return: 0, or the enum ds_agent_code to refuse it with.
+ */
+uint32_t warden_map_take(struct warden *w, const struct ds_agent_head *msg, struct warden_map *out, char text[static DS_AGENT_TEXT_BYTES]);
+/**
+ * warden_map_translate() - The bytes of a guest's map, checked, as a map into the RAM
+ * @blob: set to it, the caller's to free(); NULL after an error
+ *
+ * Return: as warden_map_take().
+ */
+uint32_t warden_map_translate(struct warden *w, const void *bytes, size_t nbytes, void **blob, size_t *blob_bytes,
+			      char text[static DS_AGENT_TEXT_BYTES]);
+/** warden_map_adopt() - Puts a blob into @m, which owns it from now on, and checks that it can be mirrored.  Return: as warden_map_take(). */
+uint32_t warden_map_adopt(struct warden *w, struct warden_map *m, void *blob, size_t bytes, char text[static DS_AGENT_TEXT_BYTES]);
+/** warden_max_segs() - How many mappings the mirror may take. */
+uint64_t warden_max_segs(const struct warden *w);
+/** warden_map_free() - Gives back what a map owns. */
+void warden_map_free(struct warden_map *m);
+/**
+ * warden_map_file() - Makes the file that a capsule reads its map from: sealed, so that it stays as it is
+ * @filter: the guard's program behind the ranges; NULL: none
+ *
+ * Return: a descriptor, the caller's; -errno.
+ */
+int warden_map_file(const struct warden_map *m, const void *filter, size_t filter_bytes);
+
+/* --- warden_capsule.c --- */
+/** warden_capsule_start() - Starts the capsule and sends BOOT; w->change is filled. */
+void warden_capsule_start(struct warden *w);
+/**
+ * warden_capsule_send() - Sends a message to the capsule
+ * @fds: to go along
+ *
+ * Return: 0; -EAGAIN: no room now, w->ctl_full is set; anything else has ended the shadow.
+ */
+int warden_capsule_send(struct warden *w, const void *msg, size_t bytes, const int *fds, unsigned int nfds);
+/** warden_capsule_read() - Handles what the capsule has said. */
+void warden_capsule_read(struct warden *w);
+/** warden_capsule_gone() - Its process has ended. */
+void warden_capsule_gone(struct warden *w);
+/** warden_capsule_kill() - Kills it and waits until it is gone: its address space then is, too. */
+void warden_capsule_kill(struct warden *w);
+/** warden_capsule_head() - The head of the next message to it. */
+struct ds_shadow_head warden_capsule_head(struct warden *w, uint16_t kind, size_t bytes);
+
+/* --- warden_change.c --- */
+/** warden_update() - Handles UPDATE. */
+void warden_update(struct warden *w, const struct ds_agent_update *msg);
+/** warden_drop() - Handles DROP. */
+void warden_drop(struct warden *w, const struct ds_agent_drop *msg);
+/** warden_change_send() - Sends the change under way, if that has not worked yet. */
+void warden_change_send(struct warden *w);
+/** warden_change_done() - The capsule says that it is in force. */
+void warden_change_done(struct warden *w, const struct ds_shadow_status *status);
+/** warden_change_refused() - The capsule refuses it. */
+void warden_change_refused(struct warden *w, const struct ds_shadow_refused *refused);
+
+/* --- warden_call.c --- */
+/** warden_call() - Handles CALL. */
+void warden_call(struct warden *w, const struct ds_agent_call *msg);
+/** warden_call_pump() - Sends queued calls whose executors are free. */
+void warden_call_pump(struct warden *w);
+/** warden_call_answer() - An executor has answered. */
+void warden_call_answer(struct warden *w, const struct ds_shadow_message *msg);
+/** warden_call_refused() - Whether what the capsule refuses is a call; then its caller is told. */
+bool warden_call_refused(struct warden *w, const struct ds_shadow_refused *refused);
+/** warden_call_free() - Gives the queue back. */
+void warden_call_free(struct warden *w);
+
+/* --- warden_stat.c --- */
+/** warden_stat_write() - Shows w->view to others. */
+void warden_stat_write(struct warden_stat *stat, const struct warden_view *view);
+
+#endif

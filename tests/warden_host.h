@@ -1,0 +1,215 @@
+/* warden_host.h - runs wardens for tests: a memfd plays the VM's RAM, a list of pages the guest's process
+ *
+ * The table of the RAM has two ranges, so that no frame of the guest has the number of its page in the file.
+ */
+#ifndef TESTS_WARDEN_HOST_H
+#define TESTS_WARDEN_HOST_H
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <signal.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#include "runtime/host/policy.h"
+#include "runtime/host/warden.h"
+#include "runtime/wire/shadow.h"
+#include "tests/agent_guest.h"
+
+#define PAGE 4096ul
+#define RW (RLE_ATTR_READ | RLE_ATTR_WRITE)
+#define RAM_PAGES 2048u /* of the file */
+#define LOW_PAGES 1024u /* frames [0, LOW_PAGES) are the file's upper half, frames from HIGH_FRAME on its lower one */
+#define HIGH_FRAME UINT64_C(0x100000)
+
+static int ram_fd = -1;
+static uint8_t *ram; /* the file, all of it */
+static struct ramtable ram_table;
+static char services_dir[512];
+
+/* What page of the file a frame is. */
+AGENT_UNUSED static uint64_t ram_page(uint64_t frame)
+{
+	return frame < LOW_PAGES ? RAM_PAGES - LOW_PAGES + frame : frame - HIGH_FRAME;
+}
+
+/* And back. */
+AGENT_UNUSED static uint64_t ram_frame(uint64_t page)
+{
+	return page < RAM_PAGES - LOW_PAGES ? HIGH_FRAME + page : page - (RAM_PAGES - LOW_PAGES);
+}
+
+AGENT_UNUSED static void ram_make(void)
+{
+	const char *bin = getenv("BIN");
+	struct ramtable_file file;
+	uint32_t index;
+
+	snprintf(services_dir, sizeof(services_dir), "%s/../shadow", bin ? bin : "build/bin");
+	ram_fd = memfd_create("ram", MFD_CLOEXEC);
+	if (ram_fd < 0 || ftruncate(ram_fd, RAM_PAGES * PAGE))
+		err(2, "memfd");
+	ram = mmap(NULL, RAM_PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, ram_fd, 0);
+	if (ram == MAP_FAILED)
+		err(2, "mmap");
+	ramtable_init(&ram_table);
+	if (ramtable_check_fd(ram_fd, &file, NULL) || ramtable_add_file(&ram_table, &file, &index, NULL) ||
+	    ramtable_add(&ram_table, 0, LOW_PAGES * PAGE, (RAM_PAGES - LOW_PAGES) * PAGE, index, NULL) ||
+	    ramtable_add(&ram_table, HIGH_FRAME * PAGE, (RAM_PAGES - LOW_PAGES) * PAGE, 0, index, NULL) ||
+	    ramtable_finish(&ram_table, NULL))
+		errx(2, "the table of the RAM");
+}
+
+/* --- a warden ---------------------------------------------------------------------------------------------------- */
+
+struct shadow {
+	pid_t pid;
+	struct agent a;
+	struct warden_stat *stat;
+	int log_fd;
+};
+
+struct shadow_want {
+	const char *policy; /* its text */
+	struct warden_times times;
+	bool devmem;
+	uint64_t ram_host_pfn;
+};
+
+AGENT_UNUSED static void shadow_start(struct shadow *s, const struct shadow_want *want)
+{
+	struct policy *policy = NULL;
+	struct policy_err policy_err;
+	int pair[2];
+
+	if (policy_parse(&policy, want->policy, strlen(want->policy), &policy_err))
+		errx(2, "policy: %s", policy_err.why);
+	s->stat = mmap(NULL, sizeof(*s->stat), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	s->log_fd = memfd_create("log", MFD_CLOEXEC);
+	if (s->stat == MAP_FAILED || s->log_fd < 0 || fcntl(s->log_fd, F_SETFL, O_APPEND) ||
+	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+		err(2, "a warden's surroundings");
+	fflush(stdout);
+	s->pid = fork();
+	if (s->pid < 0)
+		err(2, "fork");
+	if (!s->pid) {
+		const struct warden_params params = {
+			.stream_fd = pair[1],
+			.ram_fd = ram_fd,
+			.parent = getppid(),
+			.provider = want->devmem ? DS_SHADOW_RAM_DEVMEM : DS_SHADOW_RAM_FILE,
+			.ram_host_pfn = want->ram_host_pfn,
+			.table = &ram_table,
+			.vm = "test-vm",
+			.policy = policy,
+			.services_dir = services_dir,
+			.guest_port = 1000,
+			.stat = s->stat,
+			.times = want->times,
+		};
+
+		dup2(s->log_fd, 2);
+		_exit(warden_main(&params));
+	}
+	close(pair[1]);
+	free(policy);
+	s->a = (struct agent){.fd = pair[0]};
+}
+
+AGENT_UNUSED static struct warden_view shadow_view(const struct shadow *s)
+{
+	struct warden_view view;
+
+	if (warden_stat_read(s->stat, &view))
+		errx(2, "no consistent status");
+	return view;
+}
+
+/* Whether the log has @text in it. */
+AGENT_UNUSED static bool shadow_logged(const struct shadow *s, const char *text)
+{
+	static char log[1u << 20];
+	ssize_t n = pread(s->log_fd, log, sizeof(log) - 1, 0);
+
+	log[n > 0 ? n : 0] = 0;
+	if (strstr(log, text))
+		return true;
+	printf("# the log, without \"%s\":\n# %s", text, log);
+	return false;
+}
+
+/* Waits for the warden's end and gives everything back.  Return: its exit status; 256 + signal; -1: it does not end. */
+AGENT_UNUSED static int shadow_end(struct shadow *s)
+{
+	int status = 0;
+	pid_t got = 0;
+
+	if (s->a.fd >= 0)
+		close(s->a.fd);
+	s->a.fd = -1;
+	for (int i = 0; i < AGENT_TIMEOUT_MS && (got = waitpid(s->pid, &status, WNOHANG)) == 0; i++)
+		usleep(i < 20 ? 200 : 1000);
+	if (got != s->pid) {
+		kill(s->pid, SIGKILL);
+		waitpid(s->pid, &status, 0);
+		return -1;
+	}
+	return WIFEXITED(status) ? WEXITSTATUS(status) : 256 + WTERMSIG(status);
+}
+
+AGENT_UNUSED static void shadow_free(struct shadow *s)
+{
+	munmap(s->stat, sizeof(*s->stat));
+	close(s->log_fd);
+}
+
+/* --- what is left ------------------------------------------------------------------------------------------------ */
+
+/* As a subreaper this process gets whatever a warden leaves behind.  Return: how many; they are killed. */
+AGENT_UNUSED static int left_processes(void)
+{
+	int n = 0, status;
+	pid_t pid;
+
+	for (int i = 0; i < 200 && (pid = waitpid(-1, &status, WNOHANG)) >= 0; i++) {
+		if (pid > 0)
+			n++; /* it has ended, but nobody had waited for it */
+		else
+			usleep(10000);
+	}
+	while (waitpid(-1, &status, WNOHANG) == 0) {
+		char path[64];
+		FILE *f;
+
+		snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
+		f = fopen(path, "r");
+		if (!f || fscanf(f, "%d", &pid) != 1)
+			errx(2, "%s", path);
+		fclose(f);
+		kill(pid, SIGKILL);
+		waitpid(pid, &status, 0);
+		n++;
+	}
+	return n;
+}
+
+AGENT_UNUSED static int open_fds(pid_t pid)
+{
+	char path[64];
+	DIR *dir;
+	int n = 0;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	dir = opendir(path);
+	if (!dir)
+		return -1;
+	while (readdir(dir))
+		n++;
+	closedir(dir);
+	return n;
+}
+
+#endif
