@@ -80,16 +80,10 @@ uint32_t authority_cancel(struct authority *a, uint64_t vpn, uint64_t npages);
 const char *authority_check(struct authority *a, const struct authority_call *call);
 
 /**
- * authority_page() - Whether page @pfn of the RAM may be at @vpn, by the map in force
- * @write: filled: whether it may be written
- *
- * For who looks at mappings from outside (gone.h).
- */
-bool authority_page(const struct authority *a, uint64_t vpn, uint64_t pfn, bool *write);
-
-/**
  * authority_span() - How many pages from @vpn on, at most @npages, are by the map in force pages @pfn and on
- * @write: filled: whether all of these may be written
+ * @write: filled: whether these may be written; the span ends where that changes
+ *
+ * For who looks at mappings from outside (gone.h).  Return: 0: page @pfn has no business at @vpn.
  */
 uint64_t authority_span(const struct authority *a, uint64_t vpn, uint64_t pfn, uint64_t npages, bool *write);
 

@@ -43,6 +43,7 @@ struct gone_found {
 
 /** struct gone - Looks at one process. */
 struct gone {
+	pid_t pid;
 	int maps_fd;
 	struct gone_file file;
 	bool query; /* PROCMAP_QUERY works */

@@ -1,0 +1,320 @@
+/* filter.c - programs for seccomp(2); theory in filter.h
+ *
+ * A program is a list of blocks, one a call: "is it this number? if not, skip the block", then checks of arguments, each of
+ * which ends the program with EPERM if it does not hold, then what the call gets.  Every block ends the program, so no
+ * state passes from one to the next but the number in the accumulator.
+ */
+#include "runtime/host/filter.h"
+
+#include <asm/unistd.h>
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/ioctl.h>
+#include <linux/prctl.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <linux/userfaultfd.h>
+#include <sys/mman.h>
+
+#include "runtime/wire/shadow.h"
+
+/* Newer than the kernel headers this is built with may be; asm/unistd_64.h of Linux 6.10. */
+#define NR_pidfd_open 434
+#define NR_clone3 435
+#define NR_close_range 436
+#define NR_openat2 437
+#define NR_pidfd_getfd 438
+#define NR_process_madvise 440
+#define NR_mount_setattr 442
+#define NR_memfd_secret 447
+#define NR_process_mrelease 448
+#define NR_map_shadow_stack 453
+#define NR_mseal 462
+
+#define CAPSULE_CLONE (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+#define EPERM_RET (SECCOMP_RET_ERRNO | EPERM)
+
+/* --- an assembler -------------------------------------------------------------------------------------------------- */
+
+struct assembler {
+	struct filter *f;
+	unsigned int block; /* index of the jump that begins the block */
+	bool full;
+};
+
+static void put(struct assembler *a, struct sock_filter ins)
+{
+	if (a->f->n == FILTER_MAX)
+		a->full = true;
+	else
+		a->f->ins[a->f->n++] = ins;
+}
+
+static void put_ret(struct assembler *a, uint32_t result)
+{
+	put(a, (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, result));
+}
+
+static void put_load(struct assembler *a, size_t offset)
+{
+	put(a, (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset));
+}
+
+/* x86-64 is little-endian: the lower half of an argument comes first. */
+static void put_load_arg(struct assembler *a, int arg, int half)
+{
+	put_load(a, offsetof(struct seccomp_data, args) + 8 * (size_t)arg + 4 * (size_t)half);
+}
+
+static void begin(struct assembler *a, uint32_t nr)
+{
+	a->block = a->f->n;
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, nr, 0, 0));
+}
+
+static void end(struct assembler *a, uint32_t result)
+{
+	unsigned int length;
+
+	put_ret(a, result);
+	length = a->f->n - a->block - 1;
+	if (length > UINT8_MAX)
+		a->full = true;
+	else
+		a->f->ins[a->block].jf = (uint8_t)length;
+}
+
+/* What is loaded must be @value, else EPERM. */
+static void must_equal(struct assembler *a, uint32_t value)
+{
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, value, 1, 0));
+	put_ret(a, EPERM_RET);
+}
+
+static void arg_is(struct assembler *a, int arg, uint32_t value, bool whole)
+{
+	put_load_arg(a, arg, 0);
+	must_equal(a, value);
+	if (!whole)
+		return;
+	put_load_arg(a, arg, 1);
+	must_equal(a, 0);
+}
+
+/* No other bits than those of @mask. */
+static void arg_within(struct assembler *a, int arg, uint32_t mask)
+{
+	put_load_arg(a, arg, 0);
+	put(a, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, ~mask));
+	must_equal(a, 0);
+	put_load_arg(a, arg, 1);
+	must_equal(a, 0);
+}
+
+/* A descriptor other than the RAM's. */
+static void arg_not_ram(struct assembler *a, int arg)
+{
+	put_load_arg(a, arg, 0);
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DS_SHADOW_RAM_FD, 1, 0));
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DS_SHADOW_RAM_RO_FD, 0, 1));
+	put_ret(a, EPERM_RET);
+}
+
+static void allow(struct assembler *a, uint32_t nr)
+{
+	begin(a, nr);
+	end(a, SECCOMP_RET_ALLOW);
+}
+
+/* @fds: bit i: argument i is a descriptor. */
+static void allow_fds(struct assembler *a, uint32_t nr, unsigned int fds)
+{
+	begin(a, nr);
+	for (int i = 0; i < 6; i++)
+		if (fds & 1u << i)
+			arg_not_ram(a, i);
+	end(a, SECCOMP_RET_ALLOW);
+}
+
+static void begin_program(struct assembler *a)
+{
+	put_load(a, offsetof(struct seccomp_data, arch));
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0));
+	put_ret(a, SECCOMP_RET_KILL_PROCESS);
+	/* x32 calls have bit 30 set: none of the numbers below */
+	put_load(a, offsetof(struct seccomp_data, nr));
+}
+
+/* --- calls by number ------------------------------------------------------------------------------------------------ */
+
+/* Those that a service cannot have.  The theory says why, for each. */
+static const uint16_t never[] = {
+	/* another number for the RAM's descriptors, or files and processes that are not there */
+	__NR_sendmsg, __NR_sendmmsg, __NR_io_uring_setup, __NR_io_uring_enter, __NR_io_uring_register, NR_pidfd_getfd,
+	NR_pidfd_open, __NR_open_by_handle_at, __NR_kcmp, NR_close_range, __NR_io_setup, __NR_io_submit,
+	/* memory mapped or moved without mmap() */
+	__NR_mmap, __NR_mremap, __NR_remap_file_pages, __NR_shmat, __NR_uselib, NR_map_shadow_stack, __NR_userfaultfd,
+	NR_memfd_secret, NR_mseal, __NR_pkey_mprotect, __NR_mprotect, __NR_brk, __NR_munmap, __NR_modify_ldt, __NR_arch_prctl,
+	/* other programs, other processes */
+	__NR_execve, __NR_execveat, __NR_fork, __NR_vfork, __NR_clone, NR_clone3, __NR_ptrace, __NR_process_vm_readv,
+	__NR_process_vm_writev, NR_process_madvise, NR_process_mrelease,
+	/* the walls of the jail */
+	__NR_seccomp, __NR_prctl, __NR_prlimit64, __NR_setrlimit, __NR_unshare, __NR_setns, __NR_mount, __NR_umount2,
+	__NR_pivot_root, __NR_chroot, __NR_fsopen, __NR_fsmount, __NR_open_tree, __NR_move_mount, NR_mount_setattr,
+	__NR_keyctl, __NR_add_key, __NR_request_key, __NR_bpf, __NR_perf_event_open, __NR_setuid, __NR_setgid,
+	__NR_setresuid, __NR_setresgid, __NR_setreuid, __NR_setregid, __NR_setgroups, __NR_capset,
+	/* the capsule's own signals */
+	__NR_rt_sigaction, __NR_rt_sigprocmask, __NR_sigaltstack,
+};
+
+bool filter_refuses(uint32_t nr)
+{
+	for (size_t i = 0; i < sizeof(never) / sizeof(never[0]); i++)
+		if (never[i] == nr)
+			return true;
+	return false;
+}
+
+/* Which arguments of the usual calls are descriptors. */
+static const struct filter_call known[] = {
+	{__NR_read, 1}, {__NR_write, 1}, {__NR_pread64, 1}, {__NR_pwrite64, 1}, {__NR_readv, 1}, {__NR_writev, 1},
+	{__NR_preadv, 1}, {__NR_pwritev, 1}, {__NR_preadv2, 1}, {__NR_pwritev2, 1}, {__NR_close, 1}, {__NR_lseek, 1},
+	{__NR_ioctl, 1}, {__NR_fcntl, 1}, {__NR_dup, 1}, {__NR_dup2, 3}, {__NR_dup3, 3}, {__NR_fstat, 1},
+	{__NR_newfstatat, 1}, {__NR_statx, 1}, {__NR_fsync, 1}, {__NR_fdatasync, 1}, {__NR_sync_file_range, 1},
+	{__NR_ftruncate, 1}, {__NR_fallocate, 1}, {__NR_fadvise64, 1}, {__NR_readahead, 1}, {__NR_flock, 1},
+	{__NR_fchmod, 1}, {__NR_fchown, 1}, {__NR_fchdir, 1}, {__NR_getdents64, 1}, {__NR_sendfile, 3}, {__NR_splice, 5},
+	{__NR_tee, 3}, {__NR_vmsplice, 1}, {__NR_copy_file_range, 5}, {__NR_openat, 1}, {NR_openat2, 1},
+	{__NR_epoll_ctl, 5}, {__NR_epoll_wait, 1}, {__NR_epoll_pwait, 1}, {__NR_sendto, 1}, {__NR_recvfrom, 1},
+	{__NR_recvmsg, 1}, {__NR_accept, 1}, {__NR_accept4, 1}, {__NR_connect, 1}, {__NR_bind, 1}, {__NR_listen, 1},
+	{__NR_shutdown, 1}, {__NR_getsockopt, 1}, {__NR_setsockopt, 1}, {__NR_fstatfs, 1}, {__NR_syncfs, 1},
+	{__NR_fsetxattr, 1}, {__NR_fgetxattr, 1}, {__NR_timerfd_settime, 1}, {__NR_signalfd4, 1},
+};
+
+static unsigned int known_fds(uint32_t nr)
+{
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (known[i].nr == nr)
+			return known[i].fds;
+	return 0;
+}
+
+/* --- the programs --------------------------------------------------------------------------------------------------- */
+
+/* What every capsule does all its life, where no argument matters, or only that it is not the RAM. */
+static const uint16_t always[] = {
+	__NR_futex, __NR_munmap, __NR_rt_sigaction, __NR_rt_sigreturn, __NR_restart_syscall, __NR_tgkill, __NR_gettid,
+	__NR_getpid, __NR_clock_gettime, __NR_getrandom, __NR_sched_yield, __NR_exit, __NR_exit_group, __NR_close, __NR_lseek,
+	__NR_pread64,
+};
+
+/* What it does beside until it is armed.  Only our own code has run by then. */
+static const uint16_t boot[] = {
+	__NR_execveat, __NR_recvmsg, __NR_sendto, __NR_mmap, __NR_mprotect, __NR_prctl, __NR_clone, __NR_fcntl, __NR_dup3,
+	__NR_set_robust_list, __NR_set_tid_address, __NR_rseq, __NR_prlimit64, __NR_seccomp,
+};
+
+/* The calls of a mirror that faults; the descriptor itself is made before the capsule is armed. */
+static const uint32_t demand_cmds[] = {UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_WAKE};
+
+static int put_extra(struct assembler *a, const struct filter_want *want)
+{
+	if (want->ncalls > FILTER_CALLS_MAX)
+		return -E2BIG;
+	for (size_t i = 0; i < want->ncalls; i++) {
+		if (filter_refuses(want->calls[i].nr))
+			return -EINVAL;
+		allow_fds(a, want->calls[i].nr, want->calls[i].fds | known_fds(want->calls[i].nr));
+	}
+	return 0;
+}
+
+static int finish(struct assembler *a)
+{
+	begin(a, NR_clone3);
+	end(a, SECCOMP_RET_ERRNO | ENOSYS);
+	put_ret(a, EPERM_RET);
+	return a->full ? -E2BIG : 0;
+}
+
+int filter_first(const struct filter_want *want, struct filter *f)
+{
+	struct assembler a = {.f = f};
+	int rc;
+
+	f->n = 0;
+	begin_program(&a);
+	for (size_t i = 0; i < sizeof(boot) / sizeof(boot[0]); i++)
+		allow(&a, boot[i]);
+	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+		allow(&a, always[i]);
+	if (want->demand)
+		allow(&a, __NR_ioctl);
+	rc = put_extra(&a, want);
+	return rc ? rc : finish(&a);
+}
+
+/* Memory of its own passes; whatever has a file is dshost's to judge. */
+static void put_mmap(struct assembler *a)
+{
+	unsigned int to_notify;
+
+	begin(a, __NR_mmap);
+	put_load_arg(a, 3, 0);
+	to_notify = a->f->n;
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MAP_ANONYMOUS, 0, 0));
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, MAP_PRIVATE, 1, 0));
+	put_ret(a, EPERM_RET);
+	arg_within(a, 3, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED | MAP_FIXED_NOREPLACE);
+	arg_within(a, 2, PROT_READ | PROT_WRITE);
+	put_ret(a, SECCOMP_RET_ALLOW);
+	if (!a->full)
+		a->f->ins[to_notify].jf = (uint8_t)(a->f->n - to_notify - 1);
+	end(a, SECCOMP_RET_USER_NOTIF);
+}
+
+static void put_demand(struct assembler *a)
+{
+	begin(a, __NR_ioctl);
+	arg_not_ram(a, 0);
+	put_load_arg(a, 1, 0);
+	for (size_t i = 0; i < sizeof(demand_cmds) / sizeof(demand_cmds[0]); i++) {
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, demand_cmds[i], 0, 1));
+		put_ret(a, SECCOMP_RET_ALLOW);
+	}
+	end(a, EPERM_RET);
+}
+
+int filter_second(const struct filter_want *want, struct filter *f)
+{
+	struct assembler a = {.f = f};
+	int rc;
+
+	f->n = 0;
+	begin_program(&a);
+	put_mmap(&a);
+	/* The first block of a number counts: a service that may have recvmsg() has it for every descriptor. */
+	rc = put_extra(&a, want);
+	if (rc)
+		return rc;
+	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+		allow_fds(&a, always[i], known_fds(always[i]));
+	begin(&a, __NR_recvmsg);
+	arg_is(&a, 0, DS_SHADOW_CTL_FD, false);
+	end(&a, SECCOMP_RET_ALLOW);
+	begin(&a, __NR_sendto);
+	arg_is(&a, 0, DS_SHADOW_CTL_FD, false);
+	end(&a, SECCOMP_RET_ALLOW);
+	begin(&a, __NR_mprotect);
+	arg_within(&a, 2, PROT_READ | PROT_WRITE | PROT_EXEC);
+	end(&a, SECCOMP_RET_ALLOW);
+	begin(&a, __NR_prctl);
+	arg_is(&a, 0, PR_SET_MM, false);
+	arg_is(&a, 1, PR_SET_MM_MAP, true);
+	end(&a, SECCOMP_RET_ALLOW);
+	begin(&a, __NR_clone);
+	arg_is(&a, 0, CAPSULE_CLONE, true);
+	end(&a, SECCOMP_RET_ALLOW);
+	if (want->demand)
+		put_demand(&a);
+	return finish(&a);
+}
