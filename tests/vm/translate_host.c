@@ -84,10 +84,11 @@ static int accept_vm(const char *path)
 	cleanup_close int s = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	struct pollfd p = {.fd = s, .events = POLLIN};
 
-	if (strlen(path) >= sizeof(addr.sun_path))
+	/* It gets its name when it listens: QEMU, started as soon as the name is there, would be refused before. */
+	if (snprintf(addr.sun_path, sizeof(addr.sun_path), "%s.new", path) >= (int)sizeof(addr.sun_path))
 		return -1;
-	strcpy(addr.sun_path, path);
-	if (bind(s, (struct sockaddr *)&addr, sizeof(addr)) || listen(s, 1) || poll(&p, 1, PATIENCE_S * 1000) != 1)
+	if (bind(s, (struct sockaddr *)&addr, sizeof(addr)) || listen(s, 1) || rename(addr.sun_path, path) ||
+	    poll(&p, 1, PATIENCE_S * 1000) != 1)
 		return -1;
 	return accept4(s, NULL, NULL, SOCK_CLOEXEC);
 }
