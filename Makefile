@@ -91,6 +91,7 @@ TESTLIBS := $(B)/lib/collector.a $(B)/lib/analysis.a $(B)/lib/rle.a
 include runtime/shadow.mk
 include runtime/guest.mk
 include runtime/host.mk
+include runtime/runtime.mk
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(TESTLIBS)
 	$(LINK) $(LDLIBS_collector) -lm
 $(B)/tests/%: $(B)/obj/tests/%.o $(TESTLIBS)
