@@ -148,6 +148,7 @@ static uint64_t find_syscall(int maps_fd, int mem_fd, const struct user_regs_str
 
 	if (pread(mem_fd, code, 2, regs->rip - 2) == 2 && code[0] == 0x0f && code[1] == 0x05)
 		return regs->rip - 2;
+	lseek(maps_fd, 0, SEEK_SET);
 	rle_vma_start(&it, maps_fd, vma_buf, &query);
 	while (rle_vma_next(&it, &vma) > 0) {
 		uint64_t at = vma.start.n * PAGE, end = vma.end.n * PAGE;
@@ -178,6 +179,7 @@ static void find_hole(int maps_fd, uint64_t *start, uint64_t *end)
 	bool query = true;
 
 	*start = *end = at;
+	lseek(maps_fd, 0, SEEK_SET);
 	rle_vma_start(&it, maps_fd, vma_buf, &query);
 	while (rle_vma_next(&it, &vma) > 0) {
 		uint64_t from = vma.start.n * PAGE;

@@ -10,15 +10,22 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include "rle/pte.h"
 #include "rle/vma.h"
+#include "runtime/guest/freeze.h"
+#include "runtime/guest/remote.h"
 
 #define PAGE DS_PAGE_BYTES
 #define USER_END (UINT64_C(1) << 56)
 #define WORDS 512 /* of pagemap, read at a time */
 #define TABLE_BYTES (PIN_SLOTS * sizeof(struct pin_slot))
-#define WORK_BYTES (TABLE_BYTES + RLE_VMA_BUF_BYTES)
+#define COPY_BYTES (256ul << 10) /* copied at a time, from outside */
+#define COPY_OFFSET (TABLE_BYTES + RLE_VMA_BUF_BYTES)
+#define WORK_BYTES (COPY_OFFSET + COPY_BYTES)
+#define STEP_MS 500 /* what replacing a stretch takes at most */
+#define RW (PROT_READ | PROT_WRITE)
 
 /* libc's wrappers set errno, which belongs to the program; these return -errno instead. */
 static long call6(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e, uint64_t f)
@@ -42,6 +49,12 @@ static void close_raw(int fd)
 	call4(SYS_close, fd, 0, 0, 0);
 }
 
+/* In the address space that is pinned. */
+static int64_t there(const struct pin *p, long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
+{
+	return p->via ? remote_syscall(p->via, nr, (const uint64_t[6]){a, b, c, d, e, 0}) : call6(nr, a, b, c, d, e, 0);
+}
+
 /* --- the ring --------------------------------------------------------------------------------------------------- */
 
 /* Pages that this user may pin.  What other rings of the user hold is not known: the kernel refuses, and that is reported. */
@@ -60,54 +73,120 @@ static uint64_t budget(void)
 	return pages > PIN_SLACK_PAGES ? pages - PIN_SLACK_PAGES : 0;
 }
 
+static int open_work(struct pin *p)
+{
+	long work = call6(SYS_mmap, 0, WORK_BYTES, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+
+	*p = (struct pin){.ring_fd = -1};
+	if (work < 0 && work > -4096)
+		return work;
+	p->slots = (struct pin_slot *)work;
+	return 0;
+}
+
+static void close_work(struct pin *p)
+{
+	call4(SYS_munmap, (uint64_t)p->slots, WORK_BYTES, 0, 0);
+	*p = (struct pin){.ring_fd = -1};
+}
+
 int pin_open(struct pin *p)
 {
 	struct io_uring_rsrc_register table = {.nr = PIN_SLOTS, .flags = IORING_RSRC_REGISTER_SPARSE};
 	struct io_uring_params params = {.flags = IORING_SETUP_R_DISABLED};
-	long work, fd, err;
+	long fd, err = open_work(p);
 
-	*p = (struct pin){.ring_fd = -1};
-	work = call6(SYS_mmap, 0, WORK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (work < 0 && work > -4096)
-		return work;
+	if (err)
+		return err;
 	fd = call4(SYS_io_uring_setup, 1, (uint64_t)&params, 0, 0);
 	if (fd < 0) {
-		call4(SYS_munmap, work, WORK_BYTES, 0, 0);
+		close_work(p);
 		return fd;
 	}
 	err = call4(SYS_io_uring_register, fd, IORING_REGISTER_BUFFERS2, (uint64_t)&table, sizeof(table));
 	if (err) {
 		close_raw(fd);
-		call4(SYS_munmap, work, WORK_BYTES, 0, 0);
+		close_work(p);
 		return err;
 	}
 	p->ring_fd = fd;
-	p->slots = (struct pin_slot *)work;
 	p->budget_pages = budget();
 	return 0;
+}
+
+int pin_open_remote(struct pin *p, struct remote *via)
+{
+	int err = via->ring_fd < 0 ? via->ring_fd : open_work(p);
+
+	if (via->ring_fd < 0)
+		*p = (struct pin){.ring_fd = -1};
+	if (err)
+		return err;
+	p->ring_fd = via->ring_fd;
+	p->via = via;
+	p->budget_pages = UINT64_MAX; /* the kernel knows; it says -ENOMEM */
+	return 0;
+}
+
+void pin_frozen(struct pin *p, const struct freeze *f)
+{
+	p->frozen = f;
 }
 
 void pin_close(struct pin *p)
 {
 	if (!p->slots)
 		return;
-	close_raw(p->ring_fd);
-	call4(SYS_munmap, (uint64_t)p->slots, WORK_BYTES, 0, 0);
-	*p = (struct pin){.ring_fd = -1};
+	if (p->via) {
+		there(p, SYS_close, p->ring_fd, 0, 0, 0, 0);
+		p->via->ring_fd = -EBADF;
+	} else {
+		close_raw(p->ring_fd);
+	}
+	close_work(p);
 }
 
-/* Puts a buffer into a slot, or (@bytes 0) empties it.  Return: 0 or -errno. */
-static int update(const struct pin *p, uint32_t slot, uint64_t addr, uint64_t bytes)
+/* A stretch is made writable while it is registered. */
+struct around {
+	int before, after; /* protections; -1: leave it */
+};
+static const struct around as_it_is = {-1, -1};
+
+/* Puts a buffer into a slot, or (@bytes 0) empties it.  For another process all of it is one message.
+ * Return: 0 or the first error. */
+static int update(const struct pin *p, uint32_t slot, uint64_t addr, uint64_t bytes, struct around around)
 {
-	struct iovec iov = {.iov_base = bytes ? (void *)addr : NULL, .iov_len = bytes};
-	struct io_uring_rsrc_update2 up = {.offset = slot, .data = (uint64_t)&iov, .nr = 1};
-	long done = call4(SYS_io_uring_register, p->ring_fd, IORING_REGISTER_BUFFERS_UPDATE, (uint64_t)&up, sizeof(up));
+	struct {
+		struct iovec iov;
+		struct io_uring_rsrc_update2 up;
+	} data = {.iov = {.iov_base = bytes ? (void *)addr : NULL, .iov_len = bytes}, .up = {.offset = slot, .nr = 1}};
+	struct remote_call calls[3];
+	int64_t results[3];
+	uint32_t n = 0, count = 1 + (around.before >= 0) + (around.after >= 0), reg;
+	uint64_t at = p->via ? remote_data(p->via, count) : (uint64_t)&data;
+	int err = 0;
 
-	return done == 1 ? 0 : done < 0 ? done : -EIO;
+	data.up.data = at + offsetof(__typeof__(data), iov);
+	if (around.before >= 0)
+		calls[n++] = (struct remote_call){SYS_mprotect, {addr, bytes, around.before}};
+	reg = n++;
+	calls[reg] = (struct remote_call){SYS_io_uring_register,
+					  {p->ring_fd, IORING_REGISTER_BUFFERS_UPDATE, at + offsetof(__typeof__(data), up), sizeof(data.up)}};
+	if (around.after >= 0)
+		calls[n++] = (struct remote_call){SYS_mprotect, {addr, bytes, around.after}};
+	if (p->via)
+		err = remote_batch(p->via, calls, n, &data, sizeof(data), results);
+	else
+		for (uint32_t i = 0; i < n; i++)
+			results[i] = call4(calls[i].nr, calls[i].args[0], calls[i].args[1], calls[i].args[2], calls[i].args[3]);
+	/* That the protection could not be put back, for want of memory, changes nothing about the pin. */
+	for (uint32_t i = 0; i <= reg && !err; i++)
+		err = results[i] == (i == reg) ? 0 : results[i] < 0 ? results[i] : -EIO;
+	return err;
 }
 
-/* Registers at most PIN_BUFFER_MAX_BYTES.  Return: 0; -ENOSPC no slot; -EDQUOT the limit; -errno. */
-static int hold(struct pin *p, uint64_t addr, uint64_t bytes)
+/* Registers at most PIN_BUFFER_MAX_BYTES, in @slot_out if that is given.  Return: 0; -ENOSPC no slot; -EDQUOT the limit; -errno. */
+static int hold_in(struct pin *p, uint64_t addr, uint64_t bytes, struct around around, uint32_t *slot_out)
 {
 	uint32_t slot = p->full;
 	int err;
@@ -119,22 +198,34 @@ static int hold(struct pin *p, uint64_t addr, uint64_t bytes)
 	p->full = slot;
 	if (slot == PIN_SLOTS)
 		return -ENOSPC;
-	err = update(p, slot, addr, bytes);
+	err = update(p, slot, addr, bytes, around);
 	if (err)
 		return err == -ENOMEM ? -EDQUOT : err;
 	p->slots[slot] = (struct pin_slot){addr, bytes};
 	p->pages += bytes / PAGE;
 	if (slot == p->end)
 		p->end++;
+	if (slot_out)
+		*slot_out = slot;
 	return 0;
+}
+
+static int hold(struct pin *p, uint64_t addr, uint64_t bytes, struct around around)
+{
+	return hold_in(p, addr, bytes, around, NULL);
 }
 
 static void let_go(struct pin *p, uint32_t slot)
 {
-	update(p, slot, 0, 0); /* cannot fail for a slot in use */
+	update(p, slot, 0, 0, as_it_is); /* fails for a slot in use only if there is no ring any more */
 	p->pages -= p->slots[slot].bytes / PAGE;
 	p->slots[slot].bytes = 0;
 	p->full = slot < p->full ? slot : p->full;
+}
+
+static bool gone(const struct pin *p)
+{
+	return p->via && p->via->socket < 0;
 }
 
 static bool range_ok(uint64_t addr, uint64_t bytes)
@@ -158,16 +249,16 @@ int pin_drop(struct pin *p, uint64_t addr, uint64_t bytes)
 			continue;
 		/* Rests first: the pages in them are never without a pin. */
 		if (s.addr < addr) {
-			e = hold(p, s.addr, addr - s.addr);
+			e = hold(p, s.addr, addr - s.addr, as_it_is);
 			err = e ? e : err;
 		}
 		if (s_end > end) {
-			e = hold(p, end, s_end - end);
+			e = hold(p, end, s_end - end, as_it_is);
 			err = e ? e : err;
 		}
 		let_go(p, i);
 	}
-	return err;
+	return gone(p) ? -ESRCH : err;
 }
 
 /* --- ranges ----------------------------------------------------------------------------------------------------- */
@@ -193,60 +284,111 @@ static int prot_of(uint32_t attr)
 	return (attr & RLE_ATTR_READ ? PROT_READ : 0) | (attr & RLE_ATTR_WRITE ? PROT_WRITE : 0) | (attr & RLE_ATTR_EXEC ? PROT_EXEC : 0);
 }
 
-/* Puts anonymous pages of the same content where private file pages are, readable and writable, and executable if those
- * were.  Other threads see the old page or the new one: mremap() does both halves under mmap_lock.  After a failure the old
- * pages are as they were; but when the kernel fails between the halves, which takes running out of memory for a few
- * hundred bytes, the old ones are gone (mremap(2) unmaps its target first). */
-static int replace(uint64_t addr, uint64_t bytes, int prot)
+static int copy_there(const struct pin *p, uint64_t to, uint64_t from, uint64_t bytes)
 {
-	long copy = call6(SYS_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), err;
+	char *buf = (char *)p->slots + COPY_OFFSET;
 
-	if (copy < 0 && copy > -4096)
-		return copy;
-	/* Exec goes in before the step: another thread may be running there. */
-	memcpy((void *)copy, (const void *)addr, bytes);
-	err = prot & PROT_EXEC ? call4(SYS_mprotect, copy, bytes, prot | PROT_WRITE, 0) : 0;
-	if (!err) {
-		err = call6(SYS_mremap, copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, addr, 0);
-		if (err == (long)addr)
-			return 0;
+	if (!p->via) {
+		memcpy((void *)to, (const void *)from, bytes);
+		return 0;
 	}
-	call4(SYS_munmap, copy, bytes, 0, 0);
+	for (uint64_t at = 0; at < bytes; at += COPY_BYTES) {
+		uint64_t n = bytes - at < COPY_BYTES ? bytes - at : COPY_BYTES;
+		int err = remote_read(p->via, from + at, buf, n);
+
+		if (!err)
+			err = remote_write(p->via, to + at, buf, n);
+		if (err)
+			return err;
+	}
+	return 0;
+}
+
+/* Puts anonymous pages of the same content where private file pages are, pinned and protected before they get there: a
+ * pin is on the frames, which mremap() takes along.  Other threads see the old page or the new one, as mremap() does both
+ * halves under mmap_lock, and never one that they can write to though they should not.  After a failure the old pages
+ * are as they were; but when the kernel fails between the halves, which takes running out of memory for a few hundred bytes,
+ * the old ones are gone (mremap(2) unmaps its target first). */
+static int replace(struct pin *p, uint64_t addr, uint64_t bytes, int prot)
+{
+	int64_t copy = there(p, SYS_mmap, 0, bytes, RW, MAP_PRIVATE | MAP_ANONYMOUS, -1), err;
+	uint32_t slot;
+
+	if (copy < 0)
+		return copy;
+	err = copy_there(p, copy, addr, bytes);
+	if (!err)
+		err = hold_in(p, copy, bytes, prot == RW ? as_it_is : (struct around){-1, prot}, &slot);
+	if (!err) {
+		err = there(p, SYS_mremap, copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, addr);
+		if (err == (int64_t)addr) {
+			p->slots[slot].addr = addr;
+			return 0;
+		}
+		let_go(p, slot);
+		err = err < 0 ? err : -EIO;
+	}
+	there(p, SYS_munmap, copy, bytes, 0, 0, 0);
 	return err;
 }
 
-/* Private pages, all populated, at most PIN_BUFFER_MAX_BYTES. */
+/* Does nobody else run?  In the caller's own process that is a promise. */
+static bool alone(const struct job *job)
+{
+	return job->flags & PIN_ALONE && (!job->p->via || (job->p->frozen && freeze_holds(job->p->frozen, STEP_MS)));
+}
+
+/* Pages of a file that nobody has written to. */
+static bool of_file(const struct job *job, uint64_t addr, uint64_t bytes)
+{
+	uint64_t word[WORDS];
+
+	for (uint64_t at = 0; at < bytes;) {
+		uint64_t n = (bytes - at) / PAGE < WORDS ? (bytes - at) / PAGE : WORDS;
+
+		if (call4(SYS_pread64, job->pagemap_fd, (uint64_t)word, n * 8, (addr + at) / PAGE * 8) != (long)n * 8)
+			return false;
+		for (uint64_t i = 0; i < n; i++)
+			if (!(word[i] & RLE_PTE_FILE) && word[i] & (RLE_PTE_PRESENT | RLE_PTE_SWAP))
+				return false;
+		at += n * PAGE;
+	}
+	return true;
+}
+
+static enum pin_outcome outcome_of(int err, enum pin_outcome good)
+{
+	return err == 0 ? good : err == -EDQUOT ? PIN_LIMIT : err == -ENOSPC ? PIN_FULL : PIN_REFUSED;
+}
+
+/* Private pages, at most PIN_BUFFER_MAX_BYTES. */
 static enum pin_outcome hold_private(const struct job *job, uint64_t addr, uint64_t bytes, uint32_t attr, int *err)
 {
-	enum pin_outcome outcome = PIN_DONE;
 	bool writable = attr & RLE_ATTR_WRITE;
-	int prot = prot_of(attr), e = 0;
+	int prot = prot_of(attr);
 
-	if (!writable)
-		e = call4(SYS_mprotect, addr, bytes, prot | PROT_READ | PROT_WRITE, 0);
-	if (!e)
-		e = hold(job->p, addr, bytes);
-	if (e == -EOPNOTSUPP && writable && !(job->flags & PIN_ALONE)) {
-		*err = e;
+	/* Under running threads a protection is not lifted for a moment: garbage collectors rely on the fault.  Nor is
+	 * anything taken for unwritten that a thread may unprotect and write to meanwhile, unless it is plainly a file's. */
+	if (!writable && job->p->via && !alone(job)) {
+		bool file = of_file(job, addr, bytes);
+
+		*err = file ? replace(job->p, addr, bytes, prot) : -EAGAIN;
+		return file ? outcome_of(*err, PIN_REPLACED) : PIN_WRITERS;
+	}
+	*err = hold(job->p, addr, bytes, writable ? as_it_is : (struct around){prot | RW, prot});
+	if (*err != -EOPNOTSUPP)
+		return outcome_of(*err, PIN_DONE);
+	if (writable && !alone(job)) {
+		*err = job->flags & PIN_ALONE ? -ETIME : *err;
 		return PIN_WRITERS;
 	}
-	if (e == -EOPNOTSUPP) {
-		e = replace(addr, bytes, prot);
-		if (!e) {
-			outcome = PIN_REPLACED;
-			e = hold(job->p, addr, bytes);
-		}
-	}
-	/* Also after a failure: the protection is the program's. */
-	if (!writable || (outcome == PIN_REPLACED && prot & PROT_EXEC))
-		call4(SYS_mprotect, addr, bytes, prot, 0);
-	*err = e;
-	return e == 0 ? outcome : e == -EDQUOT ? PIN_LIMIT : e == -ENOSPC ? PIN_FULL : PIN_REFUSED;
+	*err = replace(job->p, addr, bytes, prot);
+	return outcome_of(*err, PIN_REPLACED);
 }
 
 static enum pin_outcome hold_shared(const struct job *job, uint64_t addr, uint64_t bytes, uint32_t attr, int *err)
 {
-	*err = attr & RLE_ATTR_WRITE ? hold(job->p, addr, bytes) : -EFAULT;
+	*err = attr & RLE_ATTR_WRITE ? hold(job->p, addr, bytes, as_it_is) : -EFAULT;
 	switch (-*err) {
 	case 0:
 		return PIN_DONE;
@@ -265,7 +407,7 @@ static enum pin_outcome hold_shared(const struct job *job, uint64_t addr, uint64
 /* Populated pages of one mapping, none of them pinned yet. */
 static void hold_pages(const struct job *job, uint64_t addr, uint64_t end, uint32_t attr)
 {
-	while (addr < end) {
+	while (addr < end && !gone(job->p)) {
 		uint64_t bytes = end - addr < PIN_BUFFER_MAX_BYTES ? end - addr : PIN_BUFFER_MAX_BYTES;
 		enum pin_outcome outcome;
 		int err;
@@ -279,7 +421,7 @@ static void hold_pages(const struct job *job, uint64_t addr, uint64_t end, uint3
 /* Leaves out what is pinned already: the nearest buffer at or after @addr decides how far the next step goes. */
 static void hold_unpinned(const struct job *job, uint64_t addr, uint64_t end, uint32_t attr)
 {
-	while (addr < end) {
+	while (addr < end && !gone(job->p)) {
 		uint64_t from = end, to = end;
 
 		for (uint32_t i = 0; i < job->p->end; i++) {
@@ -372,25 +514,39 @@ static int pin_mappings(const struct job *job, int maps_fd, char *buf, uint64_t 
 	return 0;
 }
 
-int pin_range(struct pin *p, uint64_t addr, uint64_t bytes, unsigned int flags, pin_report_fn fn, void *ctx)
+/* The caller's own; errno stays as it is: rle/vma.c reads through libc. */
+static int pin_own(struct job *job, uint64_t addr, uint64_t end)
 {
-	struct job job = {.p = p, .flags = flags, .fn = fn, .ctx = ctx};
 	int maps_fd, saved = errno, err;
 
-	if (!p->slots || !range_ok(addr, bytes))
-		return -EINVAL;
 	maps_fd = call4(SYS_openat, AT_FDCWD, (uint64_t)"/proc/self/maps", O_RDONLY | O_CLOEXEC, 0);
 	if (maps_fd < 0)
 		return maps_fd;
-	job.pagemap_fd = call4(SYS_openat, AT_FDCWD, (uint64_t)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
-	err = job.pagemap_fd;
+	job->pagemap_fd = call4(SYS_openat, AT_FDCWD, (uint64_t)"/proc/self/pagemap", O_RDONLY | O_CLOEXEC, 0);
+	err = job->pagemap_fd;
 	if (err >= 0) {
-		err = pin_mappings(&job, maps_fd, (char *)p->slots + TABLE_BYTES, addr, addr + bytes);
-		close_raw(job.pagemap_fd);
+		err = pin_mappings(job, maps_fd, (char *)job->p->slots + TABLE_BYTES, addr, end);
+		close_raw(job->pagemap_fd);
 	}
 	close_raw(maps_fd);
-	errno = saved; /* rle/vma.c reads through libc */
+	errno = saved;
 	return err;
+}
+
+int pin_range(struct pin *p, uint64_t addr, uint64_t bytes, unsigned int flags, pin_report_fn fn, void *ctx)
+{
+	struct job job = {.p = p, .flags = flags, .fn = fn, .ctx = ctx};
+	int err;
+
+	if (!p->slots || !range_ok(addr, bytes))
+		return -EINVAL;
+	if (!p->via)
+		return pin_own(&job, addr, addr + bytes);
+	if (lseek(p->via->maps_fd, 0, SEEK_SET))
+		return -EBADF;
+	job.pagemap_fd = p->via->pagemap_fd;
+	err = pin_mappings(&job, p->via->maps_fd, (char *)p->slots + TABLE_BYTES, addr, addr + bytes);
+	return gone(p) ? -ESRCH : err;
 }
 
 const char *pin_why(enum pin_outcome outcome)
@@ -404,7 +560,7 @@ const char *pin_why(enum pin_outcome outcome)
 		[PIN_KERNEL] = "the kernel's own pages",
 		[PIN_SHARED] = "a shared mapping of a file or device, or one that is not writable",
 		[PIN_NOACCESS] = "a mapping without access",
-		[PIN_WRITERS] = "writable private file pages, while other threads may write",
+		[PIN_WRITERS] = "pages that cannot be replaced or unprotected while other threads run",
 		[PIN_LIMIT] = "RLIMIT_MEMLOCK",
 		[PIN_FULL] = "too many stretches for one ring",
 		[PIN_REFUSED] = "refused by the kernel",

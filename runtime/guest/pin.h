@@ -1,4 +1,4 @@
-/* pin.h - keeps frames of the calling process's memory where they are, with registered io_uring buffers
+/* pin.h - keeps frames of a process's memory where they are, with registered io_uring buffers
  *
  * Theory of operation
  *
@@ -22,7 +22,9 @@
  *                                  by another thread between the copy and the step would be lost, so this happens only under
  *                                  PIN_ALONE, the caller's promise that nobody else runs.
  *   pages that are not writable    refused with EFAULT: pins are for writing.  They are made writable meanwhile; if they are a
- *                                  file's, replaced as above (which needs no promise: nobody may write there).
+ *                                  file's, replaced as above (which needs no promise: nobody may write there).  In another
+ *                                  process, whose threads may rely on the protection, pages of a file that were never
+ *                                  written to are always replaced, and others need PIN_ALONE.
  *   shared mappings of files       never (their writeback and a pin exclude each other); memfd, shm and anonymous shared
  *                                  memory can be pinned.
  * A replaced page is no file's any more: /proc/self/maps shows no name for it, and later changes of the file do not appear.
@@ -36,8 +38,13 @@
  * exited, so that late writes of a mirror never land in memory that somebody else got.  A forked child inherits the
  * descriptor, so it holds the frames too, but its own pages are copies that are not pinned.
  *
+ * Two ways to the memory.  pin_open(): the caller's own.  pin_open_remote(): another process's, through its helper
+ * (remote.h), whose ring it is; content is copied from outside, and a replacement happens only while the freeze
+ * (freeze.h) that pin_frozen() named holds.  What the helper says is a claim (remote.h): a program that rewrites the helper can
+ * make its own pages look pinned when they are not.
+ *
  * This runs inside programs that do not know of it: nothing here allocates from the heap, prints, or changes errno; system
- * calls are made directly (reading /proc/self/maps, in rle/vma.h, aside).  Working memory is mmapped by pin_open().
+ * calls are made directly (reading /proc/PID/maps, in rle/vma.h, aside).  Working memory is mmapped by pin_open().
  * One thread at a time; not from a signal handler that may interrupt another call.
  */
 #ifndef RUNTIME_GUEST_PIN_H
@@ -54,6 +61,9 @@ struct pin_slot {
 	uint64_t addr, bytes; /* bytes 0: free */
 };
 
+struct remote;
+struct freeze;
+
 /** struct pin - A ring and what it holds; private, one a process.  Zero-filled, pin_close() accepts it. */
 struct pin {
 	int ring_fd;
@@ -62,6 +72,8 @@ struct pin {
 	uint64_t pages;		/* pinned now */
 	uint64_t budget_pages;	/* UINT64_MAX: no limit */
 	struct pin_slot *slots; /* PIN_SLOTS of them, and scratch memory behind */
+	struct remote *via;	/* NULL: the caller's own memory */
+	const struct freeze *frozen;
 };
 
 /** enum pin_outcome - What became of a stretch; all but the first two are not pinned. */
@@ -74,7 +86,9 @@ enum pin_outcome {
 	PIN_KERNEL,    /* [vdso], [vvar] */
 	PIN_SHARED,    /* a shared mapping that the kernel does not pin: of a file, of a device, or not writable */
 	PIN_NOACCESS,  /* PROT_NONE: whatever is there, nobody can use it */
-	PIN_WRITERS,   /* writable private file pages, and the caller did not promise PIN_ALONE */
+	PIN_WRITERS,   /* other threads could notice or write meanwhile, and the caller did not promise PIN_ALONE: writable private
+			* file pages, and in another process (-EAGAIN) anonymous pages that are not writable; or the freeze
+			* is over (-ETIME) */
 	PIN_LIMIT,     /* RLIMIT_MEMLOCK, less the slack */
 	PIN_FULL,      /* more than PIN_SLOTS stretches */
 	PIN_REFUSED,   /* the kernel said no for another reason: err tells */
@@ -93,7 +107,8 @@ typedef void (*pin_report_fn)(void *ctx, const struct pin_stretch *stretch);
 
 enum pin_flags {
 	PIN_POPULATE = 1, /* pages that are not there yet are made, in mappings that can be accessed */
-	PIN_ALONE = 2,	  /* no other thread runs, and nobody else writes to this memory: private file pages may be replaced */
+	PIN_ALONE = 2,	  /* no other thread runs, and nobody else writes to this memory: private file pages may be replaced;
+			   * for another process only while pin_frozen() holds */
 };
 
 /**
@@ -106,6 +121,20 @@ enum pin_flags {
  * before 5.19; -ENOMEM; -errno.
  */
 int pin_open(struct pin *p);
+
+/**
+ * pin_open_remote() - The same for another process, with its helper's ring
+ * @p: filled in; give back with pin_close()
+ * @via: the helper; must outlive @p.  One struct pin for each
+ *
+ * What may be pinned is not limited by the program's RLIMIT_MEMLOCK, if the agent could raise the helper's.
+ *
+ * Return: 0; -ENOMEM; what kept the helper from making a ring (-ENOSYS, -EPERM, -EINVAL as above).
+ */
+int pin_open_remote(struct pin *p, struct remote *via);
+
+/** pin_frozen() - PIN_ALONE holds as long as @f does, for a remote pin; NULL: no longer. */
+void pin_frozen(struct pin *p, const struct freeze *f);
 
 /** pin_close() - Let go of everything and of the ring, unless another process holds it too. */
 void pin_close(struct pin *p);
@@ -121,7 +150,8 @@ void pin_close(struct pin *p);
  *
  * That something cannot be pinned is an outcome and not an error.
  *
- * Return: 0; -EINVAL: misaligned or beyond the user half; -errno: the mappings cannot be read.
+ * Return: 0; -EINVAL: misaligned or beyond the user half; -ESRCH: the helper or the address space is gone (what was reported
+ * may be incomplete); -errno: the mappings cannot be read.
  */
 int pin_range(struct pin *p, uint64_t addr, uint64_t bytes, unsigned int flags, pin_report_fn fn, void *ctx);
 
