@@ -4,8 +4,9 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#include "rle/cleanup.h"
+#include "rle/mapops.h"
 #include "rle/mapw.h"
+#include "runtime/shadow/place.h"
 
 /* What is left of a run, stretch by stretch.  @i: the first range that does not end before it. */
 static int add_rest(struct rle_mapw *w, struct rle_run run, const struct ds_shadow_range *ranges, size_t n, size_t *i,
@@ -59,66 +60,67 @@ int mapcut_without(const struct rle_map *map, const struct ds_shadow_range *rang
 	return r;
 }
 
-static int by_page(const void *a, const void *b)
-{
-	const struct ds_shadow_range *x = a, *y = b;
+/* Ranges that grow as changes are told. */
+struct gather {
+	struct ds_shadow_range *range;
+	size_t n, room;
+};
 
-	return x->vpn < y->vpn ? -1 : x->vpn > y->vpn;
+static int gather_change(void *ctx, const struct rle_change *change)
+{
+	struct gather *g = ctx;
+	struct ds_shadow_range *last = g->n ? &g->range[g->n - 1] : NULL;
+
+	if (change->kind == RLE_CHANGE_ADDED)
+		return 0;
+	if (last && last->vpn + last->npages == change->vpn.n) {
+		last->npages += change->npages;
+		return 0;
+	}
+	if (g->n == g->room) {
+		const size_t room = g->room ? 2 * g->room : 64;
+		struct ds_shadow_range *more = realloc(g->range, room * sizeof(*more));
+
+		if (!more)
+			return -ENOMEM;
+		g->range = more;
+		g->room = room;
+	}
+	g->range[g->n++] = (struct ds_shadow_range){change->vpn.n, change->npages};
+	return 0;
 }
 
-/* The RAM pages of a map as ranges that rise and do not touch.  NULL: no memory. */
-static struct ds_shadow_range *ram_pages(const struct rle_map *map, size_t *n)
+int mapcut_changed(const struct rle_map *was, const struct rle_map *now, struct ds_shadow_range **ranges, size_t *n)
 {
-	struct ds_shadow_range *all = malloc((map->nruns + 1) * sizeof(*all));
+	struct gather g = {0};
+	const int r = rle_map_diff(was, now, gather_change, &g);
+
+	if (r) {
+		free(g.range);
+		g = (struct gather){0};
+	}
+	*ranges = g.range;
+	*n = g.n;
+	return r;
+}
+
+int mapcut_outside(const struct ds_shadow_range *ranges, size_t n, struct ds_shadow_range **outside, size_t *noutside)
+{
+	struct ds_shadow_range *out = malloc((n + 1) * sizeof(*out));
+	uint64_t end = 0;
 	size_t have = 0;
 
-	if (!all)
-		return NULL;
-	for (uint64_t i = 0; i < map->nruns; i++)
-		all[i] = (struct ds_shadow_range){map->runs[i].pfn.n, map->runs[i].npages};
-	qsort(all, map->nruns, sizeof(*all), by_page);
-	for (uint64_t i = 0; i < map->nruns; i++) {
-		struct ds_shadow_range *last = have ? &all[have - 1] : NULL;
-		const uint64_t end = all[i].vpn + all[i].npages;
-
-		if (!last || all[i].vpn > last->vpn + last->npages)
-			all[have++] = all[i];
-		else if (end > last->vpn + last->npages)
-			last->npages = end - last->vpn;
-	}
-	*n = have;
-	return all;
-}
-
-int mapcut_gone(const struct rle_map *was, const struct rle_map *now, struct ds_shadow_range **ranges, size_t *n)
-{
-	cleanup_free struct ds_shadow_range *a = NULL, *b = NULL;
-	struct ds_shadow_range *out;
-	size_t na, nb, have = 0, k = 0;
-
-	*ranges = NULL;
-	*n = 0;
-	a = ram_pages(was, &na);
-	b = a ? ram_pages(now, &nb) : NULL;
-	/* Each range of @b can cut one of @a in two, and no more. */
-	out = b ? malloc((na + nb + 1) * sizeof(*out)) : NULL;
+	*outside = out;
+	*noutside = 0;
 	if (!out)
 		return -ENOMEM;
-	for (size_t i = 0; i < na; i++) {
-		uint64_t at = a[i].vpn;
-		const uint64_t end = at + a[i].npages;
-
-		while (k < nb && b[k].vpn + b[k].npages <= at)
-			k++;
-		for (size_t j = k; at < end; j++) {
-			const uint64_t from = j < nb && b[j].vpn < end ? b[j].vpn : end;
-
-			if (from > at)
-				out[have++] = (struct ds_shadow_range){at, from - at};
-			at = from == end ? end : b[j].vpn + b[j].npages;
-		}
+	for (size_t i = 0; i < n; i++) {
+		if (ranges[i].vpn > end)
+			out[have++] = (struct ds_shadow_range){end, ranges[i].vpn - end};
+		end = ranges[i].vpn + ranges[i].npages;
 	}
-	*ranges = out;
-	*n = have;
+	if (end < PLACE_VPN_END)
+		out[have++] = (struct ds_shadow_range){end, PLACE_VPN_END - end};
+	*noutside = have;
 	return 0;
 }

@@ -1,6 +1,6 @@
-/* mapcut.h - a map without some of its pages, and which pages of the RAM nobody has any more afterwards
+/* mapcut.h - a map without some of its pages, and where nothing may be left when a map has changed
  *
- * What a DROP needs (runtime/wire/agent.h).  Pure; memory only for the results.
+ * What changes of a guest's memory need (runtime/wire/agent.h, DROP and UPDATE).  Pure; memory only for the results.
  */
 #ifndef HOST_MAPCUT_H
 #define HOST_MAPCUT_H
@@ -25,14 +25,25 @@ int mapcut_without(const struct rle_map *map, const struct ds_shadow_range *rang
 		   uint64_t *cut_pages);
 
 /**
- * mapcut_gone() - The pages of the RAM (PFNs) that @was leads to and @now does not, whatever the virtual pages
- * @ranges: set to them: rising, not overlapping or touching; the caller's to free(); vpn is the page of the RAM
+ * mapcut_changed() - The virtual pages that are in @was and not, or not the same, in @now
+ * @ranges: set to them: rising, not overlapping or touching; the caller's to free()
  * @n: how many
  *
- * A page that only changed its virtual page, or that another virtual page still leads to, is not gone.
+ * These are where a mirror of @now must have nothing that it had as a mirror of @was: a page that has gone, leads to
+ * another page of the RAM, or has other attributes.
+ *
+ * Return: 0, -ENOMEM, -EINVAL (maps that cannot be compared).
+ */
+int mapcut_changed(const struct rle_map *was, const struct rle_map *now, struct ds_shadow_range **ranges, size_t *n);
+
+/**
+ * mapcut_outside() - What ranges leave of the user half
+ * @ranges: rising, not overlapping
+ * @outside: set to the rest, rising; the caller's to free()
+ * @noutside: how many, at most n + 1
  *
  * Return: 0, -ENOMEM.
  */
-int mapcut_gone(const struct rle_map *was, const struct rle_map *now, struct ds_shadow_range **ranges, size_t *n);
+int mapcut_outside(const struct ds_shadow_range *ranges, size_t n, struct ds_shadow_range **outside, size_t *noutside);
 
 #endif

@@ -25,7 +25,7 @@
 #define WRITE_MS 30000u
 #define LAST_WORDS_MS 1000u /* for the guest to take ENDED */
 
-enum { AT_STREAM, AT_CTL, AT_PID, AT_SIGNAL, AT_END };
+enum { AT_STREAM, AT_CTL, AT_PID, AT_GUARD, AT_SIGNAL, AT_END };
 
 uint64_t warden_now_ns(void)
 {
@@ -172,7 +172,7 @@ static struct warden *new_warden(const struct warden_params *p)
 	agentmsg_init(&w->in);
 	w->hello_deadline_ns = warden_after_ms(w->times.hello_ms);
 	w->part_deadline_ns = w->out_deadline_ns = w->change.deadline_ns = WARDEN_NEVER;
-	w->pidfd = w->ctl_fd = w->ram_ro_fd = w->change.data_fd = -1;
+	w->pidfd = w->ctl_fd = w->ram_ro_fd = w->change.data_fd = w->guard.listener = w->gone.maps_fd = -1;
 	w->queue_end = &w->queue;
 	w->view.warden_pid = getpid();
 	return w;
@@ -227,6 +227,8 @@ static void handle(struct warden *w, const struct pollfd *at)
 		warden_change_send(w);
 		warden_call_pump(w);
 	}
+	if (at[AT_GUARD].revents & POLLIN)
+		warden_guard_answer(w);
 	if (at[AT_PID].revents)
 		warden_capsule_gone(w);
 	if (at[AT_SIGNAL].revents)
@@ -246,6 +248,7 @@ static void loop(struct warden *w, int signal_fd)
 			[AT_STREAM] = {.fd = w->stream_fd, .events = stream_events(w)},
 			[AT_CTL] = {.fd = w->ctl_fd, .events = (short)(POLLIN | (w->ctl_full ? POLLOUT : 0))},
 			[AT_PID] = {.fd = w->pidfd, .events = POLLIN},
+			[AT_GUARD] = {.fd = w->guard.listener, .events = POLLIN},
 			[AT_SIGNAL] = {.fd = signal_fd, .events = POLLIN},
 		};
 
@@ -300,6 +303,7 @@ static void finish(struct warden *w)
 
 static void free_warden(struct warden *w)
 {
+	warden_guard_free(w);
 	agentmsg_free(&w->in);
 	warden_map_free(&w->now);
 	warden_map_free(&w->change.coming);

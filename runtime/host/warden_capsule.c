@@ -118,7 +118,9 @@ static void send_boot(struct warden *w)
 	struct warden_change *c = &w->change;
 	struct ds_shadow_boot boot = {
 		.head = warden_capsule_head(w, DS_SHADOW_BOOT, sizeof(boot)),
-		.data = {.map_bytes = c->coming.blob_bytes, .nforbidden = c->coming.nforbidden},
+		.data = {.map_bytes = c->coming.blob_bytes,
+			 .nforbidden = c->coming.nforbidden,
+			 .filter_bytes = w->second.n * sizeof(struct sock_filter)},
 		.ram_bytes = w->p->table->file[0].npages << DS_PAGE_SHIFT,
 		.reserve = {w->who.reserve.vpn, w->who.reserve.npages},
 		.min_vpn = w->min_vpn,
@@ -130,7 +132,7 @@ static void send_boot(struct warden *w)
 		.mode = w->who.mode == DS_AGENT_DEMAND ? DS_SHADOW_DEMAND : DS_SHADOW_EAGER,
 	};
 	int fds[3] = {w->p->ram_fd, w->ram_ro_fd, -1};
-	cleanup_close int data = warden_map_file(&c->coming, NULL, 0);
+	cleanup_close int data = warden_map_file(&c->coming, w->second.ins, w->second.n * sizeof(struct sock_filter));
 
 	if (data < 0) {
 		warden_end(w, DS_AGENT_C_HOST, "the map cannot be written for the capsule: %s", strerrordesc_np(-data));
@@ -158,7 +160,9 @@ void warden_capsule_start(struct warden *w)
 		warden_end(w, DS_AGENT_C_SHADOW, "the host has no service %s (%s)", w->who.service, strerrordesc_np(-exe));
 		return;
 	}
-	r = spawn(w, exe);
+	r = warden_guard_prepare(w);
+	if (!r)
+		r = spawn(w, exe);
 	if (r) {
 		warden_end(w, DS_AGENT_C_HOST, "the capsule cannot be started: %s", strerrordesc_np(-r));
 		return;

@@ -43,6 +43,7 @@ static void begin(struct warden *w, enum warden_change_kind kind, uint32_t guest
 
 	c->kind = kind;
 	c->guest_seq = guest_seq;
+	authority_coming(w->authority, &c->coming.map);
 	c->data_fd = warden_map_file(&c->coming, NULL, 0);
 	c->deadline_ns = warden_after_ms(w->times.capsule_ms + w->times.stop_ms);
 	if (c->data_fd < 0)
@@ -120,32 +121,75 @@ void warden_drop(struct warden *w, const struct ds_agent_drop *msg)
 	begin(w, WARDEN_CHANGE_DROP, msg->head.seq);
 }
 
-/* --- the answer -------------------------------------------------------------------------------------------------- */
-
-void warden_change_done(struct warden *w, const struct ds_shadow_status *status)
+/* The coming map becomes the one in force. */
+static void adopt(struct warden *w)
 {
-	struct warden_change *c = &w->change;
-	const enum warden_change_kind kind = c->kind;
-	const uint32_t seq = c->guest_seq;
-
-	if (w->ended)
-		return;
-	if (kind == WARDEN_CHANGE_UPDATE)
-		w->view.updates++;
-	w->view.dropped_pages += c->dropped_pages;
 	warden_map_free(&w->now);
-	w->now = c->coming;
-	c->coming = (struct warden_map){0};
+	w->now = w->change.coming;
+	w->change.coming = (struct warden_map){0};
+	authority_set(w->authority, &w->now.map);
 	w->view.pages = w->now.map.npages;
 	w->view.runs = w->now.map.nruns;
 	w->view.vmas = w->now.segs;
+	w->view.dropped_pages += w->change.dropped_pages;
 	forget(w);
-	if (kind == WARDEN_CHANGE_BOOT) {
+}
+
+/* --- the answer -------------------------------------------------------------------------------------------------- */
+
+/* BOOT is answered twice: when the guard is in force, and when the service has started behind it. */
+static void booted(struct warden *w, const struct ds_shadow_status *status)
+{
+	struct warden_change *c = &w->change;
+
+	if (!c->guarded) {
+		c->guarded = true;
+		warden_guard_take(w, status);
+	} else if (warden_guard_seal(w)) {
+		adopt(w);
 		warden_started(w, status);
+	}
+}
+
+void warden_change_done(struct warden *w, const struct ds_shadow_status *status)
+{
+	const enum warden_change_kind kind = w->change.kind;
+	const uint32_t seq = w->change.guest_seq;
+	cleanup_free struct ds_shadow_range *ranges = NULL;
+	size_t n;
+	int r;
+
+	if (kind == WARDEN_CHANGE_BOOT) {
+		booted(w, status);
 		return;
 	}
+	r = mapcut_changed(&w->now.map, &w->change.coming.map, &ranges, &n);
+	authority_commit(w->authority);
+	if (r)
+		warden_end(w, DS_AGENT_C_HOST, "the change cannot be looked at: %s", strerrordesc_np(-r));
+	if (r || !warden_guard_gone(w, ranges, n, true))
+		return;
+	if (kind == WARDEN_CHANGE_UPDATE)
+		w->view.updates++;
+	adopt(w);
 	done(w, seq);
 	warden_stream_work(w);
+}
+
+/*
+ * While the change was under way its pages could be mapped.  The old map is in force again, and of the new one nothing
+ * may be left: the guest does not know that these pages are of any use to anybody.
+ */
+static bool withdrawn(struct warden *w)
+{
+	cleanup_free struct ds_shadow_range *ranges = NULL;
+	size_t n;
+	const int r = mapcut_changed(&w->change.coming.map, &w->now.map, &ranges, &n);
+
+	authority_withdraw(w->authority);
+	if (r)
+		warden_end(w, DS_AGENT_C_HOST, "the change cannot be looked at: %s", strerrordesc_np(-r));
+	return !r && warden_guard_gone(w, ranges, n, true);
 }
 
 void warden_change_refused(struct warden *w, const struct ds_shadow_refused *refused)
@@ -163,6 +207,8 @@ void warden_change_refused(struct warden *w, const struct ds_shadow_refused *ref
 		warden_end(w, DS_AGENT_C_GONE, "the shadow did not let go of pages: %s", text);
 		return;
 	}
+	if (!withdrawn(w))
+		return;
 	forget(w);
 	refuse_change(w, seq, reasons_refused_code(refused), text);
 	warden_stream_work(w);

@@ -5,6 +5,7 @@
  *   warden_attach.c   HELLO, ATTACH: policy, limits, STARTED
  *   warden_map.c      from a guest's message to the map that a capsule may have
  *   warden_capsule.c  start and BOOT of the capsule, its control socket, what it says
+ *   warden_guard.c    what the capsule may map, and the look from outside whether it has let go
  *   warden_change.c   UPDATE and DROP
  *   warden_call.c     CALL and REPLY
  *   warden_stat.c     the view in shared memory
@@ -23,6 +24,10 @@
 
 #include "rle/map.h"
 #include "runtime/host/agentmsg.h"
+#include "runtime/host/authority.h"
+#include "runtime/host/filter.h"
+#include "runtime/host/gone.h"
+#include "runtime/host/guard.h"
 #include "runtime/host/log.h"
 #include "runtime/host/policy.h"
 #include "runtime/host/warden.h"
@@ -50,6 +55,7 @@ enum warden_change_kind { WARDEN_CHANGE_NONE, WARDEN_CHANGE_BOOT, WARDEN_CHANGE_
 struct warden_change {
 	enum warden_change_kind kind;
 	uint32_t guest_seq, capsule_seq;
+	bool guarded; /* BOOT: the guard is in force, the service not started yet */
 	struct warden_map coming;
 	int data_fd;	      /* until it is sent; else -1 */
 	uint64_t deadline_ns; /* WARDEN_NEVER where there is none */
@@ -98,6 +104,10 @@ struct warden {
 	int ram_ro_fd;
 	uint64_t max_maps, min_vpn;
 	uint64_t attach_ns;
+	struct filter first, second;
+	struct authority *authority;
+	struct guard guard;
+	struct gone gone;
 	struct warden_map now;
 	struct warden_change change;
 	struct warden_call call[DS_SHADOW_EXECUTORS_MAX];
@@ -197,6 +207,25 @@ void warden_capsule_gone(struct warden *w);
 void warden_capsule_kill(struct warden *w);
 /** warden_capsule_head() - The head of the next message to it. */
 struct ds_shadow_head warden_capsule_head(struct warden *w, uint16_t kind, size_t bytes);
+
+/* --- warden_guard.c --- */
+/** warden_guard_prepare() - Before the capsule is started: filters, and that nothing may be mapped.  Return: 0, -errno. */
+int warden_guard_prepare(struct warden *w);
+/** warden_guard_take() - The capsule says that its guard is in force: takes it, and lets the service start. */
+void warden_guard_take(struct warden *w, const struct ds_shadow_status *status);
+/** warden_guard_seal() - The service has started.  Return: whether the capsule holds no listener itself; else it has to end. */
+bool warden_guard_seal(struct warden *w);
+/** warden_guard_answer() - The capsule wants to map something. */
+void warden_guard_answer(struct warden *w);
+/**
+ * warden_guard_gone() - Whether the capsule has nothing of the RAM in ranges but what its map has there
+ * @except: whether that may be there; false: nothing may
+ *
+ * Leave for anything else has been taken back before.  Return: true; else the shadow ends, as has been said.
+ */
+bool warden_guard_gone(struct warden *w, const struct ds_shadow_range *ranges, size_t n, bool except);
+/** warden_guard_free() - Gives it all back; the capsule is dead. */
+void warden_guard_free(struct warden *w);
 
 /* --- warden_change.c --- */
 /** warden_update() - Handles UPDATE. */
