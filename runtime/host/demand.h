@@ -30,7 +30,8 @@
  *   The capsule waits for its executors first, and they may be waiting for faults: so faults in a range that is being
  *   covered are served as before.  A MAP sent before the STATUS was read may arrive behind the covering, and would undo it:
  *   each MAP carries the number of coverings its sender knows of, the capsule leaves out what is behind the times and
- *   only wakes; the fault comes again.  When STATUS is read, nothing in the range is mapped, whatever was sent.
+ *   only wakes; the fault comes again.  When STATUS is read, nothing in the range is mapped, whatever was sent, and what
+ *   was ordered there and not used is revoked.
  * - An answer of the guest to a question from before a drop may name frames that are given up now.  It is used
  *   until the drop is in force in the capsule (the frames are pinned until DONE), not afterwards: the page is asked
  *   for again after demand_drop_end().
@@ -54,7 +55,8 @@
 #define DEMAND_WAITS_MAX 1024u	/* pages that somebody waits for, at one time */
 #define DEMAND_ASKS_MAX 256u	/* questions without an answer, at one time */
 #define DEMAND_CHUNKS_MAX 262144u /* of 64 pages, about which something is remembered: 16 million pages, 160 MB */
-#define DEMAND_VMAS_MIN 256u	/* the least that @max_vmas may be */
+#define DEMAND_QUEUE_MAX 4096u	/* messages that the capsule does not take */
+#define DEMAND_VMAS_MIN 512u	/* the least that @max_vmas may be, beyond one a range */
 #define DEMAND_SEQ UINT32_C(0x80000000) /* requests to the capsule from here on are this machine's, those below its owner's */
 
 struct demand;
@@ -69,6 +71,8 @@ struct demand_ops {
 	int (*ask)(void *ctx, uint32_t seq, uint64_t vpn, struct ds_shadow_range window, bool write);
 	/** order - Just before the message with this segment is sent: the capsule is going to map it, once. */
 	int (*order)(void *ctx, const struct ds_shadow_seg *seg);
+	/** revoke - What was ordered of these pages and has not been mapped may not be mapped any more. */
+	void (*revoke)(void *ctx, struct ds_shadow_range range);
 	/** send - Sends a message to the capsule; -EAGAIN: not now, call demand_flush() when it can be sent. */
 	int (*send)(void *ctx, const struct ds_shadow_map *map);
 };
@@ -112,8 +116,8 @@ int demand_fd(const struct demand *d);
 /**
  * demand_run() - Reads faults and answers what it can
  *
- * Return: 0; -EPROTO: the shadow does with its userfaultfd what no capsule does (messages that are no faults, more
- * than DEMAND_WAITS_MAX pages waited for) and has to end; -errno of read(), of an op.
+ * Return: 0; -EPROTO: the shadow does what no capsule does (events that are no faults, more than DEMAND_WAITS_MAX pages waited
+ * for, more than DEMAND_QUEUE_MAX messages not taken) and has to end; -errno of read(), of an op.
  */
 int demand_run(struct demand *d);
 
@@ -172,8 +176,8 @@ int demand_status(struct demand *d, uint32_t seq);
 /**
  * demand_refused() - The capsule answered REFUSED with @seq from DEMAND_SEQ on
  *
- * Return: 0: an eviction, which is tried again; -EBUSY: a part of a drop, or a mapping: the shadow has to end; -EPROTO: not
- * asked for.
+ * Return: 0: an eviction, which is tried again; -EBUSY: a drop, a mapping, or an eviction without which nothing can be
+ * mapped any more: the shadow has to end; -errno of an op.
  */
 int demand_refused(struct demand *d, uint32_t seq);
 
@@ -188,7 +192,8 @@ int demand_drop_end(struct demand *d);
  * demand_update_begin() - An UPDATE with these mappings is about to be sent to the capsule
  * @ranges: as in the UPDATE; copied
  *
- * Return: 0; -EBUSY (one is under way), -EINVAL, -ENOMEM.
+ * Return: 0; -EAGAIN (demand_pending(): flush first, an UPDATE must not overtake), -EBUSY (one is under way), -EINVAL,
+ * -ENOMEM.
  */
 int demand_update_begin(struct demand *d, const struct ds_shadow_range *ranges, uint64_t n);
 

@@ -122,36 +122,26 @@ int demand_change(void)
 
 /* --- DS_SHADOW_MAP ----------------------------------------------------------------------------------------------- */
 
-struct mapping {
-	const struct ds_shadow_seg *seg;
-	bool behind; /* sent before the last covering was known */
-};
-
-/* Maps what meets none of the last covered segments from @i on. */
-static int map_except(const struct mapping *m, struct ds_shadow_range r, uint32_t i)
+/* Whether a segment meets the pages that were covered last. */
+static bool was_covered(const struct ds_shadow_seg *seg)
 {
-	const struct plan_seg seg = {
-		.vpn = {r.vpn}, .pfn = {m->seg->pfn + r.vpn - m->seg->vpn}, .npages = r.npages, .prot = (int)m->seg->prot};
-	const uint64_t end = r.vpn + r.npages;
-
-	for (; m->behind && i < cap.covered.map.nsegs; i++) {
+	for (uint32_t i = 0; i < cap.covered.map.nsegs; i++) {
 		const struct ds_shadow_seg *c = &cap.covered.seg[i];
-		const uint64_t c_end = c->vpn + c->npages;
-		int rc = 0;
 
-		if (c->vpn >= end || c_end <= r.vpn)
-			continue;
-		if (c->vpn > r.vpn)
-			rc = map_except(m, (struct ds_shadow_range){r.vpn, c->vpn - r.vpn}, i + 1);
-		return rc || c_end >= end ? rc : map_except(m, (struct ds_shadow_range){c_end, end - c_end}, i + 1);
+		if (c->vpn < seg->vpn + seg->npages && seg->vpn < c->vpn + c->npages)
+			return true;
 	}
-	return m->seg->prot ? mirror_map(&seg) : (int)without_access(r);
+	return false;
 }
 
-/* A place_piece_fn. */
+/* A place_piece_fn.  @ctx: the segment. */
 static int map_piece(void *ctx, struct ds_shadow_range r)
 {
-	return map_except(ctx, r, 0);
+	const struct ds_shadow_seg *seg = ctx;
+	const struct plan_seg piece = {
+		.vpn = {r.vpn}, .pfn = {seg->pfn + r.vpn - seg->vpn}, .npages = r.npages, .prot = (int)seg->prot};
+
+	return seg->prot ? mirror_map(&piece) : (int)without_access(r);
 }
 
 int demand_map(const struct ds_shadow_map *map, struct ds_shadow_refused *refused)
@@ -160,17 +150,18 @@ int demand_map(const struct ds_shadow_map *map, struct ds_shadow_refused *refuse
 	uint64_t lo = UINT64_MAX, hi = 0;
 
 	for (uint32_t i = 0; i < map->nsegs; i++) {
-		const struct ds_shadow_seg *seg = &map->seg[i];
-		struct mapping m = {seg, map->covers != cap.covers};
-		int rc = place_within(ranges.ranges, ranges.n, (struct ds_shadow_range){seg->vpn, seg->npages}, map_piece, &m);
+		struct ds_shadow_seg seg = map->seg[i];
+		int rc = 0;
 
+		if (map->covers == cap.covers || !was_covered(&seg))
+			rc = place_within(ranges.ranges, ranges.n, (struct ds_shadow_range){seg.vpn, seg.npages}, map_piece, &seg);
 		if (rc) {
 			*refused = (struct ds_shadow_refused){
-				.reason = DS_SHADOW_R_MMAP, .err = rc, .index = i, .value = seg->vpn};
+				.reason = DS_SHADOW_R_MMAP, .err = rc, .index = i, .value = seg.vpn};
 			return rc;
 		}
-		lo = seg->vpn < lo ? seg->vpn : lo;
-		hi = seg->vpn + seg->npages > hi ? seg->vpn + seg->npages : hi;
+		lo = seg.vpn < lo ? seg.vpn : lo;
+		hi = seg.vpn + seg.npages > hi ? seg.vpn + seg.npages : hi;
 	}
 	wake(lo, hi - lo);
 	return 0;

@@ -49,6 +49,21 @@ int shadow_store(uint64_t guest_address, const void *from, size_t bytes)
 	return guard_copy((void *)guest_address, from, bytes);
 }
 
+/* Pages from @first on that are there when they are touched: a mirror that faults has no other way to say. */
+static uint64_t reachable(uint64_t first, uint64_t pages)
+{
+	const struct place_src ranges = mirror_forbidden(&cap.now);
+	const struct place_want want = {.src = {ranges}};
+	uint64_t n;
+	uint8_t byte;
+
+	for (n = 0; n < pages; n++) /* not the capsule's own memory */
+		if (place_free(&want, (struct ds_shadow_range){first + n, 1}) ||
+		    guard_copy(&byte, (const void *)((first + n) << DS_PAGE_SHIFT), sizeof(byte)))
+			break;
+	return n;
+}
+
 uint64_t shadow_covered(uint64_t guest_address, uint64_t bytes)
 {
 	const struct rle_map map = mirror_view(&cap.now);
@@ -59,7 +74,7 @@ uint64_t shadow_covered(uint64_t guest_address, uint64_t bytes)
 	if (bytes > (PLACE_VPN_END << DS_PAGE_SHIFT) - guest_address)
 		bytes = (PLACE_VPN_END << DS_PAGE_SHIFT) - guest_address;
 	pages = (in_page + bytes + DS_PAGE_BYTES - 1) >> DS_PAGE_SHIFT;
-	covered = rle_map_covered(&map, (ds_vpn){first}, pages);
+	covered = cap.boot.mode == DS_SHADOW_DEMAND ? reachable(first, pages) : rle_map_covered(&map, (ds_vpn){first}, pages);
 	if (covered == pages)
 		return bytes;
 	return covered ? (covered << DS_PAGE_SHIFT) - in_page : 0;

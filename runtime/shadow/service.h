@@ -19,7 +19,8 @@
  *    shadow_state(), code) must not be kept across steps: neither in memory nor in a register it is in, since no C
  *    function is active then.  Keep a handle instead and turn it into a pointer again with shadow_at() in each step.
  *    (Pointers that the linker put into initialised data are corrected and may stay.)
- * 3. Within a step the mirror does not change.  Between steps it may: update() says so.
+ * 3. Within a step the mirror does not change.  Between steps it may: update() says so.  start() and update() do not touch
+ *    guest memory: it may have to be fetched first, and what fetches it waits for them.
  * 4. Guest memory is shared with a program that may be hostile and runs at this moment.  Read a value once into a
  *    local variable, check that, use that.  A guest pointer may point anywhere, into the capsule too; a plain access to
  *    memory that is not there ends the shadow, shadow_fetch() and shadow_store() return -EFAULT instead.
@@ -138,8 +139,8 @@ int shadow_store(uint64_t guest_address, const void *from, size_t bytes);
 /**
  * shadow_covered() - How many bytes from an address on are in the map without a hole, at most @bytes
  *
- * Within the step they can be read directly.  (A mirror that faults on demand holds less than what can be accessed:
- * shadow_fetch() works with both.)
+ * Within the step they can be read directly.  In a mirror that faults on demand each of the pages is touched for it, so do
+ * not ask for more than will be used; or use shadow_fetch() alone, which works with both.
  */
 uint64_t shadow_covered(uint64_t guest_address, uint64_t bytes);
 

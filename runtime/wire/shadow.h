@@ -164,7 +164,8 @@ struct ds_shadow_seg {
  * call of the service too, as there is a moment in which the pages are neither mapped nor fault; then STATUS is sent.  MAPs
  * that arrive while it waits for executors are served first; at most one such MAP and one UPDATE may be unanswered.
  * A MAP whose @covers is not the number of covering MAPs that are in force was sent before the last STATUS had been
- * read: where it meets the last covered pages it is behind the times, and these are only woken.
+ * read: its segments that meet the last covered pages are behind the times, and only woken.  A sender cuts segments where
+ * a covering under way begins or ends.
  */
 struct ds_shadow_map {
 	struct ds_shadow_head head;

@@ -1,6 +1,7 @@
 /* calls.c - a service for tests: makes the system calls it is told, and looks at what a move must keep */
 #include "runtime/shadow/service.h"
 
+#include "runtime/shadow/sys.h"
 #include "tests/services/calls.h"
 
 #define BLOCK_BYTES 4096u
@@ -58,6 +59,17 @@ static int64_t check(struct state *s)
 	return 0;
 }
 
+static int64_t touch(const struct calls_request *r, uint64_t *took_ns)
+{
+	const uint64_t began_ns = sys_now_ns();
+	uint64_t sum = 0;
+
+	for (uint64_t i = 0; i < r->args[1]; i++)
+		sum ^= *(volatile uint64_t *)(r->args[0] + i * r->args[2] * 4096);
+	*took_ns = sys_now_ns() - began_ns;
+	return (int64_t)sum;
+}
+
 static int64_t allocate(struct state *s, uint64_t bytes)
 {
 	uint8_t *p;
@@ -90,6 +102,8 @@ static enum shadow_next answer(struct shadow_exec *x, int64_t result, const void
 static enum shadow_next begin(struct shadow_exec *x, struct state *s)
 {
 	struct calls_request *r = &s->request;
+	uint64_t words[8] = {0};
+	int64_t result;
 
 	switch (r->op) {
 	case CALLS_BUFFER:
@@ -105,6 +119,10 @@ static enum shadow_next begin(struct shadow_exec *x, struct state *s)
 	case CALLS_CHECK: return answer(x, check(s), NULL);
 	case CALLS_ALLOC: return answer(x, allocate(s, r->args[0]), NULL);
 	case CALLS_SPIN: return SHADOW_AGAIN;
+	case CALLS_FETCH: result = shadow_fetch(words, r->args[0], sizeof(words[0])); return answer(x, result, words);
+	case CALLS_PUT: return answer(x, shadow_store(r->args[0], &r->args[1], sizeof(r->args[1])), NULL);
+	case CALLS_TOUCH: result = touch(r, words); return answer(x, result, words);
+	case CALLS_COVERED: return answer(x, (int64_t)shadow_covered(r->args[0], r->args[1]), NULL);
 	default:
 		for (;;)
 			__builtin_ia32_pause();

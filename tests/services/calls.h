@@ -14,6 +14,11 @@ enum calls_op {
 	CALLS_CHECK,	/* look at everything that a move must keep; answer: 0, or which check failed */
 	CALLS_ALLOC,	/* allocate args[0] bytes, fill and check them, keep them; answer: 0 or -1 */
 	CALLS_HANG,	/* never return from a step */
+	CALLS_FETCH,	/* answer: what shadow_fetch() of the word at guest address args[0] says; bytes: the word */
+	CALLS_PUT,	/* answer: what shadow_store() of args[1] at guest address args[0] says */
+	CALLS_TOUCH,	/* read the first words of args[1] pages from guest address args[0] on, args[2] pages apart; answer: their
+			 * XOR; bytes: how many nanoseconds it took */
+	CALLS_COVERED,	/* answer: what shadow_covered(args[0], args[1]) says */
 };
 
 struct calls_request {

@@ -1,0 +1,340 @@
+/* demand_host.h - plays dshost and the guest for a capsule whose mirror faults
+ *
+ * The guest is a list of regions; each page of a region has a frame (a page of the RAM), an attribute, or is not there.  Its
+ * answers come at once or later, as dh.delay says.  One loop serves all channels, as the warden does.
+ */
+#ifndef TESTS_DEMAND_HOST_H
+#define TESTS_DEMAND_HOST_H
+
+#include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <time.h>
+
+#include "runtime/host/demand.h"
+#include "tests/capsule_host.h"
+#include "tests/services/calls.h"
+
+#define DH_REGIONS 8
+#define DH_ASKS 512
+
+struct dh_page {
+	uint32_t pfn;
+	uint32_t attr; /* 0: not there */
+};
+
+struct dh_region {
+	uint64_t vpn, npages;
+	struct dh_page *pages;
+	bool unmapped; /* not in the guest's mappings at present */
+};
+
+struct dh_ask {
+	uint32_t seq;
+	uint64_t vpn;
+	struct ds_shadow_range window;
+	unsigned int due; /* rounds of the loop to go */
+};
+
+struct dh {
+	struct host h;
+	struct demand *d;
+	struct dh_region regions[DH_REGIONS];
+	unsigned int nregions;
+	struct dh_ask asks[DH_ASKS];
+	unsigned int nasks;
+	unsigned int delay;	/* answers take up to so many rounds of the loop */
+	unsigned int held;	/* answers are not given before this is 0 again */
+	unsigned int congested; /* every n-th message is not taken at once */
+	unsigned int sends;
+	uint64_t ordered, asked_pages;
+	unsigned int stale_answers; /* frames given up while they were asked for */
+	void (*message)(const struct ds_shadow_message *);
+	uint32_t done; /* seq of the last STATUS that is not the machine's */
+	int ended;     /* kind of the message that ends a test: REFUSED, FAULT, or -1 the channel */
+	struct ds_shadow_fault fault;
+	bool drop_done;
+};
+
+static struct dh dh;
+
+static struct dh_page *dh_page(uint64_t vpn)
+{
+	for (unsigned int i = 0; i < dh.nregions; i++) {
+		struct dh_region *r = &dh.regions[i];
+
+		if (vpn - r->vpn < r->npages)
+			return r->unmapped ? NULL : &r->pages[vpn - r->vpn];
+	}
+	return NULL;
+}
+
+/* A region whose pages are not there yet; regions are added in rising order. */
+__attribute__((unused)) static struct dh_region *dh_region(uint64_t vpn, uint64_t npages)
+{
+	struct dh_region *r = &dh.regions[dh.nregions++];
+
+	*r = (struct dh_region){vpn, npages, calloc(npages, sizeof(struct dh_page)), false};
+	return r;
+}
+
+static uint64_t dh_ranges(struct ds_shadow_range ranges[DH_REGIONS])
+{
+	uint64_t n = 0;
+
+	for (unsigned int i = 0; i < dh.nregions; i++)
+		if (!dh.regions[i].unmapped)
+			ranges[n++] = (struct ds_shadow_range){dh.regions[i].vpn, dh.regions[i].npages};
+	return n;
+}
+
+/* --- ops --------------------------------------------------------------------------------------------------------- */
+
+static int dh_ask(void *ctx, uint32_t seq, uint64_t vpn, struct ds_shadow_range window, bool write)
+{
+	(void)ctx, (void)write;
+	if (dh.nasks == DH_ASKS)
+		errx(2, "too many questions");
+	dh.asks[dh.nasks++] = (struct dh_ask){seq, vpn, window, dh.delay ? (unsigned int)host_random(dh.delay + 1) : 0};
+	dh.asked_pages += window.npages;
+	return 0;
+}
+
+static int dh_order(void *ctx, const struct ds_shadow_seg *seg)
+{
+	(void)ctx, (void)seg;
+	dh.ordered++;
+	return 0;
+}
+
+static void dh_revoke(void *ctx, struct ds_shadow_range range)
+{
+	(void)ctx, (void)range;
+}
+
+static int dh_send(void *ctx, const struct ds_shadow_map *map)
+{
+	(void)ctx;
+	if (dh.congested && ++dh.sends % dh.congested == 0)
+		return -EAGAIN;
+	if (send(dh.h.ctl, map, map->head.bytes, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+		return errno == EAGAIN ? -EAGAIN : errno == EPIPE ? 0 : -errno;
+	return 0;
+}
+
+static const struct demand_ops dh_ops = {dh_ask, dh_order, dh_revoke, dh_send};
+
+/* --- the guest's answers ----------------------------------------------------------------------------------------- */
+
+static void dh_answer(const struct dh_ask *a)
+{
+	const struct rle_map_meta meta = {.split = RLE_SPLIT_ATTR, .key = RLE_SPACE_VIRTUAL, .space = RLE_SPACE_FILE, .pid = 1};
+	struct rle_mapw *w;
+	struct rle_map map;
+	size_t bytes;
+	void *blob;
+	int rc;
+
+	if (rle_mapw_begin_mem(&w, &meta, 1 << 20))
+		errx(2, "rle_mapw_begin_mem");
+	for (uint64_t i = 0; i < a->window.npages; i++) {
+		const struct dh_page *p = dh_page(a->window.vpn + i);
+
+		if (p && p->attr && rle_mapw_add(w, (ds_vpn){a->window.vpn + i}, (ds_pfn){p->pfn}, 1, p->attr))
+			errx(2, "%s", rle_mapw_fault(w));
+	}
+	rle_mapw_finish(w);
+	blob = rle_mapw_take(w, &bytes);
+	rle_mapw_free(w);
+	if (rle_map_open(&map, blob, bytes, NULL))
+		errx(2, "rle_map_open");
+	rc = demand_pages(dh.d, a->seq, &map);
+	if (rc)
+		errx(2, "demand_pages: %s", strerror(-rc));
+	free(blob);
+}
+
+static void dh_answers(void)
+{
+	for (unsigned int i = 0; i < dh.nasks && !dh.held;) {
+		const struct dh_ask a = dh.asks[i];
+
+		if (dh.asks[i].due) {
+			dh.asks[i++].due--;
+			continue;
+		}
+		dh.asks[i] = dh.asks[--dh.nasks];
+		dh_answer(&a);
+		i = 0;
+	}
+}
+
+/* --- the loop ---------------------------------------------------------------------------------------------------- */
+
+static void dh_take(const union host_message *m, int kind)
+{
+	int rc = 0;
+
+	if (kind == DS_SHADOW_STATUS && m->head.seq >= DEMAND_SEQ) {
+		rc = demand_status(dh.d, m->head.seq);
+		if (rc == 1)
+			dh.drop_done = true;
+	} else if (kind == DS_SHADOW_STATUS) {
+		dh.done = m->head.seq;
+	} else if (kind == DS_SHADOW_MESSAGE && dh.message) {
+		dh.message(&m->message);
+	} else if (kind == DS_SHADOW_REFUSED && m->head.seq >= DEMAND_SEQ) {
+		rc = demand_refused(dh.d, m->head.seq);
+		dh.ended = rc ? kind : 0;
+		rc = 0;
+	} else if (kind != DS_SHADOW_MESSAGE) {
+		dh.ended = kind ? kind : -1;
+		if (kind == DS_SHADOW_FAULT)
+			dh.fault = m->fault;
+	}
+	if (rc < 0)
+		errx(2, "demand_status: %s", strerror(-rc));
+}
+
+/* One round: waits up to @timeout_ms for something, handles it. */
+static void dh_round(int timeout_ms)
+{
+	struct pollfd p[2] = {{.fd = dh.h.ctl, .events = POLLIN}, {.fd = demand_fd(dh.d), .events = POLLIN}};
+	union host_message m;
+	int rc;
+
+	if (demand_pending(dh.d) && (rc = demand_flush(dh.d)))
+		errx(2, "demand_flush: %s", strerror(-rc));
+	dh_answers();
+	if ((dh.nasks && !dh.held) || demand_pending(dh.d))
+		timeout_ms = 0;
+	if (poll(p, 2, timeout_ms) <= 0)
+		return;
+	if (p[1].revents & POLLIN && (rc = demand_run(dh.d)))
+		errx(2, "demand_run: %s", strerror(-rc));
+	dh_answers();
+	if (p[0].revents)
+		dh_take(&m, host_receive(&dh.h, &m, 0));
+}
+
+/* Rounds until @word is not @value, the shadow ended, or HOST_TIMEOUT_MS.  Return: whether it is not. */
+__attribute__((unused)) static bool dh_until(const volatile uint32_t *word, uint32_t value)
+{
+	const time_t end = time(NULL) + HOST_TIMEOUT_MS / 1000 + 1;
+
+	while (*word == value && !dh.ended && time(NULL) <= end)
+		dh_round(100);
+	return *word != value;
+}
+
+/* Starts the service with the regions there are.  @max_vmas 0: what the host allows.  Return: kind of the answer to BOOT. */
+__attribute__((unused)) static int dh_start(const char *service, uint32_t nexecutors, uint64_t max_vmas)
+{
+	struct ds_shadow_range ranges[DH_REGIONS];
+	struct demand_params params = {.ranges = ranges, .nranges = dh_ranges(ranges), .ops = &dh_ops};
+	struct ds_shadow_boot boot;
+	int fds[4] = {dh.h.ram_fd, dh.h.ram_ro_fd}, kind, pidfd;
+	union host_message m;
+
+	host_exec(&dh.h, service);
+	boot = host_boot(&dh.h, service, nexecutors);
+	boot.mode = DS_SHADOW_DEMAND;
+	fds[2] = host_data(NULL, 0, ranges, params.nranges, &boot.data);
+	fds[3] = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	if (fds[3] < 0)
+		err(2, "/dev/userfaultfd");
+	params.max_vmas = max_vmas ? max_vmas : boot.max_maps - 4 * nexecutors - 20;
+	dh.ended = 0;
+	if (demand_new(&dh.d, &params))
+		errx(2, "demand_new");
+	host_send(&dh.h, &boot, sizeof(boot), fds, 4);
+	close(fds[2]);
+	close(fds[3]);
+	kind = host_receive(&dh.h, &m, HOST_TIMEOUT_MS);
+	if (kind != DS_SHADOW_STATUS)
+		return kind;
+	pidfd = (int)syscall(SYS_pidfd_open, dh.h.pid, 0);
+	demand_start(dh.d, (int)syscall(SYS_pidfd_getfd, pidfd, dh.h.status.fault_fd, 0));
+	if (demand_fd(dh.d) < 0)
+		err(2, "pidfd_getfd");
+	close(pidfd);
+	return kind;
+}
+
+/* The shadow goes.  Return: as host_end(). */
+__attribute__((unused)) static int dh_end(void)
+{
+	int status = host_end(&dh.h);
+
+	demand_free(dh.d);
+	dh.d = NULL;
+	for (unsigned int i = 0; i < dh.nregions; i++)
+		free(dh.regions[i].pages);
+	dh.nregions = dh.nasks = 0;
+	return status;
+}
+
+/* --- one request at a time --------------------------------------------------------------------------------------- */
+
+static struct calls_answer dh_calls_answer;
+static uint32_t dh_calls_seq;
+
+static void dh_note_answer(const struct ds_shadow_message *m)
+{
+	memcpy(&dh_calls_answer, m->payload, sizeof(dh_calls_answer));
+	dh_calls_seq = m->head.seq;
+}
+
+/* Has executor @executor of calls.c do something and waits.  Return: the result; INT64_MIN if none came. */
+__attribute__((unused)) static int64_t dh_call(uint32_t executor, struct calls_request r)
+{
+	const uint32_t before = dh_calls_seq;
+
+	dh.message = dh_note_answer;
+	host_message(&dh.h, executor, &r, sizeof(r));
+	return dh_until(&dh_calls_seq, before) ? dh_calls_answer.result : INT64_MIN;
+}
+
+/* An UPDATE with the regions there are now.  Return: whether it is in force. */
+__attribute__((unused)) static bool dh_update(void)
+{
+	struct ds_shadow_update update = {.head = host_head(&dh.h, DS_SHADOW_UPDATE, sizeof(update))};
+	struct ds_shadow_range ranges[DH_REGIONS];
+	const uint64_t n = dh_ranges(ranges);
+	const uint32_t before = dh.done;
+	int fd = host_data(NULL, 0, ranges, n, &update.data), rc;
+	bool good;
+
+	while ((rc = demand_update_begin(dh.d, ranges, n)) == -EAGAIN)
+		dh_round(1);
+	if (rc)
+		errx(2, "demand_update_begin: %s", strerror(-rc));
+	host_send(&dh.h, &update, sizeof(update), &fd, 1);
+	close(fd);
+	good = dh_until(&dh.done, before);
+	rc = demand_update_end(dh.d, good);
+	if (rc)
+		errx(2, "demand_update_end: %s", strerror(-rc));
+	return good;
+}
+
+/* A drop; @change makes the guest's change when the capsule has let go.  Return: whether it did. */
+__attribute__((unused)) static bool dh_drop(const struct ds_shadow_range *ranges, uint64_t n, void (*change)(void))
+{
+	const time_t end = time(NULL) + HOST_TIMEOUT_MS / 1000 + 1;
+	int rc = demand_drop(dh.d, ranges, n);
+
+	if (rc < 0)
+		errx(2, "demand_drop: %s", strerror(-rc));
+	dh.drop_done = rc == 1;
+	while (!dh.drop_done && !dh.ended && time(NULL) <= end)
+		dh_round(100);
+	if (change)
+		change();
+	rc = demand_drop_end(dh.d);
+	if (rc)
+		errx(2, "demand_drop_end: %s", strerror(-rc));
+	return dh.drop_done;
+}
+
+#endif
