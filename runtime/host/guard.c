@@ -100,7 +100,10 @@ static int check_status(const struct guard *g, long filters, struct guard_err *e
 	return rc;
 }
 
-/* Filter @index of a stopped process, the latest is 0.  Return: 0, -EPERM another, -errno. */
+/*
+ * Filter @index of a stopped process.  The oldest is 0: kernel/seccomp.c, get_nth_filter(); ptrace(2) says the contrary.
+ * Return: 0, -EPERM another, -errno.
+ */
 static int compare_filter(pid_t pid, unsigned long index, const struct filter *want)
 {
 	struct sock_filter ins[FILTER_MAX];
@@ -128,9 +131,9 @@ static int read_back(struct guard *g, const struct filter *first, const struct f
 		return errno == EPERM || errno == EACCES ? 0 : fail(err, -errno, "it cannot be stopped to read its filters");
 	if (ptrace(PTRACE_INTERRUPT, g->pid, NULL, NULL) || waitpid(g->pid, &status, __WALL) != g->pid || !WIFSTOPPED(status))
 		return fail(err, -ESRCH, "it ended when it was stopped to read its filters");
-	rc = compare_filter(g->pid, 0, second);
+	rc = compare_filter(g->pid, first ? 1 : 0, second);
 	if (!rc && first)
-		rc = compare_filter(g->pid, 1, first);
+		rc = compare_filter(g->pid, 0, first);
 	ptrace(PTRACE_DETACH, g->pid, NULL, NULL);
 	if (!rc)
 		g->read_back = true;

@@ -28,9 +28,9 @@
 #include <sys/types.h>
 
 #include "runtime/host/filter.h"
+#include "runtime/host/jailgroup.h"
 
 #define JAIL_NOBODY 65534
-#define JAIL_CGROUP_BYTES 256
 
 /** enum jail_memory - How memory is limited. */
 enum jail_memory { JAIL_MEMORY_NONE, JAIL_MEMORY_RLIMIT, JAIL_MEMORY_CGROUP1, JAIL_MEMORY_CGROUP2 };
@@ -42,7 +42,7 @@ struct jail_params {
 	const char *name; /* argv[0] */
 	uid_t uid;	  /* of the host; 0: JAIL_NOBODY; without root: the caller's own, whatever is said here */
 	gid_t gid;
-	uint64_t memory_bytes; /* 0: no limit */
+	uint64_t memory_bytes; /* 0: no limit; in a cgroup it has to hold the page tables of the mirror, too */
 	uint32_t threads;      /* executors and one */
 	uint32_t nofile;       /* descriptors; 0: 64 */
 	bool demand;
@@ -55,7 +55,7 @@ struct jail {
 	int pidfd;
 	enum jail_memory memory;
 	int landlock; /* ABI version in use; 0: the kernel has none */
-	char cgroup[JAIL_CGROUP_BYTES]; /* its directory; "" if there is none */
+	struct jailgroup group;
 };
 
 /** struct jail_err - Why nothing was started. */

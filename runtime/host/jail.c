@@ -1,0 +1,410 @@
+/* jail.c - starts a capsule where it can reach nothing; theory in jail.h */
+#include "runtime/host/jail.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/capability.h>
+#include <linux/sched.h>
+#include <linux/seccomp.h>
+#include <linux/securebits.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+
+#include "rle/cleanup.h"
+#include "runtime/host/jailland.h"
+#include "runtime/wire/shadow.h"
+
+#define SYNC_FD (DS_SHADOW_CTL_FD + 1) /* in the child, until it executes */
+#define EXE_FD (DS_SHADOW_CTL_FD + 2)
+#define ASIDE_FD 20 /* above all of these */
+#define DEFAULT_NOFILE 64
+#define SIGNALS_QUEUED 256 /* a stop signal for each executor, and again */
+#define NAMESPACES \
+	(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+
+/** enum step - What a child was doing when it failed; the text for each is below. */
+enum step {
+	STEP_READY, /* not a failure: it waits for the word to go */
+	STEP_SESSION,
+	STEP_USER,
+	STEP_ROOT,
+	STEP_CAPS,
+	STEP_LIMITS,
+	STEP_LANDLOCK,
+	STEP_FDS,
+	STEP_DEATH,
+	STEP_FILTER,
+	STEP_EXEC,
+	STEP_END
+};
+static const char *const step_text[STEP_END] = {
+	[STEP_READY] = "it ended before it was executed",
+	[STEP_SESSION] = "a session of its own",
+	[STEP_ROOT] = "an empty root directory",
+	[STEP_CAPS] = "giving up capabilities",
+	[STEP_USER] = "becoming an unprivileged user",
+	[STEP_LIMITS] = "setting limits",
+	[STEP_LANDLOCK] = "denying the file system (landlock)",
+	[STEP_FDS] = "arranging descriptors",
+	[STEP_DEATH] = "tying its life to its parent's",
+	[STEP_FILTER] = "the first seccomp filter",
+	[STEP_EXEC] = "executing the capsule (is it executable for everybody, on a file system without noexec?)",
+};
+
+/** struct report - From the child to its parent. */
+struct report {
+	uint32_t step;
+	int32_t err;
+};
+
+static int fail(struct jail_err *err, int number, const char *what)
+{
+	*err = (struct jail_err){.what = what, .err = number};
+	return number;
+}
+
+/* --- the child ------------------------------------------------------------------------------------------------------ */
+
+/* Nothing to walk into: one directory that nobody may read or fill. */
+static int make_root(void)
+{
+	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+	    mount("shadow", "/proc", "tmpfs", flags, "mode=0,size=4k,nr_inodes=1") || chdir("/proc") ||
+	    syscall(__NR_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/") ||
+	    mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL))
+		return -errno;
+	return 0;
+}
+
+/* Capabilities of the new namespace stay: they are given up when the root is made. */
+static int become_nobody(bool was_root)
+{
+	/* without root outside, other groups cannot be given up (user_namespaces(7)) */
+	if ((was_root && syscall(__NR_setgroups, 0, NULL)) || syscall(__NR_setresgid, JAIL_NOBODY, JAIL_NOBODY, JAIL_NOBODY) ||
+	    syscall(__NR_setresuid, JAIL_NOBODY, JAIL_NOBODY, JAIL_NOBODY))
+		return -errno;
+	return 0;
+}
+
+static int drop_caps(void)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct none[2] = {{0}, {0}};
+	const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
+				   SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
+
+	if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0))
+		return -errno;
+	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
+		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+			return -errno;
+	if (syscall(__NR_capset, &head, none) || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -errno;
+	return 0;
+}
+
+static int limit(int resource, uint64_t value)
+{
+	const struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
+
+	return setrlimit((__rlimit_resource_t)resource, &limit) ? -errno : 0;
+}
+
+static int set_limits(const struct jail_params *p, enum jail_memory memory)
+{
+	const struct {
+		int resource;
+		uint64_t value;
+	} limits[] = {
+		{RLIMIT_CORE, 0},
+		{RLIMIT_NOFILE, p->nofile ? p->nofile : DEFAULT_NOFILE},
+		{RLIMIT_NPROC, p->threads},
+		{RLIMIT_MEMLOCK, 0},
+		{RLIMIT_MSGQUEUE, 0},
+		{RLIMIT_SIGPENDING, SIGNALS_QUEUED},
+		{RLIMIT_RTPRIO, 0},
+		{RLIMIT_NICE, 0},
+		{RLIMIT_DATA, memory == JAIL_MEMORY_RLIMIT ? p->memory_bytes : RLIM_INFINITY},
+	};
+
+	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
+		struct rlimit now;
+		uint64_t value = limits[i].value;
+		int rc;
+
+		if (getrlimit((__rlimit_resource_t)limits[i].resource, &now))
+			return -errno;
+		if (value > now.rlim_max) /* what is lower already stays so */
+			value = now.rlim_max;
+		rc = limit(limits[i].resource, value);
+		if (rc)
+			return rc;
+	}
+	return 0;
+}
+
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	for (int i = 1; i < _NSIG; i++)
+		signal(i, SIG_DFL); /* SIGKILL and SIGSTOP cannot, and are */
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+/* Exactly three descriptors are left, two of which the exec closes. */
+static int arrange_fds(int sync_fd, int ctl_fd, int exe_fd)
+{
+	const int sync = fcntl(sync_fd, F_DUPFD, ASIDE_FD), ctl = fcntl(ctl_fd, F_DUPFD, ASIDE_FD),
+		  exe = fcntl(exe_fd, F_DUPFD, ASIDE_FD);
+
+	if (sync < 0 || ctl < 0 || exe < 0 || dup3(sync, SYNC_FD, O_CLOEXEC) < 0 || dup2(ctl, DS_SHADOW_CTL_FD) < 0 ||
+	    dup3(exe, EXE_FD, O_CLOEXEC) < 0 || syscall(__NR_close_range, EXE_FD + 1, ~0u, 0) ||
+	    syscall(__NR_close_range, 0, DS_SHADOW_CTL_FD - 1, 0))
+		return -errno;
+	return 0;
+}
+
+/* Return: whether the parent says to go on; else it is dead. */
+static bool go_on(int sync_fd)
+{
+	char word;
+
+	return recv(sync_fd, &word, 1, 0) == 1;
+}
+
+static int set_filter(const struct filter *f)
+{
+	const struct sock_fprog prog = {.len = f->n, .filter = (struct sock_filter *)f->ins};
+
+	return syscall(__NR_seccomp, SECCOMP_SET_MODE_FILTER, 0, &prog) ? -errno : 0;
+}
+
+/*
+ * What each step needs the ones before have left: the root belongs to the new user, mounts need capabilities, a death signal is forgotten when
+ * credentials change (prctl(2), PR_SET_PDEATHSIG), the filter lets nothing through of all this.
+ */
+static int confine(const struct jail_params *p, const struct jail *j, bool was_root, int sync_fd, enum step *step)
+{
+	const struct report ready = {.step = STEP_READY};
+	int landlock, rc;
+
+	*step = STEP_SESSION;
+	rc = setsid() < 0 ? -errno : 0;
+	landlock = rc ? 0 : jailland_prepare(p->exe_fd);
+	if (!rc && (*step = STEP_USER))
+		rc = become_nobody(was_root);
+	if (!rc && (*step = STEP_ROOT))
+		rc = make_root();
+	if (!rc && (*step = STEP_CAPS))
+		rc = drop_caps();
+	if (!rc && (*step = STEP_LIMITS))
+		rc = set_limits(p, j->memory);
+	if (!rc && (*step = STEP_LANDLOCK))
+		rc = j->landlock ? (landlock < 0 ? landlock : jailland_enforce(landlock)) : 0;
+	if (rc)
+		return rc;
+	reset_signals();
+	*step = STEP_FDS;
+	rc = arrange_fds(sync_fd, p->ctl_fd, p->exe_fd);
+	if (rc)
+		return rc;
+	*step = STEP_DEATH;
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0))
+		return -errno;
+	/* A parent that died before that line cannot say go any more. */
+	if (send(SYNC_FD, &ready, sizeof(ready), MSG_NOSIGNAL) < 0 || !go_on(SYNC_FD))
+		return -EPIPE;
+	*step = STEP_FILTER;
+	return set_filter(p->first);
+}
+
+__attribute__((noreturn)) static void child(const struct jail_params *p, const struct jail *j, bool was_root, int sync_fd)
+{
+	char *argv[] = {(char *)p->name, NULL}, *envp[] = {NULL};
+	struct report report;
+	enum step step;
+	int rc;
+
+	if (!go_on(sync_fd))
+		_exit(1);
+	rc = confine(p, j, was_root, sync_fd, &step);
+	if (!rc) {
+		step = STEP_EXEC;
+		syscall(__NR_execveat, EXE_FD, "", argv, envp, AT_EMPTY_PATH);
+		rc = -errno;
+	}
+	if (step >= STEP_DEATH)
+		sync_fd = SYNC_FD;
+	report = (struct report){.step = step, .err = rc};
+	send(sync_fd, &report, sizeof(report), MSG_NOSIGNAL);
+	_exit(1);
+}
+
+/* --- the parent ----------------------------------------------------------------------------------------------------- */
+
+static int write_proc(pid_t pid, const char *name, const char *text)
+{
+	char path[64];
+	cleanup_close int fd = -1;
+
+	snprintf(path, sizeof(path), "/proc/%d/%s", pid, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
+}
+
+/* What the child cannot do for itself. */
+static int prepare(const struct jail_params *p, const struct jail *j, const struct jailgroup *group, bool was_root,
+		   struct jail_err *err)
+{
+	const unsigned int uid = was_root ? (p->uid ? p->uid : JAIL_NOBODY) : geteuid(),
+			   gid = was_root ? (p->gid ? p->gid : JAIL_NOBODY) : getegid();
+	char text[64];
+	int rc = was_root ? 0 : write_proc(j->pid, "setgroups", "deny");
+
+	snprintf(text, sizeof(text), "%d %u 1", JAIL_NOBODY, gid);
+	if (!rc)
+		rc = write_proc(j->pid, "gid_map", text);
+	snprintf(text, sizeof(text), "%d %u 1", JAIL_NOBODY, uid);
+	if (!rc)
+		rc = write_proc(j->pid, "uid_map", text);
+	if (rc)
+		return fail(err, rc, "mapping a user into the new user namespace");
+	rc = write_proc(j->pid, "oom_score_adj", "1000");
+	if (rc)
+		return fail(err, rc, "making it the first to be killed when memory is short");
+	rc = group->version ? jailgroup_join(group, j->pid) : 0;
+	return rc ? fail(err, rc, "joining its cgroup") : 0;
+}
+
+/* Return: 0 and the next report, @report->step STEP_END at the end of the stream; -errno. */
+static int await(int sync_fd, struct report *report)
+{
+	ssize_t got;
+
+	do
+		got = recv(sync_fd, report, sizeof(*report), 0);
+	while (got < 0 && errno == EINTR);
+	if (got == 0)
+		report->step = STEP_END;
+	else if (got != sizeof(*report) || report->step >= STEP_END)
+		return got < 0 ? -errno : -EPROTO;
+	return 0;
+}
+
+/* Leads the child through its steps until it has executed. */
+static int lead(const struct jail *j, int sync_fd, struct jail_err *err)
+{
+	struct report r = {0};
+	siginfo_t info = {0};
+	int rc;
+
+	if (send(sync_fd, "g", 1, MSG_NOSIGNAL) != 1)
+		return fail(err, -errno, step_text[STEP_READY]);
+	rc = await(sync_fd, &r);
+	if (!rc && r.step == STEP_READY) {
+		if (send(sync_fd, "g", 1, MSG_NOSIGNAL) != 1)
+			return fail(err, -errno, step_text[STEP_READY]);
+		rc = await(sync_fd, &r);
+	} else if (!rc && r.step == STEP_END) {
+		rc = -ECHILD;
+	}
+	if (rc)
+		return fail(err, rc, step_text[STEP_READY]);
+	if (r.step != STEP_END)
+		return fail(err, r.err, step_text[r.step]);
+	/* The end of the stream is the exec, or a death. */
+	if (!waitid(P_PID, (id_t)j->pid, &info, WEXITED | WNOHANG | WNOWAIT) && info.si_pid)
+		return fail(err, -ECHILD, step_text[STEP_READY]);
+	return 0;
+}
+
+static int spawn_failed(struct jail_err *err, int number)
+{
+	if (number == -EPERM || number == -ENOSPC || number == -EUSERS || number == -EINVAL)
+		return fail(err, number, "a new user namespace: this host forbids them (see user.max_user_namespaces, "
+					 "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)");
+	return fail(err, number, "a new process");
+}
+
+static enum jail_memory choose_memory(const struct jail_params *p, bool was_root, struct jailgroup *group)
+{
+	*group = (struct jailgroup){0};
+	if (!p->memory_bytes)
+		return JAIL_MEMORY_NONE;
+	if (was_root && !jailgroup_make(group, p->memory_bytes))
+		return group->version == 2 ? JAIL_MEMORY_CGROUP2 : JAIL_MEMORY_CGROUP1;
+	return p->demand ? JAIL_MEMORY_NONE : JAIL_MEMORY_RLIMIT;
+}
+
+int jail_spawn(const struct jail_params *p, struct jail *j, struct jail_err *err)
+{
+	const bool was_root = geteuid() == 0;
+	cleanup_close int ours = -1, theirs = -1;
+	struct clone_args args = {.flags = NAMESPACES | CLONE_PIDFD, .pidfd = (uintptr_t)&j->pidfd, .exit_signal = SIGCHLD};
+	int pair[2], rc;
+	long pid;
+
+	*err = (struct jail_err){0};
+	*j = (struct jail){.pidfd = -1, .landlock = jailland_abi()};
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return fail(err, -errno, "a socket pair");
+	ours = pair[0], theirs = pair[1];
+	j->memory = choose_memory(p, was_root, &j->group);
+	pid = syscall(__NR_clone3, &args, sizeof(args));
+	if (pid == 0)
+		child(p, j, was_root, theirs);
+	if (pid < 0) {
+		rc = -errno;
+		jailgroup_remove(&j->group);
+		return spawn_failed(err, rc);
+	}
+	j->pid = (pid_t)pid;
+	close(steal_fd(&theirs));
+	rc = prepare(p, j, &j->group, was_root, err);
+	if (!rc)
+		rc = lead(j, ours, err);
+	if (rc)
+		jail_kill(j);
+	return rc;
+}
+
+int jail_kill(struct jail *j)
+{
+	int status = 0, rc = 0;
+
+	if (j->pid > 0) {
+		syscall(__NR_pidfd_send_signal, j->pidfd, SIGKILL, NULL, 0);
+		while (waitpid(j->pid, &status, 0) < 0 && !rc)
+			rc = errno == EINTR ? 0 : -errno;
+	}
+	jailgroup_remove(&j->group);
+	if (j->pidfd >= 0)
+		close(j->pidfd);
+	j->pid = 0;
+	j->pidfd = -1;
+	return rc ? rc : status;
+}
+
+const char *jail_memory_name(enum jail_memory memory)
+{
+	switch (memory) {
+	case JAIL_MEMORY_RLIMIT: return "RLIMIT_DATA";
+	case JAIL_MEMORY_CGROUP1: return "cgroup v1";
+	case JAIL_MEMORY_CGROUP2: return "cgroup v2";
+	default: return "not limited";
+	}
+}
