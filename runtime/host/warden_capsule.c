@@ -6,15 +6,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <poll.h>
-#include <sys/pidfd.h>
-#include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include "rle/cleanup.h"
 #include "runtime/host/reasons.h"
@@ -24,6 +23,9 @@
 #define SOCKET_BYTES (1 << 20)
 #define DEATH_MS 5000 /* then it is said how long it takes */
 #define FDS_MAX 4
+#define CAPSULE_BYTES (UINT64_C(64) << 20) /* what any capsule may take */
+#define EXECUTOR_BYTES (UINT64_C(256) << 10)
+#define SEG_BYTES (2 * DS_PAGE_BYTES + 1024)
 
 struct ds_shadow_head warden_capsule_head(struct warden *w, uint16_t kind, size_t bytes)
 {
@@ -68,38 +70,49 @@ int warden_capsule_send(struct warden *w, const void *msg, size_t bytes, const i
 
 /* --- the start --------------------------------------------------------------------------------------------------- */
 
-/* In the child, which has the capsule's end as descriptor 3. */
-__attribute__((noreturn)) static void exec_capsule(int exe, int ctl, pid_t parent)
+/*
+ * What the capsule may take of the host's memory: what the rule grants it for itself; twice that and its map, as there
+ * are two capsules while it moves; and what the kernel keeps about its mirror (page tables, at worst two pages of them for each
+ * mapping, which a cgroup counts too).
+ */
+static uint64_t memory_limit(const struct warden *w)
 {
-	char *argv[] = {(char *)(uintptr_t)"capsule", NULL}, *envp[] = {NULL};
+	const uint64_t ram_pages = 2 * w->p->table->file[0].npages; /* a frame may be there twice */
+	const uint64_t max_pages = w->rule->max_pages < ram_pages ? w->rule->max_pages : ram_pages, max_segs = warden_max_segs(w);
+	const uint64_t map = sizeof(struct rle_map_header) + max_pages * sizeof(struct rle_run);
+	const uint64_t own = w->rule->memory_bytes + w->rule->executors * EXECUTOR_BYTES +
+			     3 * (map < DS_SHADOW_MAP_BYTES_MAX ? map : DS_SHADOW_MAP_BYTES_MAX);
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (getppid() == parent && (ctl == DS_SHADOW_CTL_FD ? !fcntl(ctl, F_SETFD, 0) : dup2(ctl, DS_SHADOW_CTL_FD) >= 0))
-		fexecve(exe, argv, envp);
-	_exit(127);
+	return CAPSULE_BYTES + 2 * own + (max_pages < max_segs ? max_pages : max_segs) * SEG_BYTES + max_pages / 512 * DS_PAGE_BYTES;
 }
 
-static int spawn(struct warden *w, int exe)
+static int spawn(struct warden *w, int exe, struct jail_err *err)
 {
+	struct jail_params p = {
+		.exe_fd = exe,
+		.name = w->who.service,
+		.memory_bytes = memory_limit(w),
+		.threads = w->rule->executors + 1,
+		.demand = w->who.mode == DS_AGENT_DEMAND,
+		.first = &w->first,
+	};
 	cleanup_close int theirs = -1;
-	const pid_t parent = getpid();
 	const int room = SOCKET_BYTES;
-	int pair[2];
+	int pair[2], r;
 
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		return -errno;
-	w->ctl_fd = pair[0];
-	theirs = pair[1];
-	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
-	w->pid = fork();
-	if (!w->pid)
-		exec_capsule(exe, theirs, parent);
-	if (w->pid < 0) {
-		w->pid = 0;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
+		*err = (struct jail_err){"a socket pair", -errno};
 		return -errno;
 	}
-	w->pidfd = pidfd_open(w->pid, 0);
-	return w->pidfd < 0 ? -errno : 0;
+	w->ctl_fd = pair[0];
+	p.ctl_fd = theirs = pair[1];
+	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
+	r = jail_spawn(&p, &w->jail, err);
+	if (!r) {
+		w->pid = w->jail.pid;
+		w->pidfd = w->jail.pidfd;
+	}
+	return r;
 }
 
 static int open_service(struct warden *w)
@@ -154,6 +167,7 @@ static void send_boot(struct warden *w)
 void warden_capsule_start(struct warden *w)
 {
 	cleanup_close int exe = open_service(w);
+	struct jail_err err = {"its guard", 0};
 	int r;
 
 	if (exe < 0) {
@@ -162,9 +176,9 @@ void warden_capsule_start(struct warden *w)
 	}
 	r = warden_guard_prepare(w);
 	if (!r)
-		r = spawn(w, exe);
+		r = spawn(w, exe, &err);
 	if (r) {
-		warden_end(w, DS_AGENT_C_HOST, "the capsule cannot be started: %s", strerrordesc_np(-r));
+		warden_end(w, DS_AGENT_C_HOST, "the capsule cannot be jailed: %s: %s", err.what, strerrordesc_np(-r));
 		return;
 	}
 	w->view.capsule_pid = w->pid;
@@ -270,17 +284,15 @@ void warden_capsule_gone(struct warden *w)
 void warden_capsule_kill(struct warden *w)
 {
 	struct pollfd at = {.fd = w->pidfd, .events = POLLIN};
-	siginfo_t info;
 
 	if (!w->pid)
 		return;
-	kill(w->pid, SIGKILL);
+	syscall(__NR_pidfd_send_signal, w->pidfd, SIGKILL, NULL, 0);
 	/* The guest's frames are not safe before it is gone, so there is no limit to this. */
-	while (w->pidfd >= 0 && poll(&at, 1, DEATH_MS) == 0)
+	while (poll(&at, 1, DEATH_MS) == 0)
 		warden_log(w, LOG_LEVEL_ERR, "capsule %d has been killed and does not go; its guest waits", (int)w->pid);
-	waitid(P_PID, (id_t)w->pid, &info, WEXITED);
+	jail_kill(&w->jail);
 	w->pid = 0;
-	cleanup_close_fn(&w->pidfd);
 	cleanup_close_fn(&w->ctl_fd);
 	w->pidfd = w->ctl_fd = -1;
 }

@@ -36,7 +36,7 @@ void warden_guard_take(struct warden *w, const struct ds_shadow_status *status)
 	r = gone_open(&w->gone, w->pid, w->p->ram_fd);
 	if (r)
 		warden_end(w, DS_AGENT_C_HOST, "the capsule's mappings cannot be looked at: %s", strerrordesc_np(-r));
-	else if (guard_take(&w->guard, status->guard_fd, NULL, &w->second, KNOCK_MS, &err))
+	else if (guard_take(&w->guard, status->guard_fd, &w->first, &w->second, KNOCK_MS, &err))
 		warden_end(w, DS_AGENT_C_SHADOW, "the capsule cannot be guarded: %s%s%s", err.why, err.err ? ": " : "",
 			   err.err ? strerrordesc_np(-err.err) : "");
 }

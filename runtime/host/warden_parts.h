@@ -28,6 +28,7 @@
 #include "runtime/host/filter.h"
 #include "runtime/host/gone.h"
 #include "runtime/host/guard.h"
+#include "runtime/host/jail.h"
 #include "runtime/host/log.h"
 #include "runtime/host/policy.h"
 #include "runtime/host/warden.h"
@@ -105,6 +106,7 @@ struct warden {
 	uint64_t max_maps, min_vpn;
 	uint64_t attach_ns;
 	struct filter first, second;
+	struct jail jail;
 	struct authority *authority;
 	struct guard guard;
 	struct gone gone;
