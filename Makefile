@@ -92,6 +92,7 @@ include runtime/shadow.mk
 include runtime/guest.mk
 include runtime/host.mk
 include runtime/runtime.mk
+include runtime/intercept.mk
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(TESTLIBS)
 	$(LINK) $(LDLIBS_collector) -lm
 $(B)/tests/%: $(B)/obj/tests/%.o $(TESTLIBS)

@@ -1,0 +1,105 @@
+/* dispatch.c - a call under way: what must not reach the kernel verbatim, then the hook, then the kernel
+ *
+ * Runs on the program's stack at any place of the program (intercept.h), so it keeps no state of its own and holds
+ * nothing while a call is under way: a handler may run on top of it and leave by siglongjmp().
+ */
+#include <errno.h>
+#include <linux/prctl.h>
+#include <string.h>
+#include <sys/uio.h>
+
+#include "runtime/guest/intercept/internal.h"
+#include "runtime/guest/intercept/offsets.h"
+
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#endif
+
+_Static_assert(offsetof(struct intercept_slot, ret) == SLOT_RET && offsetof(struct intercept_slot, rbx) == SLOT_RBX &&
+		       offsetof(struct intercept_slot, refs) == SLOT_REFS,
+	       "entry.S knows the slot");
+_Static_assert(sizeof(struct intercept_call) == 72 && __NR_rt_sigreturn == NR_RT_SIGRETURN, "entry.S knows the frame");
+
+struct intercept_config intercept_config;
+struct intercept_stats intercept_counts;
+
+/* The page of our own frame is there; any other the kernel is asked about. */
+static bool own_page(uint64_t address, uint64_t bytes)
+{
+	const uint64_t here = (uint64_t)__builtin_frame_address(0) & ~UINT64_C(4095);
+
+	return address >= here && bytes <= 4096 && address - here <= 4096 - bytes;
+}
+
+static int copy(uint64_t nr, void *ours, uint64_t theirs, uint64_t bytes)
+{
+	const struct iovec local = {ours, bytes}, remote = {(void *)theirs, bytes}; /* NOLINT: an address as the program gave it */
+
+	if (!bytes)
+		return 0;
+	return raw6(nr, raw0(__NR_getpid), &local, 1, &remote, 1, 0) == (int64_t)bytes ? 0 : -EFAULT;
+}
+
+int intercept_fetch(void *to, uint64_t from, uint64_t bytes)
+{
+	if (own_page(from, bytes)) {
+		memcpy(to, (const void *)from, bytes);
+		return 0;
+	}
+	return copy(__NR_process_vm_readv, to, from, bytes);
+}
+
+int intercept_store(uint64_t to, const void *from, uint64_t bytes)
+{
+	if (own_page(to, bytes)) {
+		memcpy((void *)to, from, bytes);
+		return 0;
+	}
+	return copy(__NR_process_vm_writev, (void *)from, to, bytes);
+}
+
+static int64_t forward(const struct intercept_call *call)
+{
+	return intercept_raw(call->nr, call->arg[0], call->arg[1], call->arg[2], call->arg[3], call->arg[4], call->arg[5]);
+}
+
+struct intercept_ret intercept_dispatch(struct intercept_call *call)
+{
+	struct intercept_ret ret = {0};
+
+	if (call->trapped) {
+		__atomic_fetch_add(&intercept_counts.traps, 1, __ATOMIC_RELAXED);
+		if (intercept_config.patch)
+			patch_note(call);
+	} else {
+		__atomic_fetch_add(&intercept_counts.jumps, 1, __ATOMIC_RELAXED);
+	}
+	if (intercept_config.hook && intercept_config.hook(call, &ret.value))
+		return ret;
+	if (clone_call(call, &ret) || signals_call(call, &ret.value) || execenv_call(call, &ret.value))
+		return ret;
+	switch (call->nr) {
+	case __NR_io_uring_setup: ret.value = -ENOSYS; break; /* a ring makes calls that nobody sees */
+	case __NR_prctl:
+		ret.value = call->arg[0] == PR_SET_SYSCALL_USER_DISPATCH ? -EINVAL : forward(call);
+		break;
+	default: ret.value = forward(call); break;
+	}
+	return ret;
+}
+
+int intercept_start(const struct intercept_config *config)
+{
+	int rc;
+
+	intercept_config = *config;
+	rc = signals_start();
+	return rc ? rc : clone_arm();
+}
+
+void intercept_stats(struct intercept_stats *stats)
+{
+	stats->traps = __atomic_load_n(&intercept_counts.traps, __ATOMIC_RELAXED);
+	stats->jumps = __atomic_load_n(&intercept_counts.jumps, __ATOMIC_RELAXED);
+	stats->patched = __atomic_load_n(&intercept_counts.patched, __ATOMIC_RELAXED);
+}

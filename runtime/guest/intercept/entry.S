@@ -1,0 +1,182 @@
+/* entry.S - the only code whose system calls are not intercepted, and the way in and out; see intercept.h
+ *
+ * intercept_entry, intercept_jump_entry
+ *	in:   rax the call's number, rdi rsi rdx r10 r8 r9 its arguments, rcx where the program goes on, rsp the program's
+ *	out:  rax the result, rcx and r11 of no meaning, all else as it was, at rcx
+ *
+ * The frame, from rbp up: rbp, struct intercept_call (nr, six arguments, trapped, pc), the red zone.  The call frame
+ * information describes it, so that unwinders (pthread_cancel, C++ exceptions from handlers) pass through.
+ */
+#include "runtime/guest/intercept/offsets.h"
+
+	.section .text.intercept, "ax", @progbits
+	.p2align 12
+	.globl intercept_exempt_start
+	.hidden intercept_exempt_start
+intercept_exempt_start:
+
+	.globl intercept_raw
+	.hidden intercept_raw
+	.type intercept_raw, @function
+intercept_raw:
+	.cfi_startproc
+	mov %rdi, %rax
+	mov %rsi, %rdi
+	mov %rdx, %rsi
+	mov %rcx, %rdx
+	mov %r8, %r10
+	mov %r9, %r8
+	mov 8(%rsp), %r9
+	syscall
+	ret
+	.cfi_endproc
+	.size intercept_raw, . - intercept_raw
+
+	.globl intercept_restorer
+	.hidden intercept_restorer
+	.type intercept_restorer, @function
+	nop /* unwinders look at the byte before a return address */
+intercept_restorer:
+	mov $NR_RT_SIGRETURN, %eax
+	syscall
+	.size intercept_restorer, . - intercept_restorer
+
+	.globl intercept_jump_entry
+	.hidden intercept_jump_entry
+	.type intercept_jump_entry, @function
+intercept_jump_entry:
+	xor %r11d, %r11d
+	jmp 1f
+	.size intercept_jump_entry, . - intercept_jump_entry
+
+	.globl intercept_entry
+	.hidden intercept_entry
+	.type intercept_entry, @function
+intercept_entry:
+	.cfi_startproc
+	.cfi_def_cfa %rsp, 0
+	.cfi_register %rip, %rcx
+	mov $1, %r11d
+1:	cmp $NR_RT_SIGRETURN, %eax
+	je 3f
+	lea -RED_ZONE(%rsp), %rsp
+	.cfi_def_cfa_offset RED_ZONE
+	push %rcx
+	.cfi_adjust_cfa_offset 8
+	.cfi_offset %rip, -(RED_ZONE + 8)
+	push %r11
+	.cfi_adjust_cfa_offset 8
+	push %r9
+	.cfi_adjust_cfa_offset 8
+	push %r8
+	.cfi_adjust_cfa_offset 8
+	push %r10
+	.cfi_adjust_cfa_offset 8
+	push %rdx
+	.cfi_adjust_cfa_offset 8
+	push %rsi
+	.cfi_adjust_cfa_offset 8
+	push %rdi
+	.cfi_adjust_cfa_offset 8
+	push %rax
+	.cfi_adjust_cfa_offset 8
+	push %rbp
+	.cfi_adjust_cfa_offset 8
+	.cfi_rel_offset %rbp, 0
+	mov %rsp, %rbp
+	.cfi_def_cfa_register %rbp
+	lea 8(%rbp), %rdi
+	and $-16, %rsp
+	cld
+	call intercept_dispatch
+	mov %rbp, %rsp
+	.cfi_def_cfa_register %rsp
+	pop %rbp
+	.cfi_adjust_cfa_offset -8
+	.cfi_restore %rbp
+	test %rdx, %rdx
+	jnz 2f
+	lea 8(%rsp), %rsp
+	.cfi_adjust_cfa_offset -8
+	pop %rdi
+	.cfi_adjust_cfa_offset -8
+	pop %rsi
+	.cfi_adjust_cfa_offset -8
+	pop %rdx
+	.cfi_adjust_cfa_offset -8
+	pop %r10
+	.cfi_adjust_cfa_offset -8
+	pop %r8
+	.cfi_adjust_cfa_offset -8
+	pop %r9
+	.cfi_adjust_cfa_offset -8
+	pop %r11
+	.cfi_adjust_cfa_offset -8
+	pop %rcx
+	.cfi_adjust_cfa_offset -8
+	.cfi_register %rip, %rcx
+	lea RED_ZONE(%rsp), %rsp
+	.cfi_def_cfa_offset 0
+	jmp *%rcx
+
+	/* a clone that shares memory: rdx the slot */
+2:	.cfi_def_cfa_offset RED_ZONE + 72
+	.cfi_offset %rip, -(RED_ZONE + 8)
+	mov %rbx, SLOT_RBX(%rdx)
+	mov %rdx, %rbx
+	pop %rax
+	pop %rdi
+	pop %rsi
+	pop %rdx
+	pop %r10
+	pop %r8
+	pop %r9
+	lea 16 + RED_ZONE(%rsp), %rsp
+	.cfi_def_cfa_offset 0
+	.cfi_undefined %rip
+	syscall
+	/* both sides; the child on its own stack, or on the parent's, which waits (vfork) */
+	lea -RED_ZONE(%rsp), %rsp
+	push %rdi
+	push %rsi
+	push %rdx
+	push %r10
+	push %r8
+	push %r9
+	push %rax
+	push %rbp
+	mov %rsp, %rbp
+	mov %rbx, %rdi
+	mov %rax, %rsi
+	and $-16, %rsp
+	call clone_after
+	mov %rbp, %rsp
+	pop %rbp
+	pop %rax
+	pop %r9
+	pop %r8
+	pop %r10
+	pop %rdx
+	pop %rsi
+	pop %rdi
+	lea RED_ZONE(%rsp), %rsp
+	mov SLOT_RET(%rbx), %rcx
+	mov %rbx, %r11
+	mov SLOT_RBX(%rbx), %rbx
+	lock decl SLOT_REFS(%r11)
+	jmp *%rcx
+	.cfi_endproc
+
+	/* a handler of the program returns: rsp is at its struct ucontext, which may have been given a mask with SIGSYS */
+3:	.cfi_startproc
+	.cfi_undefined %rip
+	btrq $SIGSYS_NR - 1, UCONTEXT_SIGMASK(%rsp)
+	syscall
+	.cfi_endproc
+	.size intercept_entry, . - intercept_entry
+
+	.p2align 12
+	.globl intercept_exempt_end
+	.hidden intercept_exempt_end
+intercept_exempt_end:
+	.section .note.GNU-stack, "", @progbits
