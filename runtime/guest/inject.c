@@ -37,6 +37,7 @@
 #define PAGE DS_PAGE_BYTES
 #define AREA ((1 + HELPER_BUF_PAGES) * PAGE)
 #define USER_END UINT64_C(0x7ffffffff000)
+#define PF_KTHREAD 0x200000 /* include/linux/sched.h: in the flags of /proc/PID/stat */
 #define SEIZE_OPTIONS (PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACECLONE)
 
 #define CALL(nr_, ...)                                                                                                           \
@@ -45,9 +46,24 @@
 /* --- who it is --------------------------------------------------------------------------------------------------- */
 
 struct about {
-	bool zombie, kernel, traced;
+	bool zombie, kernel, traced, memory;
 	int seccomp;
 };
+
+static bool is_kernel_thread(pid_t pid)
+{
+	char path[64], buf[512] = "", *p;
+	unsigned int flags = 0;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	f = fopen(path, "re");
+	if (!f)
+		return false;
+	p = fgets(buf, sizeof(buf), f) ? strrchr(buf, ')') : NULL;
+	fclose(f);
+	return p && sscanf(p, ") %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && flags & PF_KTHREAD;
+}
 
 static int look(pid_t pid, struct about *about)
 {
@@ -59,12 +75,11 @@ static int look(pid_t pid, struct about *about)
 	f = fopen(path, "re");
 	if (!f)
 		return -ESRCH;
-	about->kernel = true;
 	while (fgets(line, sizeof(line), f)) {
 		int n;
 
 		if (!strncmp(line, "VmSize:", 7))
-			about->kernel = false;
+			about->memory = true;
 		else if (sscanf(line, "TracerPid: %d", &n) == 1)
 			about->traced = n != 0;
 		else if (sscanf(line, "Seccomp: %d", &n) == 1)
@@ -73,6 +88,8 @@ static int look(pid_t pid, struct about *about)
 			about->zombie = strpbrk(line + 6, "ZX") != NULL;
 	}
 	fclose(f);
+	if (!about->memory)
+		about->kernel = is_kernel_thread(pid);
 	return 0;
 }
 
@@ -87,7 +104,9 @@ static int acceptable(pid_t pid, unsigned int flags, struct inject_err *why)
 	if (about.zombie)
 		return tracee_refuse(why, -ESRCH, 0, "it has exited");
 	if (about.kernel)
-		return tracee_refuse(why, -EPERM, 0, "it is a kernel thread, or about to exit");
+		return tracee_refuse(why, -EPERM, 0, "it is a kernel thread");
+	if (!about.memory)
+		return tracee_refuse(why, -ESRCH, 0, "it has exited");
 	if (about.traced)
 		return tracee_refuse(why, -EPERM, 0, "it is being traced by another process, such as a debugger");
 	if (about.seccomp == SECCOMP_MODE_STRICT)
@@ -101,7 +120,7 @@ static int acceptable(pid_t pid, unsigned int flags, struct inject_err *why)
 static int choose(pid_t pid, int64_t deadline_ms, pid_t *tid, struct inject_err *why)
 {
 	char path[64];
-	bool busy = false;
+	bool busy, alive;
 
 	snprintf(path, sizeof(path), "/proc/%d/task", pid);
 	for (;;) {
@@ -111,6 +130,7 @@ static int choose(pid_t pid, int64_t deadline_ms, pid_t *tid, struct inject_err 
 		*tid = pid;
 		if (tracee_mood(pid, pid) == TRACEE_FINE)
 			return 0;
+		busy = alive = false;
 		dir = opendir(path);
 		if (!dir)
 			return tracee_refuse(why, -ESRCH, 0, "it has exited");
@@ -121,12 +141,14 @@ static int choose(pid_t pid, int64_t deadline_ms, pid_t *tid, struct inject_err 
 			mood = *tid > 0 ? tracee_mood(pid, *tid) : TRACEE_DEAD;
 			if (mood == TRACEE_FINE)
 				break;
-			if (mood == TRACEE_BUSY)
-				busy = true;
+			busy |= mood == TRACEE_BUSY;
+			alive |= mood != TRACEE_DEAD;
 		}
 		closedir(dir);
 		if (entry)
 			return 0;
+		if (!alive)
+			return tracee_refuse(why, -ESRCH, 0, "it has exited");
 		if (tracee_now_ms() >= deadline_ms)
 			return tracee_refuse(why, -EAGAIN, 0,
 					     busy ? "it is blocked in a write that would be cut short; try again" :
@@ -228,12 +250,38 @@ static int map_area(struct plan *p, uint64_t ip, uint64_t *stub)
 	return 0;
 }
 
+/* One call by the helper.  Return: what it returned, or -errno of ptrace. */
+static int64_t of_helper(struct plan *p, const struct remote_call *call)
+{
+	int64_t ret;
+	int err = tracee_call(&p->helper, p->out->stub, call, &ret);
+
+	return err ? err : ret;
+}
+
+/* The helper begins with the program's table of descriptors and leaves it for an empty one before the thread that
+ * made it goes on: otherwise a pipe could have a writer more for a moment. */
+static int leave_descriptors(struct plan *p)
+{
+	const uint64_t mask = UINT64_MAX;
+	struct tracee *t = &p->helper;
+	unsigned long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | (p->flags & INJECT_SECCOMP ? PTRACE_O_SUSPEND_SECCOMP : 0);
+	int err = tracee_wait(t, tracee_now_ms() + INJECT_STOP_MS);
+
+	if (err)
+		return err;
+	if (ptrace(PTRACE_SETOPTIONS, t->tid, NULL, options) || ptrace(PTRACE_GETREGS, t->tid, NULL, &t->regs) ||
+	    ptrace(PTRACE_SETSIGMASK, t->tid, sizeof(mask), &mask))
+		return -ESRCH;
+	return of_helper(p, CALL(SYS_close_range, 0, UINT32_MAX, CLOSE_RANGE_UNSHARE));
+}
+
 /* Makes the stopped thread map the area and clone the helper, which is seized from its first instruction on. */
 static int make_helper(struct plan *p)
 {
 	struct remote *r = p->out;
 	struct tracee *t = &p->thread;
-	const uint64_t flags = CLONE_VM | CLONE_FILES; /* of a table of descriptors that close_range() takes it out of, without a copy */
+	const uint64_t flags = CLONE_VM | CLONE_FILES; /* descriptors are never copied: leave_descriptors() */
 	uint64_t ip = find_syscall(p->maps_fd, p->mem_fd, &t->regs), stub = 0;
 	int64_t ret = 0, ignore;
 	int err;
@@ -255,7 +303,8 @@ static int make_helper(struct plan *p)
 		r->helper_inside = ret;
 		r->helper = t->events;
 		p->helper = (struct tracee){.pid = t->events, .tid = t->events};
-		return 0;
+		err = leave_descriptors(p);
+		return err ? tracee_refuse(p->why, err, r->helper, "the helper could not be prepared") : 0;
 	}
 	tracee_call(t, ip, CALL(SYS_munmap, stub, AREA), &ignore);
 	if (!err)
@@ -310,15 +359,6 @@ static int in_program(struct plan *p, int64_t deadline_ms)
 }
 
 /* --- in the helper ------------------------------------------------------------------------------------------------- */
-
-/* One call by the helper.  Return: what it returned, or -errno of ptrace. */
-static int64_t of_helper(struct plan *p, const struct remote_call *call)
-{
-	int64_t ret;
-	int err = tracee_call(&p->helper, p->out->stub, call, &ret);
-
-	return err ? err : ret;
-}
 
 /* What the program could make the helper do, if it changed its code: what it can do anyway. */
 static int confine(struct plan *p)
@@ -418,23 +458,16 @@ static int prepare(struct plan *p)
 {
 	static const char name[] = "ds-helper\0dark shadow";
 	struct rlimit none = {0, 0}, all = {RLIM_INFINITY, RLIM_INFINITY};
-	const uint64_t mask = UINT64_MAX;
 	struct remote *r = p->out;
 	struct tracee *t = &p->helper;
 	int err;
 
-	if (ptrace(PTRACE_SETOPTIONS, t->tid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL) ||
-	    ptrace(PTRACE_GETREGS, t->tid, NULL, &t->regs) || ptrace(PTRACE_SETSIGMASK, t->tid, sizeof(mask), &mask))
-		return -ESRCH;
 	r->helper_pidfd = syscall(SYS_pidfd_open, r->helper, 0);
 	r->mem_fd = open_proc(r->helper, "mem", O_RDWR);
 	r->maps_fd = open_proc(r->helper, "maps", O_RDONLY);
 	r->pagemap_fd = open_proc(r->helper, "pagemap", O_RDONLY);
 	if (r->helper_pidfd < 0 || r->mem_fd < 0 || r->maps_fd < 0 || r->pagemap_fd < 0)
 		return -errno;
-	err = of_helper(p, CALL(SYS_close_range, 0, UINT32_MAX, CLOSE_RANGE_UNSHARE));
-	if (err)
-		return err;
 	err = of_helper(p, CALL(SYS_mprotect, r->buf, HELPER_BUF_PAGES * PAGE, PROT_READ | PROT_WRITE));
 	if (err)
 		return err;
@@ -471,10 +504,8 @@ static int prepare(struct plan *p)
 
 static int in_helper(struct plan *p)
 {
-	int err = tracee_wait(&p->helper, tracee_now_ms() + INJECT_STOP_MS);
+	int err = prepare(p);
 
-	if (!err)
-		err = prepare(p);
 	return err ? tracee_refuse(p->why, err, p->helper.tid, "the helper could not be prepared") : 0;
 }
 

@@ -23,7 +23,6 @@
 
 #define CS_64BIT 0x33 /* __USER_CS, arch/x86/include/asm/segment.h */
 #define ERESTARTNOHAND 514 /* include/linux/errno.h: restarted unless a handler runs */
-#define SI_USER_DISPATCH 2 /* SYS_USER_DISPATCH, asm-generic/siginfo.h */
 #define FLAG_TRAP 0x100
 #define SYSCALL_STOP (SIGTRAP | 0x80)
 #define SIGNAL_BIT(sig) (UINT64_C(1) << ((sig) - 1))
@@ -147,6 +146,15 @@ static bool patch(struct user_regs_struct *regs)
 	return true;
 }
 
+/* kcmp() finds those that have none equal too: kernel threads, zombies. */
+static bool has_memory(pid_t pid)
+{
+	char path[64], buf[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
+	return slurp(path, buf, sizeof(buf)) > 1 && buf[0] != '0';
+}
+
 pid_t tracee_shared(pid_t pid, pid_t except)
 {
 	DIR *proc = opendir("/proc");
@@ -156,7 +164,7 @@ pid_t tracee_shared(pid_t pid, pid_t except)
 	while (proc && !found && (entry = readdir(proc))) {
 		pid_t other = isdigit((unsigned char)entry->d_name[0]) ? atoi(entry->d_name) : 0;
 
-		if (other > 0 && other != pid && other != except && syscall(SYS_kcmp, pid, other, KCMP_VM, 0, 0) == 0)
+		if (other > 0 && other != pid && other != except && syscall(SYS_kcmp, pid, other, KCMP_VM, 0, 0) == 0 && has_memory(other))
 			found = other;
 	}
 	if (proc)
@@ -186,13 +194,15 @@ static int set_regs(pid_t tid, const struct user_regs_struct *regs)
 static int next_stop(struct tracee *t, int64_t deadline_ms, int *status)
 {
 	for (unsigned int i = 0;; i++) {
-		pid_t got = waitpid(t->tid, status, __WALL | __WNOTHREAD | WNOHANG);
+		pid_t got = waitpid(t->tid, status, __WALL | __WNOTHREAD | (deadline_ms ? WNOHANG : 0));
 
 		if (got == t->tid && WIFSTOPPED(*status))
 			return 0;
 		if (got == t->tid || (got < 0 && errno == ECHILD))
 			return -ESRCH;
-		if (deadline_ms && i % 64 == 63 && tracee_now_ms() >= deadline_ms)
+		if (!deadline_ms)
+			continue;
+		if (i % 64 == 63 && tracee_now_ms() >= deadline_ms)
 			return -ETIMEDOUT;
 		if (i < 40)
 			sched_yield();
@@ -283,8 +293,9 @@ int tracee_save(struct tracee *t, struct inject_err *why)
 	return 0;
 }
 
-/* A signal that is not blocked.  Return: what to give the tracee, 0 or SIGSTOP; or -errno when the call cannot be made. */
-static int on_signal(struct tracee *t, int sig)
+/* A signal that is not blocked.  One that the program's own last instruction brought about may still be under way: it is kept for
+ * later.  Return: what to give the tracee, 0 or SIGSTOP; or -errno when the syscall instruction at @ip itself was refused. */
+static int on_signal(struct tracee *t, int sig, uint64_t ip)
 {
 	siginfo_t info;
 
@@ -292,11 +303,14 @@ static int on_signal(struct tracee *t, int sig)
 		return sig;
 	if (ptrace(PTRACE_GETSIGINFO, t->tid, NULL, &info))
 		return -ESRCH;
-	if (sig == SIGSYS && info.si_code == SI_USER_DISPATCH)
+	if (sig == SIGSYS && info.si_code > 0 && (uint64_t)info.si_call_addr - ip <= 2)
 		return -EACCES;
-	if (info.si_code > 0)
+	if ((sig == SIGSEGV || sig == SIGBUS || sig == SIGILL) && info.si_code > 0 && (uint64_t)info.si_addr - ip <= 2)
 		return -EFAULT;
-	t->held |= SIGNAL_BIT(sig);
+	if (!t->due.si_signo)
+		t->due = info;
+	else
+		t->held |= SIGNAL_BIT(sig);
 	return 0;
 }
 
@@ -336,35 +350,61 @@ int tracee_call(struct tracee *t, uint64_t ip, const struct remote_call *call, i
 				return 0;
 			}
 		} else if (!(status >> 16)) {
-			sig = on_signal(t, WSTOPSIG(status));
+			sig = on_signal(t, WSTOPSIG(status), ip);
 			if (sig < 0)
 				return sig;
 		}
 	}
 }
 
-int tracee_restore(struct tracee *t)
+/* Goes on until it stops on its way to user mode: for @want_sig, or (0) because it was interrupted. */
+static int last_stop(struct tracee *t, int want_sig)
 {
-	int status, sig = 0, err = 0;
+	int status, sig = 0, err;
 
-	/* The kernel looks at what is to be restarted on its way out of a stop for signals, not out of a stop at a system call's
-	 * end: that is why it is made to stop once more, before it executes anything. */
-	do {
-		tracee_interrupt(t);
+	for (;;) {
+		if (!want_sig)
+			tracee_interrupt(t);
 		if (ptrace(PTRACE_CONT, t->tid, NULL, (void *)(uintptr_t)sig))
 			return -errno;
 		err = next_stop(t, 0, &status);
 		if (err)
 			return err;
-		sig = status >> 16 == 0 && WSTOPSIG(status) != SYSCALL_STOP ? on_signal(t, WSTOPSIG(status)) : 0;
+		sig = 0;
+		if (!want_sig && status >> 16 == PTRACE_EVENT_STOP)
+			return 0;
+		if (status >> 16 || WSTOPSIG(status) == SYSCALL_STOP)
+			continue;
+		if (WSTOPSIG(status) == want_sig)
+			return 0;
+		sig = on_signal(t, WSTOPSIG(status), 0);
 		sig = sig < 0 ? 0 : sig;
-	} while (status >> 16 != PTRACE_EVENT_STOP);
+	}
+}
+
+int tracee_restore(struct tracee *t)
+{
+	int sig = 0, err;
+
+	/* The kernel looks at what is to be restarted on its way out of a stop for signals, not out of a stop at a system call's
+	 * end: that is why it is made to stop once more, before it executes anything. */
+	err = last_stop(t, 0);
+	if (!err && t->due.si_signo) {
+		sig = t->due.si_signo;
+		syscall(SYS_tgkill, t->pid, t->tid, sig);
+		err = last_stop(t, sig);
+		if (!err)
+			ptrace(PTRACE_SETSIGINFO, t->tid, NULL, &t->due);
+	}
+	if (err)
+		return err;
 	err = set_regs(t->tid, &t->regs);
 	if (t->rseq_cs)
 		ptrace(PTRACE_POKEDATA, t->tid, (void *)t->rseq_addr, (void *)t->rseq_cs);
 	if (ptrace(PTRACE_SETSIGMASK, t->tid, (void *)sizeof(t->mask), &t->mask) && !err)
 		err = -errno;
-	tracee_detach(t);
+	ptrace(PTRACE_DETACH, t->tid, NULL, (void *)(uintptr_t)sig);
+	t->stopped = false;
 	for (int i = 1; i <= 64; i++)
 		if (t->held & SIGNAL_BIT(i))
 			syscall(SYS_tgkill, t->pid, t->tid, i);

@@ -11,6 +11,7 @@
 #ifndef RUNTIME_GUEST_TRACEE_H
 #define RUNTIME_GUEST_TRACEE_H
 
+#include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -24,7 +25,8 @@ struct tracee {
 	struct user_regs_struct regs; /* as it will go on */
 	uint64_t mask;		      /* its blocked signals */
 	uint64_t rseq_addr, rseq_cs;  /* the restartable sequence it is in; 0: none */
-	uint64_t held;		      /* signals that were taken back and are sent again: bit N-1 for signal N */
+	siginfo_t due;		      /* a signal that came meanwhile and could not be blocked; si_signo 0: none */
+	uint64_t held;		      /* any further ones: bit N-1 for signal N */
 	uint64_t events;	      /* the last PTRACE_EVENT_CLONE's message: the new task */
 };
 
