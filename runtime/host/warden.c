@@ -25,7 +25,7 @@
 #define WRITE_MS 30000u
 #define LAST_WORDS_MS 1000u /* for the guest to take ENDED */
 
-enum { AT_STREAM, AT_CTL, AT_PID, AT_GUARD, AT_SIGNAL, AT_END };
+enum { AT_STREAM, AT_CTL, AT_PID, AT_GUARD, AT_FAULT, AT_SIGNAL, AT_END };
 
 uint64_t warden_now_ns(void)
 {
@@ -172,7 +172,8 @@ static struct warden *new_warden(const struct warden_params *p)
 	agentmsg_init(&w->in);
 	w->hello_deadline_ns = warden_after_ms(w->times.hello_ms);
 	w->part_deadline_ns = w->out_deadline_ns = w->change.deadline_ns = WARDEN_NEVER;
-	w->pidfd = w->ctl_fd = w->ram_ro_fd = w->change.data_fd = w->guard.listener = w->gone.maps_fd = -1;
+	w->pidfd = w->ctl_fd = w->ram_ro_fd = w->change.data_fd = w->guard.listener = w->gone.maps_fd =
+		w->fault_dev_fd = -1;
 	w->queue_end = &w->queue;
 	w->view.warden_pid = getpid();
 	return w;
@@ -187,8 +188,8 @@ static uint64_t min_ns(uint64_t a, uint64_t b)
 
 static int poll_timeout_ms(const struct warden *w)
 {
-	const uint64_t next = min_ns(min_ns(w->hello_deadline_ns, w->part_deadline_ns), min_ns(w->out_deadline_ns, w->change.deadline_ns));
-	const uint64_t now = warden_now_ns();
+	const uint64_t guest = min_ns(min_ns(w->hello_deadline_ns, w->part_deadline_ns), min_ns(w->out_deadline_ns, warden_demand_deadline_ns(w)));
+	const uint64_t next = min_ns(guest, w->change.deadline_ns), now = warden_now_ns();
 
 	if (next == WARDEN_NEVER)
 		return -1;
@@ -205,6 +206,8 @@ static void check_deadlines(struct warden *w)
 		warden_end(w, DS_AGENT_C_TIMEOUT, "the agent began a message and did not finish it in time");
 	if (now >= w->out_deadline_ns)
 		warden_end(w, DS_AGENT_C_TIMEOUT, "the agent does not read what it is sent");
+	if (now >= warden_demand_deadline_ns(w))
+		warden_end(w, DS_AGENT_C_TIMEOUT, "the agent did not answer a fault in time");
 	if (now >= w->change.deadline_ns)
 		warden_end(w, w->state == WARDEN_RUN ? DS_AGENT_C_GONE : DS_AGENT_C_SHADOW, "the shadow did not answer in time");
 }
@@ -224,11 +227,14 @@ static void handle(struct warden *w, const struct pollfd *at)
 		warden_capsule_read(w);
 	if (at[AT_CTL].revents & POLLOUT) {
 		w->ctl_full = false;
+		warden_demand_flush(w);
 		warden_change_send(w);
 		warden_call_pump(w);
 	}
 	if (at[AT_GUARD].revents & POLLIN)
 		warden_guard_answer(w);
+	if (at[AT_FAULT].revents & POLLIN && !w->ended)
+		warden_demand_run(w);
 	if (at[AT_PID].revents)
 		warden_capsule_gone(w);
 	if (at[AT_SIGNAL].revents)
@@ -249,9 +255,11 @@ static void loop(struct warden *w, int signal_fd)
 			[AT_CTL] = {.fd = w->ctl_fd, .events = (short)(POLLIN | (w->ctl_full ? POLLOUT : 0))},
 			[AT_PID] = {.fd = w->pidfd, .events = POLLIN},
 			[AT_GUARD] = {.fd = w->guard.listener, .events = POLLIN},
+			[AT_FAULT] = {.fd = w->demand && w->state == WARDEN_RUN ? demand_fd(w->demand) : -1, .events = POLLIN},
 			[AT_SIGNAL] = {.fd = signal_fd, .events = POLLIN},
 		};
 
+		warden_demand_view(w);
 		warden_stat_write(w->p->stat, &w->view);
 		if (poll(at, AT_END, poll_timeout_ms(w)) < 0) {
 			if (errno != EINTR)
@@ -309,6 +317,8 @@ static void free_warden(struct warden *w)
 	warden_map_free(&w->change.coming);
 	cleanup_close_fn(&w->change.data_fd);
 	cleanup_close_fn(&w->ram_ro_fd);
+	cleanup_close_fn(&w->fault_dev_fd);
+	demand_free(w->demand);
 	warden_call_free(w);
 	free(w->out);
 	free(w);

@@ -144,7 +144,7 @@ static void send_boot(struct warden *w)
 		.provider = w->p->provider,
 		.mode = w->who.mode == DS_AGENT_DEMAND ? DS_SHADOW_DEMAND : DS_SHADOW_EAGER,
 	};
-	int fds[3] = {w->p->ram_fd, w->ram_ro_fd, -1};
+	int fds[4] = {w->p->ram_fd, w->ram_ro_fd, -1, w->fault_dev_fd};
 	cleanup_close int data = warden_map_file(&c->coming, w->second.ins, w->second.n * sizeof(struct sock_filter));
 
 	if (data < 0) {
@@ -160,7 +160,7 @@ static void send_boot(struct warden *w)
 	c->deadline_ns = warden_after_ms(w->times.capsule_ms + w->times.stop_ms);
 	fds[2] = data;
 	/* The first message of a new socket finds room. */
-	if (warden_capsule_send(w, &boot, sizeof(boot), fds, 3) == -EAGAIN)
+	if (warden_capsule_send(w, &boot, sizeof(boot), fds, w->demand ? 4 : 3) == -EAGAIN)
 		warden_end(w, DS_AGENT_C_HOST, "the capsule cannot be written to");
 }
 
@@ -173,6 +173,16 @@ void warden_capsule_start(struct warden *w)
 	if (exe < 0) {
 		warden_end(w, DS_AGENT_C_SHADOW, "the host has no service %s (%s)", w->who.service, strerrordesc_np(-exe));
 		return;
+	}
+	if (w->who.mode == DS_AGENT_DEMAND) {
+		w->fault_dev_fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+		if (w->fault_dev_fd < 0) {
+			warden_end(w, DS_AGENT_C_HOST, "demand mode needs /dev/userfaultfd (Linux 6.1) on the host: %s", strerrordesc_np(errno));
+			return;
+		}
+		warden_demand_prepare(w);
+		if (w->ended)
+			return;
 	}
 	r = warden_guard_prepare(w);
 	if (!r)
@@ -215,7 +225,9 @@ static void refused(struct warden *w, const struct ds_shadow_refused *r)
 {
 	const bool asked = w->change.kind != WARDEN_CHANGE_NONE && w->change.data_fd < 0 && r->head.seq == w->change.capsule_seq;
 
-	if (asked)
+	if (w->demand && r->head.seq >= DEMAND_SEQ)
+		warden_demand_refused(w, r);
+	else if (asked)
 		warden_change_refused(w, r);
 	else if (!warden_call_refused(w, r))
 		warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it refused what nobody asked for");
@@ -227,7 +239,9 @@ static void hear(struct warden *w, const union said *m)
 
 	switch (m->head.kind) {
 	case DS_SHADOW_STATUS:
-		if (w->change.kind != WARDEN_CHANGE_NONE && w->change.data_fd < 0 && m->head.seq == w->change.capsule_seq)
+		if (w->demand && m->head.seq >= DEMAND_SEQ)
+			warden_demand_status(w, m->head.seq);
+		else if (w->change.kind != WARDEN_CHANGE_NONE && w->change.data_fd < 0 && m->head.seq == w->change.capsule_seq)
 			warden_change_done(w, &m->status);
 		else
 			warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it answered what nobody asked for");

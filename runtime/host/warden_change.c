@@ -59,6 +59,8 @@ void warden_change_send(struct warden *w)
 
 	if (w->ended || c->data_fd < 0)
 		return;
+	if (!warden_demand_update(w))
+		return;
 	update = (struct ds_shadow_update){
 		.head = warden_capsule_head(w, DS_SHADOW_UPDATE, sizeof(update)),
 		.data = {.map_bytes = c->coming.blob_bytes, .nforbidden = c->coming.nforbidden},
@@ -95,9 +97,14 @@ void warden_drop(struct warden *w, const struct ds_agent_drop *msg)
 	const struct ds_shadow_range *ranges = (const void *)agentmsg_ranges(&msg->head, &n);
 	char text[DS_AGENT_TEXT_BYTES];
 	void *blob;
-	int r = mapcut_without(&w->now.map, ranges, n, &blob, &bytes, &c->dropped_pages);
+	int r;
 
 	w->view.drops++;
+	if (w->demand) {
+		warden_demand_drop(w, msg);
+		return;
+	}
+	r = mapcut_without(&w->now.map, ranges, n, &blob, &bytes, &c->dropped_pages);
 	if (r) {
 		warden_end(w, DS_AGENT_C_HOST, "pages cannot be dropped: %s", strerrordesc_np(-r));
 		return;
@@ -137,6 +144,12 @@ static void adopt(struct warden *w)
 
 /* --- the answer -------------------------------------------------------------------------------------------------- */
 
+void warden_change_over(struct warden *w, uint32_t guest_seq)
+{
+	forget(w);
+	done(w, guest_seq);
+}
+
 /* BOOT is answered twice: when the guard is in force, and when the service has started behind it. */
 static void booted(struct warden *w, const struct ds_shadow_status *status)
 {
@@ -144,7 +157,10 @@ static void booted(struct warden *w, const struct ds_shadow_status *status)
 
 	if (!c->guarded) {
 		c->guarded = true;
-		warden_guard_take(w, status);
+		if (w->demand)
+			warden_demand_take(w, status);
+		if (!w->ended)
+			warden_guard_take(w, status);
 	} else if (warden_guard_seal(w)) {
 		adopt(w);
 		warden_started(w, status);
@@ -167,12 +183,12 @@ void warden_change_done(struct warden *w, const struct ds_shadow_status *status)
 	authority_commit(w->authority);
 	if (r)
 		warden_end(w, DS_AGENT_C_HOST, "the change cannot be looked at: %s", strerrordesc_np(-r));
-	if (r || !warden_guard_gone(w, ranges, n, true))
+	if (r || !warden_guard_gone(w, ranges, n, true) || !warden_demand_updated(w, true))
 		return;
 	if (kind == WARDEN_CHANGE_UPDATE)
 		w->view.updates++;
 	adopt(w);
-	done(w, seq);
+	warden_change_over(w, seq);
 	warden_stream_work(w);
 }
 
@@ -189,7 +205,7 @@ static bool withdrawn(struct warden *w)
 	authority_withdraw(w->authority);
 	if (r)
 		warden_end(w, DS_AGENT_C_HOST, "the change cannot be looked at: %s", strerrordesc_np(-r));
-	return !r && warden_guard_gone(w, ranges, n, true);
+	return !r && warden_guard_gone(w, ranges, n, true) && warden_demand_updated(w, false);
 }
 
 void warden_change_refused(struct warden *w, const struct ds_shadow_refused *refused)

@@ -7,6 +7,7 @@
  *   warden_capsule.c  start and BOOT of the capsule, its control socket, what it says
  *   warden_guard.c    what the capsule may map, and the look from outside whether it has let go
  *   warden_change.c   UPDATE and DROP
+ *   warden_demand.c   the mirror that faults: FAULT and PAGES
  *   warden_call.c     CALL and REPLY
  *   warden_stat.c     the view in shared memory
  *
@@ -25,6 +26,7 @@
 #include "rle/map.h"
 #include "runtime/host/agentmsg.h"
 #include "runtime/host/authority.h"
+#include "runtime/host/demand.h"
 #include "runtime/host/filter.h"
 #include "runtime/host/gone.h"
 #include "runtime/host/guard.h"
@@ -56,6 +58,7 @@ enum warden_change_kind { WARDEN_CHANGE_NONE, WARDEN_CHANGE_BOOT, WARDEN_CHANGE_
 struct warden_change {
 	enum warden_change_kind kind;
 	uint32_t guest_seq, capsule_seq;
+	bool demand_told; /* UPDATE: the machine knows of it */
 	bool guarded; /* BOOT: the guard is in force, the service not started yet */
 	struct warden_map coming;
 	int data_fd;	      /* until it is sent; else -1 */
@@ -110,6 +113,8 @@ struct warden {
 	struct authority *authority;
 	struct guard guard;
 	struct gone gone;
+	struct demand *demand; /* NULL in eager mode */
+	int fault_dev_fd;
 	struct warden_map now;
 	struct warden_change change;
 	struct warden_call call[DS_SHADOW_EXECUTORS_MAX];
@@ -240,6 +245,35 @@ void warden_change_send(struct warden *w);
 void warden_change_done(struct warden *w, const struct ds_shadow_status *status);
 /** warden_change_refused() - The capsule refuses it. */
 void warden_change_refused(struct warden *w, const struct ds_shadow_refused *refused);
+
+/** warden_change_over() - The change under way is in force and proved: the guest is told. */
+void warden_change_over(struct warden *w, uint32_t guest_seq);
+
+/* --- warden_demand.c; in demand mode, unless said otherwise --- */
+/** warden_demand_prepare() - Makes the machine for w->change.coming. */
+void warden_demand_prepare(struct warden *w);
+/** warden_demand_take() - Takes the capsule's userfaultfd. */
+void warden_demand_take(struct warden *w, const struct ds_shadow_status *status);
+/** warden_demand_run() - The userfaultfd is readable. */
+void warden_demand_run(struct warden *w);
+/** warden_demand_flush() - The capsule takes messages again; in any mode. */
+void warden_demand_flush(struct warden *w);
+/** warden_demand_deadline_ns() - When the guest has to have answered; in any mode. */
+uint64_t warden_demand_deadline_ns(const struct warden *w);
+/** warden_demand_view() - Brings w->view up to date; in any mode. */
+void warden_demand_view(struct warden *w);
+/** warden_pages() - Handles PAGES. */
+void warden_pages(struct warden *w, const struct ds_agent_pages *msg);
+/** warden_demand_drop() - Handles DROP. */
+void warden_demand_drop(struct warden *w, const struct ds_agent_drop *msg);
+/** warden_demand_update() - Before an UPDATE is sent; in any mode.  Return: whether it may be sent now. */
+bool warden_demand_update(struct warden *w);
+/** warden_demand_updated() - It has been answered; in any mode.  Return: false: the shadow ends. */
+bool warden_demand_updated(struct warden *w, bool applied);
+/** warden_demand_status() - STATUS for the machine. */
+void warden_demand_status(struct warden *w, uint32_t seq);
+/** warden_demand_refused() - REFUSED for the machine. */
+void warden_demand_refused(struct warden *w, const struct ds_shadow_refused *refused);
 
 /* --- warden_call.c --- */
 /** warden_call() - Handles CALL. */

@@ -131,6 +131,12 @@ static bool handle(struct warden *w, const struct ds_agent_head *msg)
 	switch (msg->kind) {
 	case DS_AGENT_UPDATE: warden_update(w, p); break;
 	case DS_AGENT_DROP: warden_drop(w, p); break;
+	case DS_AGENT_PAGES:
+		if (w->demand)
+			warden_pages(w, p);
+		else
+			out_of_turn(w, msg);
+		break;
 	case DS_AGENT_CALL: warden_call(w, p); break;
 	default: out_of_turn(w, msg);
 	}
