@@ -24,6 +24,15 @@
 #define LOW_PAGES 1024u /* frames [0, LOW_PAGES) are the file's upper half, frames from HIGH_FRAME on its lower one */
 #define HIGH_FRAME UINT64_C(0x100000)
 
+#define HEAP_VPN (UINT64_C(0x7e1200000000) >> 12)
+#define HEAP_PAGES 300u
+
+static const char anything[] = "allow program=/usr/bin/guest service=checksum uid=any executors=2 max-pages=1000\n"
+			       "allow program=/usr/bin/guest service=listwalk uid=any executors=1 max-pages=1000\n"
+			       "allow program=/usr/bin/guest service=calls uid=any executors=3 max-pages=1000\n";
+
+static struct guest_page page[HEAP_PAGES]; /* the guest's process: lay_out() */
+static struct ds_agent_range heap_range = {HEAP_VPN, HEAP_PAGES};
 static int ram_fd = -1;
 static uint8_t *ram; /* the file, all of it */
 static struct ramtable ram_table;
@@ -60,6 +69,27 @@ AGENT_UNUSED static void ram_make(void)
 	    ramtable_add(&ram_table, HIGH_FRAME * PAGE, (RAM_PAGES - LOW_PAGES) * PAGE, 0, index, NULL) ||
 	    ramtable_finish(&ram_table, NULL))
 		errx(2, "the table of the RAM");
+}
+
+/* --- the guest's process ------------------------------------------------------------------------------------------- */
+
+/* Every page of the heap lies anywhere in the RAM file; a few neighbours stay neighbours. */
+AGENT_UNUSED static void lay_out(void)
+{
+	uint16_t order[RAM_PAGES / 4];
+
+	srand(7);
+	for (uint32_t i = 0; i < RAM_PAGES / 4; i++)
+		order[i] = (uint16_t)i;
+	for (uint32_t i = RAM_PAGES / 4 - 1; i > 0; i--) {
+		const uint32_t k = (uint32_t)rand() % (i + 1);
+		const uint16_t n = order[i];
+
+		order[i] = order[k];
+		order[k] = n;
+	}
+	for (uint32_t i = 0; i < HEAP_PAGES; i++)
+		page[i] = (struct guest_page){HEAP_VPN + i, ram_frame(order[i / 4] * 4u + i % 4), RW};
 }
 
 /* --- a warden ---------------------------------------------------------------------------------------------------- */
@@ -128,6 +158,18 @@ AGENT_UNUSED static struct warden_view shadow_view(const struct shadow *s)
 	return view;
 }
 
+/* The status once @n calls have been answered: the reply may be here before the status says so. */
+AGENT_UNUSED static struct warden_view shadow_view_after(const struct shadow *s, uint64_t n)
+{
+	struct warden_view view = shadow_view(s);
+
+	for (int i = 0; i < 1000 && view.replies < n; i++) {
+		usleep(1000);
+		view = shadow_view(s);
+	}
+	return view;
+}
+
 /* Whether the log has @text in it. */
 AGENT_UNUSED static bool shadow_logged(const struct shadow *s, const char *text)
 {
@@ -164,6 +206,55 @@ AGENT_UNUSED static void shadow_free(struct shadow *s)
 {
 	munmap(s->stat, sizeof(*s->stat));
 	close(s->log_fd);
+}
+
+/* --- conversations ------------------------------------------------------------------------------------------------- */
+
+/* HELLO and ATTACH.  Return: the kind of the answer. */
+AGENT_UNUSED static int attach(struct shadow *s, const char *program, const char *service)
+{
+	struct ds_agent_hello hello = agent_hello(&s->a);
+	struct ds_agent_attach msg;
+	size_t bytes;
+	void *all;
+
+	if (agent_ask(&s->a, &hello, sizeof(hello), false) != DS_AGENT_WELCOME)
+		return -1;
+	msg = agent_attach(&s->a, program, service, DS_AGENT_EAGER);
+	all = agent_attach_message(&msg, page, HEAP_PAGES, &heap_range, 1, &bytes);
+	return agent_ask(&s->a, all, bytes, true);
+}
+
+AGENT_UNUSED static void start(struct shadow *s, const char *service)
+{
+	shadow_start(s, &(struct shadow_want){.policy = anything});
+	if (attach(s, "/usr/bin/guest", service) != DS_AGENT_STARTED) {
+		printf("# %u: %s\n", s->a.refused.code, s->a.refused.text);
+		shadow_logged(s, "the log is:");
+	}
+}
+
+/* Pages [first, first + n) of the heap, as the guest names them. */
+AGENT_UNUSED static struct ds_agent_range part(uint64_t first, uint64_t n)
+{
+	return (struct ds_agent_range){HEAP_VPN + first, n};
+}
+
+/* Return: the kind of the answer. */
+AGENT_UNUSED static int drop(struct shadow *s, const struct ds_agent_range *ranges, size_t n)
+{
+	size_t bytes;
+	void *all = agent_drop_message(&s->a, ranges, n, &bytes);
+
+	return agent_ask(&s->a, all, bytes, true);
+}
+
+AGENT_UNUSED static int update(struct shadow *s, const struct guest_page *pages, size_t n)
+{
+	size_t bytes;
+	void *all = agent_update_message(&s->a, pages, n, true, &heap_range, 1, &bytes);
+
+	return agent_ask(&s->a, all, bytes, true);
 }
 
 /* --- what is left ------------------------------------------------------------------------------------------------ */

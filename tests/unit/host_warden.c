@@ -3,18 +3,15 @@
  * A child plays the guest's process: it has pages of a memfd, which plays the VM's RAM, at addresses of its own, builds a
  * list and a buffer there and stops.  What services find by its pointers is held against what the child itself has.
  */
+#include <stddef.h>
+#include <sys/stat.h>
+
 #include "tests/services/calls.h"
 #include "tests/tap.h"
 #include "tests/warden_host.h"
 
-#define HEAP_VPN (UINT64_C(0x7e1200000000) >> 12)
-#define HEAP_PAGES 300u
 #define NODES 4000u
 #define BUFFER_BYTES 400000u
-
-static const char anything[] = "allow program=/usr/bin/guest service=checksum uid=any executors=2 max-pages=1000\n"
-			       "allow program=/usr/bin/guest service=listwalk uid=any executors=1 max-pages=1000\n"
-			       "allow program=/usr/bin/guest service=calls uid=any executors=3 max-pages=1000\n";
 
 struct node {
 	struct node *next;
@@ -29,29 +26,8 @@ static struct {
 	uint8_t *buffer;
 } guest;
 static pid_t guest_pid;
-static struct guest_page page[HEAP_PAGES];
-static struct ds_agent_range heap_range = {HEAP_VPN, HEAP_PAGES};
 
 /* --- the guest's process ----------------------------------------------------------------------------------------- */
-
-/* Every page of the heap lies anywhere in the RAM file; a few neighbours stay neighbours. */
-static void lay_out(void)
-{
-	uint16_t order[RAM_PAGES / 4];
-
-	srand(7);
-	for (uint32_t i = 0; i < RAM_PAGES / 4; i++)
-		order[i] = (uint16_t)i;
-	for (uint32_t i = RAM_PAGES / 4 - 1; i > 0; i--) {
-		const uint32_t k = (uint32_t)rand() % (i + 1);
-		const uint16_t n = order[i];
-
-		order[i] = order[k];
-		order[k] = n;
-	}
-	for (uint32_t i = 0; i < HEAP_PAGES; i++)
-		page[i] = (struct guest_page){HEAP_VPN + i, ram_frame(order[i / 4] * 4u + i % 4), RW};
-}
 
 static uint64_t fnv(const uint8_t *p, size_t n)
 {
@@ -110,30 +86,6 @@ static void guest_start(void)
 
 /* --- conversations ----------------------------------------------------------------------------------------------- */
 
-/* HELLO and ATTACH.  Return: the kind of the answer. */
-static int attach(struct shadow *s, const char *program, const char *service)
-{
-	struct ds_agent_hello hello = agent_hello(&s->a);
-	struct ds_agent_attach msg;
-	size_t bytes;
-	void *all;
-
-	if (agent_ask(&s->a, &hello, sizeof(hello), false) != DS_AGENT_WELCOME)
-		return -1;
-	msg = agent_attach(&s->a, program, service, DS_AGENT_EAGER);
-	all = agent_attach_message(&msg, page, HEAP_PAGES, &heap_range, 1, &bytes);
-	return agent_ask(&s->a, all, bytes, true);
-}
-
-static void start(struct shadow *s, const char *service)
-{
-	shadow_start(s, &(struct shadow_want){.policy = anything});
-	if (attach(s, "/usr/bin/guest", service) != DS_AGENT_STARTED) {
-		printf("# %u: %s\n", s->a.refused.code, s->a.refused.text);
-		shadow_logged(s, "the log is:");
-	}
-}
-
 static int walk(struct shadow *s, uint64_t answer[4])
 {
 	const uint64_t request[3] = {(uintptr_t)guest.first, offsetof(struct node, next), offsetof(struct node, value)};
@@ -164,7 +116,7 @@ static void test_services(void)
 	       "STARTED tells of %d pages", HEAP_PAGES);
 	tap_ok(walk(&s, answer) == 32 && answer[0] == NODES && answer[1] == guest.sum && !answer[2] && !answer[3],
 	       "a service follows the guest's list by its own pointers");
-	view = shadow_view(&s);
+	view = shadow_view_after(&s, 1);
 	tap_ok(view.state == WARDEN_RUN && view.calls == 1 && view.replies == 1 && view.pages == HEAP_PAGES && view.vmas >= HEAP_PAGES / 4 &&
 		       view.guest_pid == 4711 && view.guest_uid == 1000 && !strcmp(view.service, "listwalk") &&
 		       !strcmp(view.program, "/usr/bin/guest") && view.capsule_pid == (int32_t)s.a.started.host_pid,
@@ -181,11 +133,81 @@ static void test_services(void)
 	shadow_free(&s);
 }
 
+/* How many pages of the RAM file a process has mapped, by its maps. */
+static uint64_t ram_mapped(pid_t pid)
+{
+	uint64_t from, to, pages = 0, ino;
+	char path[64], line[512];
+	struct stat st;
+	FILE *f;
+
+	fstat(ram_fd, &st);
+	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f))
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*s %*s %" SCNu64, &from, &to, &ino) == 3 && ino == st.st_ino)
+			pages += (to - from) / PAGE;
+	if (f)
+		fclose(f);
+	return pages;
+}
+
+static void test_changes(void)
+{
+	const uint64_t buffer_page = 80, end_page = 80 + BUFFER_BYTES / PAGE + 1;
+	const struct ds_agent_range two[2] = {part(buffer_page + 50, 1), part(buffer_page + 60, 3)}, none = part(5000, 10);
+	struct guest_page fewer[HEAP_PAGES];
+	uint64_t answer[3];
+	struct shadow s;
+	pid_t capsule;
+	int fds;
+
+	start(&s, "checksum");
+	capsule = (pid_t)s.a.started.host_pid;
+	tap_eq(ram_mapped(capsule), HEAP_PAGES, "the capsule has the process's pages, and no other of the RAM");
+	fds = open_fds(s.pid);
+	tap_eq(drop(&s, two, 2), DS_AGENT_DONE, "pages are about to go");
+	tap_eq(ram_mapped(capsule), HEAP_PAGES - 4, "when that is answered the capsule has them no more");
+	tap_ok(checksum(&s, 0, BUFFER_BYTES, answer) == 24 && answer[1] == 50 * PAGE, "a service sees the hole");
+	tap_eq(drop(&s, two, 2), DS_AGENT_DONE, "dropped once more: nothing to do");
+	tap_eq(drop(&s, &none, 1), DS_AGENT_DONE, "nor with pages that never were in the map");
+	tap_eq(drop(&s, NULL, 0), DS_AGENT_DONE, "nor with none");
+	tap_eq(update(&s, page, HEAP_PAGES), DS_AGENT_DONE, "a whole new map");
+	tap_ok(checksum(&s, 0, BUFFER_BYTES, answer) == 24 && answer[0] == guest.fnv && answer[1] == BUFFER_BYTES, "everything is there again");
+
+	/* the guest's page is another frame now */
+	memcpy(fewer, page, sizeof(page));
+	fewer[buffer_page].frame = ram_frame(1999);
+	memcpy(ram + 1999 * PAGE, ram + ram_page(page[buffer_page].frame) * PAGE, PAGE);
+	ram[1999 * PAGE] ^= 1;
+	tap_eq(update(&s, fewer, HEAP_PAGES), DS_AGENT_DONE, "a page moves to another frame");
+	tap_ok(checksum(&s, 1, 8, answer) == 24 && answer[0] != 0 && answer[0] == fnv(ram + 1999 * PAGE, 8), "which is seen at once");
+	tap_eq(update(&s, page, end_page - buffer_page), DS_AGENT_DONE, "a map of fewer pages");
+	tap_eq(ram_mapped(capsule), end_page - buffer_page, "takes the others away");
+
+	/* maps that lead where they must not */
+	memcpy(fewer, page, sizeof(page));
+	fewer[3].frame = LOW_PAGES;
+	tap_ok(update(&s, fewer, HEAP_PAGES) == DS_AGENT_REFUSED && s.a.refused.code == DS_AGENT_C_MAP && strstr(s.a.refused.text, "outside the VM"),
+	       "a map that leads beyond the RAM is refused: %s", s.a.refused.text);
+	tap_eq(ram_mapped(capsule), end_page - buffer_page, "and the old one stays");
+	for (int i = 0; i < 50; i++) {
+		update(&s, page, HEAP_PAGES - (size_t)i);
+		drop(&s, two, 2);
+	}
+	tap_ok(checksum(&s, 0, 8, answer) == 24 && kill(capsule, 0) == 0, "after a hundred changes the shadow is the same process");
+	tap_eq(open_fds(s.pid), fds, "and its warden has as many descriptors as before");
+	tap_eq(shadow_end(&s), 0, "the end");
+	tap_ok(shadow_logged(&s, "a change of its map is refused: a run leads outside the VM's memory"), "the refusal is logged");
+	shadow_free(&s);
+}
+
 int main(void)
 {
 	const int fds = (prctl(PR_SET_CHILD_SUBREAPER, 1), ram_make(), lay_out(), guest_start(), open_fds(getpid()));
 
 	test_services();
+	test_changes();
 	kill(guest_pid, SIGKILL);
 	waitpid(guest_pid, NULL, 0);
 	tap_eq(left_processes(), 0, "no process is left");
