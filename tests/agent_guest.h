@@ -67,7 +67,7 @@ static inline struct ds_agent_head agent_head(struct agent *a, uint16_t kind, si
 }
 
 /* A map as the guest sends it: the pages have to rise.  The caller frees it. */
-AGENT_UNUSED static void *agent_map(const struct guest_page *page, size_t n, size_t *bytes)
+AGENT_UNUSED static void *agent_map(const struct guest_page *list, size_t n, size_t *bytes)
 {
 	const struct rle_map_meta meta = {.split = RLE_SPLIT_ATTR, .key = RLE_SPACE_VIRTUAL, .space = RLE_SPACE_FRAME, .pid = 1};
 	struct rle_mapw *w;
@@ -76,7 +76,7 @@ AGENT_UNUSED static void *agent_map(const struct guest_page *page, size_t n, siz
 	if (rle_mapw_begin_mem(&w, &meta, DS_AGENT_MAP_BYTES_MAX))
 		errx(2, "rle_mapw_begin_mem");
 	for (size_t i = 0; i < n; i++)
-		if (rle_mapw_add(w, (ds_vpn){page[i].vpn}, (ds_pfn){page[i].frame}, 1, page[i].attr))
+		if (rle_mapw_add(w, (ds_vpn){list[i].vpn}, (ds_pfn){list[i].frame}, 1, list[i].attr))
 			errx(2, "page %zu: %s", i, rle_mapw_fault(w));
 	if (rle_mapw_finish(w))
 		errx(2, "rle_mapw_finish");
@@ -116,12 +116,12 @@ AGENT_UNUSED static struct ds_agent_attach agent_attach(struct agent *a, const c
 	return msg;
 }
 
-/* The whole ATTACH of a process that consists of @page; the caller frees it. */
-AGENT_UNUSED static void *agent_attach_message(struct ds_agent_attach *msg, const struct guest_page *page, size_t n,
+/* The whole ATTACH of a process that consists of @list; the caller frees it. */
+AGENT_UNUSED static void *agent_attach_message(struct ds_agent_attach *msg, const struct guest_page *list, size_t n,
 					       const struct ds_agent_range *ranges, size_t nranges, size_t *bytes)
 {
 	size_t map_bytes = 0;
-	void *map = msg->mode == DS_AGENT_EAGER ? agent_map(page, n, &map_bytes) : NULL, *all;
+	void *map = msg->mode == DS_AGENT_EAGER ? agent_map(list, n, &map_bytes) : NULL, *all;
 
 	msg->nranges = nranges;
 	msg->map_bytes = map_bytes;
@@ -130,12 +130,12 @@ AGENT_UNUSED static void *agent_attach_message(struct ds_agent_attach *msg, cons
 	return all;
 }
 
-AGENT_UNUSED static void *agent_update_message(struct agent *a, const struct guest_page *page, size_t n, bool with_map,
+AGENT_UNUSED static void *agent_update_message(struct agent *a, const struct guest_page *list, size_t n, bool with_map,
 					       const struct ds_agent_range *ranges, size_t nranges, size_t *bytes)
 {
 	struct ds_agent_update msg = {.head = agent_head(a, DS_AGENT_UPDATE, sizeof(msg)), .nranges = nranges};
 	size_t map_bytes = 0;
-	void *map = with_map ? agent_map(page, n, &map_bytes) : NULL, *all;
+	void *map = with_map ? agent_map(list, n, &map_bytes) : NULL, *all;
 
 	msg.map_bytes = map_bytes;
 	all = agent_join(&msg, sizeof(msg), ranges, nranges, map, map_bytes, bytes);
@@ -150,11 +150,11 @@ AGENT_UNUSED static void *agent_drop_message(struct agent *a, const struct ds_ag
 	return agent_join(&msg, sizeof(msg), ranges, n, NULL, 0, bytes);
 }
 
-AGENT_UNUSED static void *agent_pages_message(struct agent *a, uint32_t seq, const struct guest_page *page, size_t n, size_t *bytes)
+AGENT_UNUSED static void *agent_pages_message(struct agent *a, uint32_t seq, const struct guest_page *list, size_t n, size_t *bytes)
 {
 	struct ds_agent_pages msg = {.head = agent_head(a, DS_AGENT_PAGES, sizeof(msg))};
 	size_t map_bytes;
-	void *map = agent_map(page, n, &map_bytes), *all;
+	void *map = agent_map(list, n, &map_bytes), *all;
 
 	msg.head.seq = seq;
 	msg.map_bytes = map_bytes;

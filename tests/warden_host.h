@@ -45,9 +45,9 @@ AGENT_UNUSED static uint64_t ram_page(uint64_t frame)
 }
 
 /* And back. */
-AGENT_UNUSED static uint64_t ram_frame(uint64_t page)
+AGENT_UNUSED static uint64_t ram_frame(uint64_t n)
 {
-	return page < RAM_PAGES - LOW_PAGES ? HIGH_FRAME + page : page - (RAM_PAGES - LOW_PAGES);
+	return n < RAM_PAGES - LOW_PAGES ? HIGH_FRAME + n : n - (RAM_PAGES - LOW_PAGES);
 }
 
 AGENT_UNUSED static void ram_make(void)
