@@ -1,7 +1,8 @@
 /* demand_host.h - plays dshost and the guest for a capsule whose mirror faults
  *
  * The guest is a list of regions; each page of a region has a frame (a page of the RAM), an attribute, or is not there.  Its
- * answers come at once or later, as dh.delay says.  One loop serves all channels, as the warden does.
+ * answers are made when it is asked and come at once or later, as dh.delay says: perhaps when they are not true any more.  One
+ * loop serves all channels, as the warden does.
  */
 #ifndef TESTS_DEMAND_HOST_H
 #define TESTS_DEMAND_HOST_H
@@ -34,6 +35,8 @@ struct dh_ask {
 	uint64_t vpn;
 	struct ds_shadow_range window;
 	unsigned int due; /* rounds of the loop to go */
+	void *blob;	  /* the answer */
+	size_t bytes;
 };
 
 struct dh {
@@ -48,7 +51,6 @@ struct dh {
 	unsigned int congested; /* every n-th message is not taken at once */
 	unsigned int sends;
 	uint64_t ordered, asked_pages;
-	unsigned int stale_answers; /* frames given up while they were asked for */
 	void (*message)(const struct ds_shadow_message *);
 	uint32_t done; /* seq of the last STATUS that is not the machine's */
 	int ended;     /* kind of the message that ends a test: REFUSED, FAULT, or -1 the channel */
@@ -69,7 +71,7 @@ static struct dh_page *dh_page(uint64_t vpn)
 	return NULL;
 }
 
-/* A region whose pages are not there yet; regions are added in rising order. */
+/* A region whose pages are not there yet. */
 __attribute__((unused)) static struct dh_region *dh_region(uint64_t vpn, uint64_t npages)
 {
 	struct dh_region *r = &dh.regions[dh.nregions++];
@@ -80,22 +82,49 @@ __attribute__((unused)) static struct dh_region *dh_region(uint64_t vpn, uint64_
 
 static uint64_t dh_ranges(struct ds_shadow_range ranges[DH_REGIONS])
 {
-	uint64_t n = 0;
+	uint64_t n = 0, k;
 
-	for (unsigned int i = 0; i < dh.nregions; i++)
-		if (!dh.regions[i].unmapped)
-			ranges[n++] = (struct ds_shadow_range){dh.regions[i].vpn, dh.regions[i].npages};
+	for (unsigned int i = 0; i < dh.nregions; i++) {
+		const struct dh_region *r = &dh.regions[i];
+
+		if (r->unmapped)
+			continue;
+		for (k = n++; k && ranges[k - 1].vpn > r->vpn; k--)
+			ranges[k] = ranges[k - 1];
+		ranges[k] = (struct ds_shadow_range){r->vpn, r->npages};
+	}
 	return n;
 }
 
 /* --- ops --------------------------------------------------------------------------------------------------------- */
 
+static void dh_make_answer(struct dh_ask *a)
+{
+	const struct rle_map_meta meta = {.split = RLE_SPLIT_ATTR, .key = RLE_SPACE_VIRTUAL, .space = RLE_SPACE_FILE, .pid = 1};
+	struct rle_mapw *w;
+
+	if (rle_mapw_begin_mem(&w, &meta, 1 << 20))
+		errx(2, "rle_mapw_begin_mem");
+	for (uint64_t i = 0; i < a->window.npages; i++) {
+		const struct dh_page *p = dh_page(a->window.vpn + i);
+
+		if (p && p->attr && rle_mapw_add(w, (ds_vpn){a->window.vpn + i}, (ds_pfn){p->pfn}, 1, p->attr))
+			errx(2, "%s", rle_mapw_fault(w));
+	}
+	rle_mapw_finish(w);
+	a->blob = rle_mapw_take(w, &a->bytes);
+	rle_mapw_free(w);
+}
+
 static int dh_ask(void *ctx, uint32_t seq, uint64_t vpn, struct ds_shadow_range window, bool write)
 {
+	struct dh_ask *a = &dh.asks[dh.nasks++];
+
 	(void)ctx, (void)write;
 	if (dh.nasks == DH_ASKS)
 		errx(2, "too many questions");
-	dh.asks[dh.nasks++] = (struct dh_ask){seq, vpn, window, dh.delay ? (unsigned int)host_random(dh.delay + 1) : 0};
+	*a = (struct dh_ask){.seq = seq, .vpn = vpn, .window = window, .due = dh.delay ? (unsigned int)host_random(dh.delay + 1) : 0};
+	dh_make_answer(a);
 	dh.asked_pages += window.npages;
 	return 0;
 }
@@ -128,30 +157,15 @@ static const struct demand_ops dh_ops = {dh_ask, dh_order, dh_revoke, dh_send};
 
 static void dh_answer(const struct dh_ask *a)
 {
-	const struct rle_map_meta meta = {.split = RLE_SPLIT_ATTR, .key = RLE_SPACE_VIRTUAL, .space = RLE_SPACE_FILE, .pid = 1};
-	struct rle_mapw *w;
 	struct rle_map map;
-	size_t bytes;
-	void *blob;
 	int rc;
 
-	if (rle_mapw_begin_mem(&w, &meta, 1 << 20))
-		errx(2, "rle_mapw_begin_mem");
-	for (uint64_t i = 0; i < a->window.npages; i++) {
-		const struct dh_page *p = dh_page(a->window.vpn + i);
-
-		if (p && p->attr && rle_mapw_add(w, (ds_vpn){a->window.vpn + i}, (ds_pfn){p->pfn}, 1, p->attr))
-			errx(2, "%s", rle_mapw_fault(w));
-	}
-	rle_mapw_finish(w);
-	blob = rle_mapw_take(w, &bytes);
-	rle_mapw_free(w);
-	if (rle_map_open(&map, blob, bytes, NULL))
+	if (rle_map_open(&map, a->blob, a->bytes, NULL))
 		errx(2, "rle_map_open");
 	rc = demand_pages(dh.d, a->seq, &map);
 	if (rc)
 		errx(2, "demand_pages: %s", strerror(-rc));
-	free(blob);
+	free(a->blob);
 }
 
 static void dh_answers(void)
@@ -268,9 +282,12 @@ __attribute__((unused)) static int dh_end(void)
 
 	demand_free(dh.d);
 	dh.d = NULL;
+	while (dh.nasks)
+		free(dh.asks[--dh.nasks].blob);
 	for (unsigned int i = 0; i < dh.nregions; i++)
 		free(dh.regions[i].pages);
-	dh.nregions = dh.nasks = 0;
+	dh.nregions = 0;
+	dh.delay = dh.held = dh.congested = 0;
 	return status;
 }
 

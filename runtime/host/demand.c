@@ -533,9 +533,11 @@ static int serve(struct demand *d, const struct wait *w, bool *stay)
 	struct ds_shadow_range in;
 	int rc;
 
-	*stay = false;
+	/* In a mapping that is coming: it has come, but that has not been read yet. */
+	*stay = d->updating && !ranges_find(&d->ranges, w->vpn) && ranges_find(&d->coming, w->vpn);
 	if (!within(d, w->vpn, &in))
-		return make_hole(d, w->vpn, false);
+		return *stay ? 0 : make_hole(d, w->vpn, false);
+	*stay = false;
 	if (c && (c->mapped | c->hole) & bit) {
 		/* the message that wakes has been made; if the page is covered meanwhile it faults again */
 		*stay = being_covered(d, w->vpn);

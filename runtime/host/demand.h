@@ -35,7 +35,8 @@
  * - An answer of the guest to a question from before a drop may name frames that are given up now.  It is used
  *   until the drop is in force in the capsule (the frames are pinned until DONE), not afterwards: the page is asked
  *   for again after demand_drop_end().
- * - While an update is under way, pages of the old and the new mappings alike can be mapped, no others.
+ * - While an update is under way, pages of the old and the new mappings alike can be mapped, no others: who touches what is
+ *   about to go finds a hole, who touches what has just come waits until the update's end is known here too.
  *
  * Mappings of the host.  vm.max_map_count bounds a process; a mirror of scattered pages takes two mappings a page.  They
  * are counted, rather too many than too few, and before there are too many the chunks (64 pages) that were mapped
