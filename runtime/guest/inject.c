@@ -330,10 +330,11 @@ static int in_program(struct plan *p, int64_t deadline_ms)
 
 	do {
 		err = choose(p->pid, deadline_ms, &tid, p->why);
-		if (!err)
-			err = tracee_seize(t, p->pid, tid, options);
-		else
+		if (err)
 			return err;
+		err = tracee_seize(t, p->pid, tid, options);
+		if (err && tracee_mood(p->pid, tid) == TRACEE_DEAD)
+			err = -ESRCH;
 	} while (err == -ESRCH && tracee_now_ms() < deadline_ms);
 	if (err)
 		return tracee_refuse(p->why, err, tid, err == -EPERM ? "no right to trace it, or somebody else does" : "it cannot be traced");
@@ -397,16 +398,16 @@ static int confine(struct plan *p)
 		.prog.len = sizeof(filter) / sizeof(filter[0]),
 	};
 	uint64_t at = p->out->buf;
+	int64_t err;
 
 	memcpy(data.filter, filter, sizeof(filter));
 	data.prog.filter = at + ((char *)data.filter - (char *)&data);
 	if (pwrite(p->out->mem_fd, &data, sizeof(data), at) != (ssize_t)sizeof(data))
 		return -EIO;
-	if (of_helper(p, CALL(SYS_capset, at, at + sizeof(data.head))))
-		return -EPERM;
-	if (of_helper(p, CALL(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1)))
-		return -EPERM;
-	return of_helper(p, CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at + ((char *)&data.prog - (char *)&data)));
+	err = of_helper(p, CALL(SYS_capset, at, at + sizeof(data.head)));
+	if (!err)
+		err = of_helper(p, CALL(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1));
+	return err ? err : of_helper(p, CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at + ((char *)&data.prog - (char *)&data)));
 }
 
 /* A socketpair of the helper's: it keeps descriptor 0 and its other end is fetched from it. */
@@ -414,9 +415,10 @@ static int connect_to(struct plan *p)
 {
 	struct remote *r = p->out;
 	int32_t pair[2];
+	int err = of_helper(p, CALL(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, r->buf));
 
-	if (of_helper(p, CALL(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, r->buf)))
-		return -EMFILE;
+	if (err)
+		return err;
 	if (pread(r->mem_fd, pair, sizeof(pair), r->buf) != sizeof(pair) || pair[0] != 0)
 		return -EIO;
 	r->socket = syscall(SYS_pidfd_getfd, r->helper_pidfd, pair[1], 0);
