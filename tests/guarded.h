@@ -11,6 +11,7 @@
 #include "runtime/host/gone.h"
 #include "runtime/host/guard.h"
 #include "runtime/host/jail.h"
+#include "runtime/shadow/place.h"
 #include "tests/capsule_host.h"
 
 struct guarded {

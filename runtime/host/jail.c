@@ -38,9 +38,9 @@ enum step {
 	STEP_USER,
 	STEP_ROOT,
 	STEP_CAPS,
-	STEP_LIMITS,
 	STEP_LANDLOCK,
 	STEP_FDS,
+	STEP_LIMITS,
 	STEP_DEATH,
 	STEP_FILTER,
 	STEP_EXEC,
@@ -211,8 +211,6 @@ static int confine(const struct jail_params *p, const struct jail *j, bool was_r
 		rc = make_root();
 	if (!rc && (*step = STEP_CAPS))
 		rc = drop_caps();
-	if (!rc && (*step = STEP_LIMITS))
-		rc = set_limits(p, j->memory);
 	if (!rc && (*step = STEP_LANDLOCK))
 		rc = j->landlock ? (landlock < 0 ? landlock : jailland_enforce(landlock)) : 0;
 	if (rc)
@@ -220,6 +218,10 @@ static int confine(const struct jail_params *p, const struct jail *j, bool was_r
 	reset_signals();
 	*step = STEP_FDS;
 	rc = arrange_fds(sync_fd, p->ctl_fd, p->exe_fd);
+	if (rc)
+		return rc;
+	*step = STEP_LIMITS;
+	rc = set_limits(p, j->memory);
 	if (rc)
 		return rc;
 	*step = STEP_DEATH;
@@ -247,7 +249,7 @@ __attribute__((noreturn)) static void child(const struct jail_params *p, const s
 		syscall(__NR_execveat, EXE_FD, "", argv, envp, AT_EMPTY_PATH);
 		rc = -errno;
 	}
-	if (step >= STEP_DEATH)
+	if (step > STEP_FDS)
 		sync_fd = SYNC_FD;
 	report = (struct report){.step = step, .err = rc};
 	send(sync_fd, &report, sizeof(report), MSG_NOSIGNAL);
