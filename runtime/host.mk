@@ -11,4 +11,4 @@ all tests-build tsan-build: $(B)/bin/dshost
 TESTLIBS := $(B)/lib/host.a $(TESTLIBS)
 
 FUZZ_HOST := $(patsubst %.c,$(B)/obj/fuzz/%.o,$(HOST))
-$(B)/fuzz/mtree $(B)/fuzz/vhostuser $(B)/fuzz/policy $(B)/fuzz/control: $(FUZZ_HOST)
+$(B)/fuzz/mtree $(B)/fuzz/vhostuser $(B)/fuzz/vsock $(B)/fuzz/policy $(B)/fuzz/control: $(FUZZ_HOST)
