@@ -1,7 +1,9 @@
 /* inject.c - a program does not notice that a helper is put into it and taken out again
  *
- * Each behaviour below is a function that returns 0 when everything was as it should be, run in a child: once left alone
- * (the control) and once with helpers put in and taken out as fast as it goes.
+ * Each behaviour below is a function that returns 0 when everything was as it should be, run in a child: left alone
+ * (the control), with helpers put in and taken out as fast as it goes, and frozen for a moment again and again.
+ *
+ * usage: inject [PART OF A NAME]
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -30,11 +32,12 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/guest/freeze.h"
 #include "runtime/guest/inject.h"
 #include "runtime/guest/tracee.h"
 #include "tests/tap.h"
 
-#define WAIT_MS 250
+#define WAIT_MS 150
 #define SLACK_MS 400 /* this machine may be busy; a timeout that started anew all the time would last for ever */
 
 static int64_t began_ms;
@@ -590,46 +593,91 @@ static bool running(pid_t pid)
 	return waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
 }
 
+/* Why something did not work, unless the program had exited. */
+static void note(const struct inject_err *why, pid_t child, const char **first)
+{
+	if (!*first && why->err != -ESRCH && running(child))
+		*first = why->why ? why->why : "no answer";
+}
+
+/* How often a helper was put in, used, and taken out, until the child had exited. */
+static unsigned long in_and_out(pid_t child, const char **first)
+{
+	unsigned long times = 0;
+
+	while (running(child)) {
+		struct inject_err why = {0};
+		struct remote r;
+		bool asked;
+
+		if (inject_helper(child, 0, &r, &why)) {
+			note(&why, child, first);
+			continue;
+		}
+		asked = remote_syscall(&r, SYS_mmap, (uint64_t[6]){0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0}) > 0;
+		if (!asked)
+			note(&why, child, first);
+		if (inject_remove(&r, &why))
+			note(&why, child, first);
+		times++;
+	}
+	return times;
+}
+
+static unsigned long frozen(pid_t child, const char **first)
+{
+	struct inject_err why = {0};
+	unsigned long times = 0;
+	struct remote r;
+
+	if (inject_helper(child, 0, &r, &why)) {
+		note(&why, child, first);
+		return 0;
+	}
+	while (running(child)) {
+		struct freeze *f;
+
+		if (freeze_start(&r, 1000, &f, &why)) {
+			note(&why, child, first);
+		} else {
+			usleep(50);
+			if (freeze_end(f))
+				note(&why, child, first);
+			times++;
+		}
+		usleep(200);
+	}
+	inject_remove(&r, &why);
+	return times;
+}
+
 int main(int argc, char **argv)
 {
-	unsigned long total = 0, refused = 0;
+	static unsigned long (*const what[])(pid_t, const char **) = {in_and_out, frozen};
+	static const char *const does[] = {"helpers in and out", "times frozen"};
+	unsigned long total[2] = {0};
 
 	for (size_t i = 0; i < sizeof(behaviours) / sizeof(behaviours[0]); i++) {
 		const struct behaviour *b = &behaviours[i];
-		struct inject_err why = {0}, first = {0};
-		unsigned long times = 0, no = 0;
-		int status, alone;
-		pid_t child;
+		int status;
 
 		if (argc > 1 && !strstr(b->name, argv[1]))
 			continue;
-		child = start(b);
-		waitpid(child, &alone, 0);
-		child = start(b);
-		usleep(5000);
-		while (running(child)) {
-			struct remote r;
-			int64_t got;
-			bool asked = false;
+		waitpid(start(b), &status, 0);
+		tap_eq(status, 0, "%s, left alone", b->name);
+		for (int j = 0; j < 2; j++) {
+			const char *first = NULL;
+			pid_t child = start(b);
+			unsigned long times;
 
-			if (inject_helper(child, 0, &r, &why)) {
-				if (!first.why && why.err != -ESRCH)
-					first = why;
-				no++;
-				continue;
-			}
-			asked = remote_syscall(&r, SYS_mmap, (uint64_t[6]){0, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0}) > 0;
-			got = inject_remove(&r, &why);
-			if ((!asked || got) && running(child) && !first.why)
-				first = why.why ? why : (struct inject_err){.why = "no answer"};
-			times++;
+			usleep(5000);
+			times = what[j](child, &first);
+			waitpid(child, &status, 0);
+			total[j] += times;
+			tap_ok(status == 0 && times > 1 && !first, "%s: %lu %s (status %x%s%s)", b->name, times, does[j], status, first ? "; " : "",
+			       first ? first : "");
 		}
-		waitpid(child, &status, 0);
-		total += times;
-		refused += no;
-		tap_ok(alone == 0 && status == 0 && times > 3 && !first.why, "%s (%lu helpers; left alone %x, with helpers %x%s%s)", b->name, times, alone,
-		       status, first.why ? "; " : "", first.why ? first.why : "");
 	}
-	printf("# %lu helpers put in and taken out; %lu times it was too late\n", total, refused);
+	printf("# %lu helpers put in and taken out; frozen %lu times\n", total[0], total[1]);
 	return tap_done();
 }
