@@ -1,0 +1,137 @@
+/* agent_mem.h - the memory of a shadowed process: pinned, and read while nothing moves
+ *
+ * Theory of operation
+ *
+ * To tell the host that page V lies in frame F is safe only if F is pinned and stays so until the host has let go.  A
+ * pin holds the frame that was behind V when it was made; what the process does to V afterwards (munmap, mremap,
+ * MADV_DONTNEED, another mmap) changes what a scan finds there and not what is pinned.  So pinning and scanning are one step
+ * during which the process stands still (freeze.h): no thread runs, no other process has the same memory, no worker of an
+ * io_uring of its own is about.  What the step finds is told only if all of that held to its end.
+ *
+ *	take:	freeze - pin what is not pinned yet - scan - thaw
+ *		a page counts if it was pinned in this step, or if it still has the frame that the host was told earlier: that one is
+ *		pinned, so nobody else can have got it (agent_table.h)
+ *		a page that the host was told of and that is gone or lies elsewhere now is stale: the caller takes it from the host
+ *		(DROP or UPDATE, answered by DONE) and then lets go of its pin with agent_mem_release()
+ *
+ * Everything is read through the helper's /proc files, so it is always the address space that the helper is in: when the
+ * process calls exec, its new program is never seen by mistake.  Private pages of files never show up while they are a file's:
+ * pinning replaces them (pin.h), and one that still is the page cache's is left out.  Left out are also the helper's own pages
+ * and the room kept for the capsule.
+ *
+ * The ring is adopted, so frames outlive the process; who holds them until the host has closed is the caller's business.
+ *
+ * Limits: pin.h says what cannot be pinned.  How much may be pinned in all is counted in memory that all agents' children share
+ * (struct agent_account): each takes a lease before it pins, and a child that died has its lease struck out by the parent.
+ *
+ * What this rests on besides the kernel: that the helper did what it says it did (remote.h, "Trust").  Its code lies in the
+ * process's own memory; with all threads stopped and its code compared with what was put there, only another process of the same
+ * user that writes into it at that moment, as a debugger does, can still make it lie.
+ */
+#ifndef GUEST_AGENT_MEM_H
+#define GUEST_AGENT_MEM_H
+
+#include <stdatomic.h>
+
+#include "rle/src.h"
+#include "runtime/guest/agent_ranges.h"
+#include "runtime/guest/agent_table.h"
+#include "runtime/guest/agent_target.h"
+#include "runtime/guest/inject.h"
+#include "runtime/guest/pin.h"
+
+#define AGENT_MEM_ALL UINT64_MAX /* as a number of pages: everything from there on */
+#define AGENT_MEM_NO_PAGE UINT64_MAX
+
+/** struct agent_account - Pages pinned by all shadows, in memory shared by dsagent and its children. */
+struct agent_account {
+	uint64_t limit_pages;
+	uint32_t nslots;
+	atomic_uint_least64_t pinned_pages[]; /* of each slot; nobody but its child adds to it */
+};
+
+/** struct agent_mem - All of it private to agent_mem.c but what has a comment. */
+struct agent_mem {
+	struct remote remote;
+	struct pin pin;
+	struct rle_src src;
+	bool src_open;
+	int ring_fd;			/* the adopted ring; -1: none */
+	struct agent_table told;	/* what the host was told; the caller puts things in and takes them out */
+	struct agent_ranges blocked;	/* not to be pinned for now, announced by a DROP; the caller's */
+	struct ds_agent_range reserve;	/* room for the capsule; npages 0: none */
+	struct agent_ranges own;	/* the helper's pages and the reservation */
+	struct agent_account *account;
+	uint32_t slot;
+	uint64_t swapped_pages; /* when it was opened: they come back when they are pinned */
+};
+
+/** struct agent_take - What a step found; give back with agent_take_free(). */
+struct agent_take {
+	struct agent_table now;	       /* the window's pages that are pinned, and where they are */
+	struct agent_ranges stale;     /* pages the host was told of that are no more there, or elsewhere */
+	struct agent_ranges altered;   /* pages the host was told of, in the same frame with another protection or attribute */
+	struct agent_ranges mappings;  /* of the process; only of a step over everything */
+	bool more;		       /* there are pages that the host was not told of */
+	uint64_t left_out[PIN_NOUTCOMES]; /* pages that are there and could not be pinned, by reason */
+};
+
+/**
+ * agent_mem_open() - Put a helper into a process, make the ring, adopt it, reserve room
+ * @m: filled in; give back with agent_mem_close(), also after a failure
+ * @t: the process
+ * @flags: enum ds_local_flags
+ * @reserve_pages: room for the capsule; 0: none.  That there is no such room is no failure
+ * @account: shared
+ * @slot: this child's
+ * @why: filled in on failure
+ *
+ * Return: 0; -1 and @why.
+ */
+int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, uint64_t reserve_pages,
+		   struct agent_account *account, uint32_t slot, struct agent_refusal *why);
+
+/** agent_mem_same() - Whether the process still runs in the memory that the helper is in: 1; 0: it has called exec; -ESRCH. */
+int agent_mem_same(const struct agent_mem *m);
+
+/** agent_mem_check_fn - Called with all threads stopped, before anything is pinned.  Return: 0 to go on, or -1 and @why. */
+typedef int (*agent_mem_check_fn)(void *ctx, struct agent_refusal *why);
+
+/**
+ * agent_mem_take() - The step drawn above
+ * @m: open
+ * @first: the window's first page
+ * @npages: its length; AGENT_MEM_ALL: everything
+ * @touch: a page in it that is to be made if it is not there, or AGENT_MEM_NO_PAGE.  Pages around it in the same mapping come along
+ * @check: asked while everything stands still; may be NULL
+ * @ctx: for @check
+ * @out: filled in, in any case to be given back with agent_take_free()
+ * @why: filled in on failure.  DS_LOCAL_C_EXEC, DS_LOCAL_C_EXIT: the process has another memory, or none.  DS_LOCAL_C_LIMIT:
+ *	the account's limit, or RLIMIT_MEMLOCK, was reached by a step over everything
+ *
+ * Return: 0; -1 and @why.
+ */
+int agent_mem_take(struct agent_mem *m, uint64_t first, uint64_t npages, uint64_t touch, agent_mem_check_fn check, void *ctx,
+		   struct agent_take *out, struct agent_refusal *why);
+
+/** agent_take_free() - Give back what a step found. */
+void agent_take_free(struct agent_take *t);
+
+/**
+ * agent_mem_compare() - What of the pages the host was told of has changed, and the mappings now; pins nothing, stops nothing
+ * @out: stale, altered, mappings
+ *
+ * Return: 0; -errno.
+ */
+int agent_mem_compare(struct agent_mem *m, struct agent_take *out);
+
+/** agent_mem_mappings() - The mappings of the process now, without a stop.  Return: 0; -errno. */
+int agent_mem_mappings(struct agent_mem *m, struct agent_ranges *out);
+
+/** agent_mem_release() - Let go of pins; the host has none of these pages any more, and @m->told neither. */
+void agent_mem_release(struct agent_mem *m, const struct agent_ranges *pages);
+
+/** agent_mem_close() - Take the helper out of the process and give everything back but what others hold of the ring. */
+void agent_mem_close(struct agent_mem *m);
+
+#endif
