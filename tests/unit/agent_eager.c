@@ -14,7 +14,7 @@ static struct board {
 } *board;
 
 static char data_page[3 * PAGE] = {1};
-static const volatile char rodata_page[3 * PAGE] = {1};
+static const char rodata_page[3 * PAGE] = {1};
 
 enum { C_NONE, C_TOUCH, C_DONTNEED, C_UNMAP_MAP, C_EXIT, C_EXEC, C_PROTECT, C_SUM };
 
@@ -56,7 +56,7 @@ static void child(void)
 	for (int i = 0; i < NPAGES / 2; i++)
 		area[i * PAGE] = i + 1;
 	data_page[PAGE] = 2;
-	if (rodata_page[PAGE]) /* read, so that it is there */
+	if (*(const volatile char *)&rodata_page[PAGE]) /* read, so that it is there */
 		_exit(1);
 	board->area = (uintptr_t)area;
 	board->data = ((uintptr_t)data_page + PAGE - 1) & -PAGE;
