@@ -1,0 +1,488 @@
+/* remote.c - system calls, memory, pins and freezes in another process, by way of a helper
+ *
+ * The other process is a child that knows of nothing.  That its pages are pinned is seen in /proc/PID/fdinfo of the ring, and
+ * that they keep their frames in its pagemap.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "runtime/guest/freeze.h"
+#include "runtime/guest/helper.h"
+#include "runtime/guest/pin.h"
+#include "runtime/guest/remote.h"
+#include "runtime/guest/tracee.h"
+#include "tests/tap.h"
+
+#define PAGE 4096ul
+#define NPAGES 16ul
+#define NTHREADS 6
+
+/* What the child has, at the same addresses here: made before it is. */
+enum area { ANON, ANON_READ, FILE_WRITE, FILE_READ, FILE_CODE, SHARED_FILE, SHARED_MEM, NO_ACCESS, NAREAS };
+static char *area[NAREAS];
+static struct shared {
+	atomic_ulong count[NTHREADS];
+	atomic_ulong bad;
+	atomic_int stop;
+} *shared;
+
+static int file_fd; /* on a disk's file system: tmpfs is memory to io_uring */
+
+static char *map(int prot, int flags, int fd)
+{
+	char *p = mmap(NULL, NPAGES * PAGE, prot, flags, fd, 0);
+
+	if (p == MAP_FAILED) {
+		perror("mmap");
+		exit(2);
+	}
+	return p;
+}
+
+static void make_areas(void)
+{
+	char name[] = "remote.XXXXXX", page[PAGE];
+
+	file_fd = mkstemp(name);
+	unlink(name);
+	for (size_t i = 0; i < NPAGES; i++) {
+		memset(page, 'a' + i, PAGE);
+		if (pwrite(file_fd, page, PAGE, i * PAGE) != PAGE)
+			exit(2);
+	}
+	area[ANON] = map(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	area[ANON_READ] = map(PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	area[FILE_WRITE] = map(PROT_READ | PROT_WRITE, MAP_PRIVATE, file_fd);
+	area[FILE_READ] = map(PROT_READ, MAP_PRIVATE, file_fd);
+	area[FILE_CODE] = map(PROT_READ | PROT_EXEC, MAP_PRIVATE, file_fd);
+	area[SHARED_FILE] = map(PROT_READ | PROT_WRITE, MAP_SHARED, file_fd);
+	area[SHARED_MEM] = map(PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+	area[NO_ACCESS] = map(PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
+	shared = (struct shared *)map(PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1);
+}
+
+static bool content(enum area a)
+{
+	for (size_t i = 0; i < NPAGES; i++)
+		for (size_t j = 0; j < PAGE; j += 512)
+			if (*(volatile char *)(area[a] + i * PAGE + j) != (char)('a' + i))
+				return false;
+	return true;
+}
+
+static void fill(enum area a)
+{
+	for (size_t i = 0; i < NPAGES; i++)
+		memset(area[a] + i * PAGE, 'a' + i, PAGE);
+}
+
+/* Looks at everything and writes to what is writable, over and over. */
+static void *worker(void *arg)
+{
+	atomic_ulong *count = arg;
+
+	while (!shared->stop) {
+		for (enum area a = 0; a < NO_ACCESS; a++)
+			if (!content(a))
+				shared->bad++;
+		(*count)++;
+	}
+	return NULL;
+}
+
+static void *writer(void *arg)
+{
+	atomic_ulong *count = arg;
+
+	while (!shared->stop) { /* the same value through a store; a lost one would not show, another one would */
+		for (size_t i = 0; i < NPAGES; i++) {
+			volatile uint64_t *word = (uint64_t *)(area[FILE_WRITE] + i * PAGE + 8);
+			uint64_t was = *word;
+
+			*word = ~was;
+			if (*word != ~was)
+				shared->bad++;
+			*word = was;
+		}
+		(*count)++;
+	}
+	return NULL;
+}
+
+static pid_t start(void)
+{
+	pid_t child;
+
+	shared->stop = 0;
+	for (int i = 0; i < NTHREADS; i++)
+		shared->count[i] = 0;
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		pthread_t thread;
+
+		fill(ANON);
+		fill(ANON_READ);
+		mprotect(area[ANON_READ], NPAGES * PAGE, PROT_READ);
+		fill(FILE_WRITE);
+		fill(SHARED_MEM);
+		for (enum area a = 0; a < NO_ACCESS; a++)
+			content(a);
+		for (int i = 1; i < NTHREADS; i++)
+			pthread_create(&thread, NULL, i == 1 ? writer : worker, &shared->count[i]);
+		worker(&shared->count[0]);
+		_exit(0);
+	}
+	while (shared->count[NTHREADS - 1] == 0)
+		usleep(1000);
+	return child;
+}
+
+static unsigned long counted(void)
+{
+	unsigned long n = 0;
+
+	for (int i = 0; i < NTHREADS; i++)
+		n += shared->count[i];
+	return n;
+}
+
+static bool goes_on(void)
+{
+	unsigned long was = counted();
+
+	for (int i = 0; i < 1000; i++) {
+		if (counted() != was)
+			return true;
+		usleep(1000);
+	}
+	return false;
+}
+
+static bool helper_ended(const struct remote *r)
+{
+	struct pollfd pfd = {.fd = r->helper_pidfd, .events = POLLIN};
+
+	return poll(&pfd, 1, 2000) == 1;
+}
+
+/* --- system calls and memory ------------------------------------------------------------------------------------- */
+
+static void calls(struct remote *r)
+{
+	struct remote_call call[REMOTE_CALLS_MAX];
+	int64_t got[REMOTE_CALLS_MAX], at;
+	char buf[3 * PAGE], back[3 * PAGE];
+	size_t right = 0;
+
+	at = remote_syscall(r, SYS_mmap, (uint64_t[6]){0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0});
+	remote_syscall(r, SYS_munmap, (uint64_t[6]){at + 3 * PAGE, PAGE});
+	tap_ok(at > 0 && at % PAGE == 0, "memory can be mapped there");
+	for (size_t i = 0; i < sizeof(buf); i++)
+		buf[i] = i * 31;
+	tap_eq(remote_write(r, at + 1, buf, sizeof(buf) - 2), 0, "written");
+	tap_ok(remote_read(r, at + 1, back, sizeof(buf) - 2) == 0 && !memcmp(buf, back, sizeof(buf) - 2), "and read back");
+	tap_eq(remote_read(r, at + 3 * PAGE - 4, back, 8) < 0 ? 0 : 1, 0, "reading across its end fails");
+	for (uint32_t i = 0; i < REMOTE_CALLS_MAX; i++)
+		call[i] = (struct remote_call){SYS_mprotect, {at + i % 3 * PAGE, i % 5 ? PAGE : 0, i % 7 ? PROT_READ : 1 << 20}};
+	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX, NULL, 0, got), 0, "a full batch");
+	for (uint32_t i = 0; i < REMOTE_CALLS_MAX; i++)
+		right += got[i] == (i % 7 || i % 5 == 0 ? 0 : -EINVAL);
+	tap_eq(right, REMOTE_CALLS_MAX, "each call has its own result");
+	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX + 1, NULL, 0, got), -EINVAL, "a batch too long is refused");
+	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX, buf, REMOTE_MESSAGE_BYTES - 8 - REMOTE_CALLS_MAX * 56 + 1, got), -EINVAL, "so are data too long");
+	tap_eq(remote_batch(r, call, 0, NULL, 0, got), -EINVAL, "and no calls at all");
+	call[0] = (struct remote_call){SYS_munmap, {at, 3 * PAGE}};
+	tap_ok(remote_batch(r, call, 1, buf, REMOTE_MESSAGE_BYTES - 8 - 56, got) == 0 && got[0] == 0, "the longest data");
+	tap_eq(remote_read(r, at, back, 1), -EIO, "what was unmapped is gone");
+}
+
+/* The helper has no authority that would be worth rewriting it for. */
+static void confined(struct remote *r)
+{
+	static const long nrs[] = {SYS_openat, SYS_ptrace, SYS_kill,  SYS_execve,	 SYS_socket,	   SYS_clone,	 SYS_io_uring_setup,
+				   SYS_setuid, SYS_dup,	   SYS_prctl, SYS_pidfd_getfd, SYS_process_vm_readv, SYS_io_uring_enter};
+	char path[64], line[256];
+	int caps = 0, fds = 0;
+	FILE *f;
+
+	for (size_t i = 0; i < sizeof(nrs) / sizeof(nrs[0]); i++)
+		caps += remote_syscall(r, nrs[i], (uint64_t[6]){0}) == -EPERM;
+	tap_eq(caps, sizeof(nrs) / sizeof(nrs[0]), "the helper may not open, trace, signal, execute, connect, clone, ...");
+	tap_eq(remote_syscall(r, SYS_io_uring_register, (uint64_t[6]){r->ring_fd, 12 /* IORING_REGISTER_ENABLE_RINGS */}), -EPERM,
+	       "nor enable its ring");
+	snprintf(path, sizeof(path), "/proc/%d/status", r->helper);
+	f = fopen(path, "r");
+	caps = 0;
+	while (f && fgets(line, sizeof(line), f)) {
+		caps += !strcmp(line, "CapPrm:\t0000000000000000\n") || !strcmp(line, "CapEff:\t0000000000000000\n");
+		caps += !strcmp(line, "NoNewPrivs:\t1\n") || !strcmp(line, "Seccomp:\t2\n");
+	}
+	if (f)
+		fclose(f);
+	tap_eq(caps, 4, "it has no capabilities, cannot get any, and has a filter");
+	for (int fd = 0; fd < 64; fd++) {
+		snprintf(path, sizeof(path), "/proc/%d/fd/%d", r->helper, fd);
+		fds += !access(path, F_OK) || readlink(path, line, sizeof(line)) > 0;
+	}
+	tap_eq(fds, 2, "and two descriptors: its socket and its ring");
+}
+
+/* --- pins --------------------------------------------------------------------------------------------------------- */
+
+struct tally {
+	unsigned long pages[PIN_NOUTCOMES];
+};
+
+static void add(void *ctx, const struct pin_stretch *s)
+{
+	((struct tally *)ctx)->pages[s->outcome] += s->bytes / PAGE;
+}
+
+static struct tally pin_area(struct pin *p, enum area a, unsigned int flags)
+{
+	struct tally t = {0};
+	int err = pin_range(p, (uint64_t)area[a], NPAGES * PAGE, flags, add, &t);
+
+	if (err)
+		printf("# pin_range: %s\n", strerror(-err));
+	return t;
+}
+
+/* Bytes that the kernel says are registered. */
+static unsigned long registered(const struct remote *r)
+{
+	unsigned long sum = 0, n, len;
+	char path[64], line[256];
+	bool in = false;
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/fdinfo/%d", r->helper, r->ring_fd);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		if (!strncmp(line, "UserBufs:", 9))
+			in = true;
+		else if (in && sscanf(line, " %lu: 0x%*x/%lu", &n, &len) == 2)
+			sum += len;
+	}
+	if (f)
+		fclose(f);
+	return sum;
+}
+
+static void frames(const struct remote *r, uint64_t pfn[NAREAS][NPAGES])
+{
+	for (int a = 0; a < NAREAS; a++)
+		if (pread(r->pagemap_fd, pfn[a], NPAGES * 8, (uintptr_t)area[a] / PAGE * 8) != NPAGES * 8)
+			memset(pfn[a], 0, NPAGES * 8);
+}
+
+static char protection(const struct remote *r, enum area a)
+{
+	char path[64], line[512], prot = '?';
+	FILE *f;
+
+	snprintf(path, sizeof(path), "/proc/%d/maps", r->pid);
+	f = fopen(path, "r");
+	while (f && fgets(line, sizeof(line), f)) {
+		unsigned long start, end;
+		char p[5];
+
+		if (sscanf(line, "%lx-%lx %4s", &start, &end, p) == 3 && start <= (uintptr_t)area[a] && (uintptr_t)area[a] < end)
+			prot = p[1] == 'w' ? 'w' : p[2] == 'x' ? 'x' : p[0];
+	}
+	if (f)
+		fclose(f);
+	return prot;
+}
+
+static void pins(struct remote *r)
+{
+	static uint64_t before[NAREAS][NPAGES], after[NAREAS][NPAGES];
+	struct inject_err why;
+	struct freeze *f = NULL;
+	struct tally t;
+	struct pin p;
+	unsigned long all;
+
+	tap_eq(pin_open_remote(&p, r), 0, "the helper has a ring");
+	tap_eq(pin_area(&p, ANON, 0).pages[PIN_DONE], NPAGES, "anonymous pages are pinned");
+	tap_eq(registered(r), NPAGES * PAGE, "the kernel says so too");
+	tap_eq(pin_area(&p, ANON, 0).pages[PIN_ALREADY], NPAGES, "once");
+	tap_eq(pin_area(&p, FILE_READ, 0).pages[PIN_REPLACED], NPAGES, "read-only pages of a file are replaced under running threads");
+	tap_eq(pin_area(&p, FILE_CODE, 0).pages[PIN_REPLACED], NPAGES, "so is code");
+	tap_eq(pin_area(&p, ANON_READ, 0).pages[PIN_WRITERS], NPAGES, "the protection of anonymous pages is not lifted under running threads");
+	tap_eq(pin_area(&p, ANON_READ, PIN_ALONE).pages[PIN_WRITERS], NPAGES, "nor when it is said that there are none, without a freeze");
+	tap_eq(pin_area(&p, SHARED_FILE, 0).pages[PIN_SHARED], NPAGES, "shared pages of a file are not pinned");
+	tap_eq(pin_area(&p, SHARED_MEM, 0).pages[PIN_DONE], NPAGES, "shared memory is");
+	tap_eq(pin_area(&p, NO_ACCESS, PIN_POPULATE).pages[PIN_NOACCESS], NPAGES, "what cannot be accessed is not");
+	tap_eq(freeze_start(r, 5000, &f, &why), 0, "the program is frozen");
+	pin_frozen(&p, f);
+	tap_eq(pin_area(&p, ANON_READ, PIN_ALONE).pages[PIN_DONE], NPAGES, "then read-only anonymous pages are pinned");
+	t = pin_area(&p, FILE_WRITE, PIN_ALONE);
+	tap_eq(t.pages[PIN_DONE] + t.pages[PIN_REPLACED], NPAGES, "and writable private pages of a file (%lu replaced)", t.pages[PIN_REPLACED]);
+	pin_frozen(&p, NULL);
+	tap_eq(freeze_end(f), 0, "it goes on");
+	all = registered(r);
+	tap_eq(all, 6 * NPAGES * PAGE, "all that is pinned is registered");
+	tap_eq(p.pages, 6 * NPAGES, "and counted");
+	frames(r, before);
+	usleep(20000);
+	tap_ok(goes_on(), "the program goes on");
+	tap_eq(shared->bad, 0, "and finds everything as it was");
+	frames(r, after);
+	tap_ok(!memcmp(before, after, sizeof(before)), "frames stay");
+	tap_ok(protection(r, ANON_READ) == 'r' && protection(r, FILE_READ) == 'r' && protection(r, FILE_CODE) == 'x' && protection(r, FILE_WRITE) == 'w',
+	       "protections are as they were");
+	tap_eq(pin_drop(&p, (uint64_t)area[ANON] + PAGE, 2 * PAGE), 0, "a part can be dropped");
+	tap_eq(registered(r), all - 2 * PAGE, "and no more than that");
+	tap_eq(pin_range(&p, 0, UINT64_C(1) << 47, 0, add, &t), 0, "the whole program");
+	tap_ok(goes_on() && shared->bad == 0, "runs on with all of it pinned that can be");
+	pin_close(&p);
+	tap_eq(r->ring_fd, -EBADF, "after closing there is no ring");
+}
+
+/* --- freezing --------------------------------------------------------------------------------------------------- */
+
+static void freezing(struct remote *r)
+{
+	struct inject_err why = {0};
+	struct freeze *f, *g;
+	unsigned long was;
+	int err;
+	pid_t child;
+
+	err = freeze_start(r, 5000, &f, &why);
+	tap_eq(err, 0, "all threads are frozen (%s)", why.why ? why.why : "yes");
+	was = counted();
+	usleep(50000);
+	tap_eq(counted(), was, "nothing is counted");
+	tap_ok(freeze_holds(f, 100) && !freeze_holds(f, 6000), "it holds for what is left of its time");
+	tap_eq(freeze_start(r, 5000, &g, &why), -EPERM, "it cannot be frozen twice");
+	freeze_end(f);
+	tap_ok(goes_on(), "they go on");
+
+	freeze_start(r, 50, &f, &why);
+	usleep(100000);
+	tap_ok(goes_on(), "they go on by themselves when the time is over");
+	tap_ok(!freeze_holds(f, 0) && freeze_end(f) == -ETIME, "and that is told");
+
+	fflush(stdout);
+	child = fork();
+	if (child == 0) {
+		freeze_start(r, 60000, &f, &why);
+		pause();
+	}
+	for (was = counted(), usleep(20000); counted() != was; usleep(20000))
+		was = counted();
+	kill(child, SIGKILL);
+	waitpid(child, NULL, 0);
+	tap_ok(goes_on(), "and when who froze them is killed");
+}
+
+/* Another process that shares the memory is found, and no other one. */
+static void sharing(struct remote *r)
+{
+	tap_eq(tracee_shared(r->pid, 0), r->helper, "the helper is found to share the memory");
+	tap_eq(tracee_shared(r->pid, r->helper), 0, "nobody else");
+}
+
+/* --- the end ------------------------------------------------------------------------------------------------------ */
+
+static void ends(void)
+{
+	struct inject_err why;
+	struct remote r, r2;
+	uint8_t code;
+	pid_t child;
+	int status, err;
+	int64_t ms;
+
+	child = start();
+	err = inject_helper(child, 0, &r, &why);
+	tap_eq(err, 0, "a second program");
+	kill(r.helper, SIGTERM);
+	kill(r.helper, SIGINT);
+	tap_eq(remote_syscall(&r, SYS_close, (uint64_t[6]){99}), -EBADF, "its helper ignores signals");
+	kill(r.helper, SIGKILL);
+	ms = tracee_now_ms();
+	tap_eq(remote_syscall(&r, SYS_close, (uint64_t[6]){99}), -ESRCH, "killed, it is gone");
+	tap_eq(remote_syscall(&r, SYS_close, (uint64_t[6]){99}), -ESRCH, "and stays so");
+	tap_ok(tracee_now_ms() - ms < 1000, "which is said at once");
+	tap_ok(goes_on(), "the program does not care");
+	tap_eq(inject_remove(&r, &why), 0, "what is left of it is removed");
+	tap_eq(inject_helper(child, 0, &r, &why), 0, "and another helper put in");
+	tap_eq(inject_helper(child, 0, &r2, &why), -EBUSY, "but not two");
+	tap_eq(remote_read(&r, r.stub, &code, 1), 0, "its code can be read");
+
+	/* The program writes over the message: what comes back is nonsense, or nothing. */
+	tap_eq(remote_write(&r, r.stub + helper_loop_offset(), "\x0f\x0b", 2), 0, "the helper's code is spoilt");
+	remote_syscall(&r, SYS_close, (uint64_t[6]){99});
+	tap_eq(remote_syscall(&r, SYS_close, (uint64_t[6]){99}), -ESRCH, "then it dies");
+	tap_ok(goes_on(), "alone");
+	inject_remove(&r, &why);
+
+	tap_eq(inject_helper(child, 0, &r, &why), 0, "a third helper");
+	close(r.socket);
+	r.socket = -1;
+	tap_ok(helper_ended(&r), "ends when its socket is closed");
+	inject_remove(&r, &why);
+	tap_eq(inject_helper(child, 0, &r, &why), 0, "a fourth");
+	kill(child, SIGKILL);
+	waitpid(child, &status, 0);
+	tap_ok(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL, "the program is killed");
+	tap_ok(helper_ended(&r), "the helper ends with it");
+	tap_ok(remote_read(&r, (uint64_t)area[ANON], &code, 1) < 0, "then its memory is gone");
+	tap_eq(inject_remove(&r, &why), 0, "and there is nothing to remove");
+	tap_ok(r.socket == -1 && r.mem_fd == -1 && r.pid == 0, "everything was given back");
+}
+
+static int descriptors(void)
+{
+	int n = 0;
+
+	for (int fd = 0; fd < 256; fd++)
+		n += fcntl(fd, F_GETFD) >= 0;
+	return n;
+}
+
+int main(void)
+{
+	struct inject_err why = {0};
+	struct remote r;
+	int status, err, fds;
+	pid_t child;
+
+	make_areas();
+	fds = descriptors();
+	child = start();
+	err = inject_helper(child, 0, &r, &why);
+	tap_eq(err, 0, "a helper is put into a program of %d threads (%s)", NTHREADS, why.why ? why.why : "yes");
+	if (err)
+		return tap_done();
+	calls(&r);
+	confined(&r);
+	sharing(&r);
+	if (r.ring_fd == -ENOSYS || r.ring_fd == -EPERM)
+		tap_skip("pins", "io_uring is not there or forbidden");
+	else
+		pins(&r);
+	freezing(&r);
+	tap_eq(inject_remove(&r, &why), 0, "the helper is taken out");
+	tap_ok(goes_on() && shared->bad == 0, "and the program goes on");
+	shared->stop = 1;
+	waitpid(child, &status, 0);
+	tap_eq(status, 0, "to its proper end");
+	ends();
+	tap_eq(descriptors(), fds, "no descriptor was lost here");
+	return tap_done();
+}
