@@ -26,7 +26,7 @@ static uint8_t *out_room(struct warden *w, size_t bytes)
 		warden_end(w, DS_AGENT_C_TIMEOUT, "the agent does not read what it is sent");
 		return NULL;
 	}
-	if (w->out_at + w->out_have + bytes > room) {
+	if (w->out_at && w->out_at + w->out_have + bytes > room) {
 		memmove(w->out, w->out + w->out_at, w->out_have);
 		w->out_at = 0;
 	}

@@ -3,6 +3,7 @@
  * Each case is a warden of its own.  For each: what the guest is told, what the log says, the exit status, and that
  * warden, capsule and stream are gone afterwards.
  */
+#include <sys/syscall.h>
 #include <xxhash.h>
 
 #include "tests/services/calls.h"
@@ -236,10 +237,19 @@ static void call(struct shadow *s, uint32_t executor, uint32_t op, uint64_t a0)
 	agent_call(&s->a, executor, &request, sizeof(request));
 }
 
+/* The service maps a page of the RAM. */
+static void map_ram(struct shadow *s, uint64_t vpn, uint64_t pfn, uint64_t prot)
+{
+	const struct calls_request request = {
+		.op = CALLS_SYSCALL, .nr = SYS_mmap, .args = {vpn * PAGE, PAGE, prot, MAP_SHARED | MAP_FIXED, DS_SHADOW_RAM_FD, pfn * PAGE}};
+
+	agent_call(&s->a, 0, &request, sizeof(request));
+}
+
 static void test_ended(void)
 {
 	const struct ds_agent_range some = part(10, 5);
-	const struct calls_request spin = {.op = CALLS_SYSCALL, .nr = 35 /* nanosleep, of nothing: EFAULT */};
+	const struct calls_request spin = {.op = CALLS_SYSCALL, .nr = SYS_nanosleep /* of nothing: EFAULT */};
 	struct calls_answer answer;
 	struct shadow s;
 	size_t bytes;
@@ -252,6 +262,18 @@ static void test_ended(void)
 	start(&s, "calls");
 	call(&s, 1, CALLS_LOAD, 0x123456000);
 	ended(&s, DS_AGENT_C_GONE, "0x123456000", "the service touches what is not there");
+
+	/* a shadow that has been taken over: it may map what its map has, and nothing else */
+	start(&s, "calls");
+	map_ram(&s, page[7].vpn, ram_page(page[7].frame), 3);
+	tap_ok(agent_answer(&s.a, &answer, sizeof(answer)) == sizeof(answer) && answer.result == (int64_t)(page[7].vpn * PAGE),
+	       "a page that its map has may be mapped again");
+	map_ram(&s, page[7].vpn, ram_page(page[7].frame) ^ 1, 3);
+	ended(&s, DS_AGENT_C_GONE, "wanted to map what it may not have", "another page there");
+	start(&s, "calls");
+	drop(&s, &some, 1);
+	map_ram(&s, page[10].vpn, ram_page(page[10].frame), 3);
+	ended(&s, DS_AGENT_C_GONE, "wanted to map what it may not have", "a page that has been dropped");
 
 	start(&s, "calls");
 	agent_call(&s.a, 2, &spin, sizeof(spin));
