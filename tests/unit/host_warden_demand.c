@@ -3,6 +3,7 @@
  * The guest's process is a list of pages in the RAM (lay_out()), each filled with its own words.  The test answers each FAULT
  * from that list, as an agent would, and sees what the service then reads and writes.
  */
+#include <linux/futex.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -141,10 +142,10 @@ static void test_faults(void)
 	shadow_free(&s);
 }
 
-/* A system call that reads two words at @address, which are no time that can be slept. */
-static int64_t sleep_at(uint64_t address)
+/* A system call that reads the word at @address, and finds that it is not 0 (futex(2), FUTEX_WAIT). */
+static int64_t futex_at(uint64_t address)
 {
-	const struct calls_request request = {.op = CALLS_SYSCALL, .nr = SYS_nanosleep, .args = {address, 0}};
+	const struct calls_request request = {.op = CALLS_SYSCALL, .nr = SYS_futex, .args = {address, FUTEX_WAIT_PRIVATE, 0, 0}};
 	int64_t result = 0;
 
 	return ask(0, &request, &result) ? result : 0;
@@ -155,14 +156,12 @@ static void test_holes(void)
 	const struct calls_request touch = {.op = CALLS_LOAD, .args = {page[3].vpn * PAGE}};
 
 	start_demand(&(struct warden_times){0});
-	*(int64_t *)(void *)(ram + ram_page(page[20].frame) * PAGE) = -1;
-	tap_eq(sleep_at(page[20].vpn * PAGE), -EINVAL, "a system call touches a page, the guest names it, the call goes on");
+	tap_eq(futex_at(page[20].vpn * PAGE), -EAGAIN, "a system call touches a page, the guest names it, the call goes on");
 	absent[3] = true;
-	tap_eq(sleep_at(page[3].vpn * PAGE), -EFAULT, "a page that the guest has not is EFAULT to it");
+	tap_eq(futex_at(page[3].vpn * PAGE), -EFAULT, "a page that the guest has not is EFAULT to it");
 	agent_call(&s.a, 0, &touch, sizeof(touch));
 	tap_ok(ended(DS_AGENT_C_GONE, "not there"), "and to the service itself the end");
 	shadow_free(&s);
-	fill();
 }
 
 /* How many pages of the RAM the capsule has mapped in a range. */
