@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/mount.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
@@ -191,37 +193,59 @@ void gone_close(struct gone *g)
 
 /* --- the check ----------------------------------------------------------------------------------------------------- */
 
+/* One check. */
+struct check {
+	struct gone *g;
+	const struct ds_shadow_range *range;
+	size_t n;
+	const struct authority *except;
+	struct gone_found *found;
+	int proc; /* a /proc of its own; -1: not made yet */
+};
+
 /*
  * Whether a mapping can be made writable: it can if its descriptor was.  The links in map_files show that as their own
- * permission (fs/proc/base.c, proc_map_files_instantiate).  A mapping that has changed meanwhile counts as one that can.
+ * permission (fs/proc/base.c, proc_map_files_instantiate), but a link that was looked at before keeps the permission
+ * it had then, though another mapping is there now.  So each check looks through a new mount of proc, which nobody has
+ * looked through.  Where that cannot be had, and when the mapping has changed meanwhile, it counts as one that can.
  */
-static bool may_write(const struct gone *g, const struct mapping *m)
+static bool may_write(struct check *c, const struct mapping *m)
 {
 	char path[96];
 	struct stat st;
 
-	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, g->pid, m->start, m->end);
-	return m->write || lstat(path, &st) || st.st_mode & S_IWUSR;
+	if (m->write)
+		return true;
+	if (c->proc < 0) {
+		cleanup_close int fs = (int)syscall(__NR_fsopen, "proc", FSOPEN_CLOEXEC);
+
+		if (fs < 0 || syscall(__NR_fsconfig, fs, FSCONFIG_CMD_CREATE, NULL, NULL, 0))
+			return true;
+		c->proc = (int)syscall(__NR_fsmount, fs, FSMOUNT_CLOEXEC, 0);
+		if (c->proc < 0)
+			return true;
+	}
+	snprintf(path, sizeof(path), "%d/map_files/%" PRIx64 "-%" PRIx64, c->g->pid, m->start, m->end);
+	return fstatat(c->proc, path, &st, AT_SYMLINK_NOFOLLOW) || st.st_mode & S_IWUSR;
 }
 
 /* Whether pages [vpn, end) of @m, which is the RAM, may be there; else the first that may not. */
-static bool may_be(const struct gone *g, const struct mapping *m, uint64_t vpn, uint64_t end, const struct authority *except,
-		   struct gone_found *found)
+static bool may_be(struct check *c, const struct mapping *m, uint64_t vpn, uint64_t end)
 {
 	uint64_t pfn = (m->offset >> DS_PAGE_SHIFT) + (vpn - (m->start >> DS_PAGE_SHIFT));
 	bool can_write = false, known = false;
 
 	while (vpn < end) {
 		bool write;
-		uint64_t n = except ? authority_span(except, vpn, pfn, end - vpn, &write) : 0;
+		uint64_t n = c->except ? authority_span(c->except, vpn, pfn, end - vpn, &write) : 0;
 
 		if (n && !write && !known) {
-			can_write = may_write(g, m);
+			can_write = may_write(c, m);
 			known = true;
 		}
 		if (!n || (!write && can_write)) {
-			if (found)
-				*found = (struct gone_found){.vpn = vpn, .npages = end - vpn, .pfn = pfn, .write = m->write};
+			if (c->found)
+				*c->found = (struct gone_found){.vpn = vpn, .npages = end - vpn, .pfn = pfn, .write = m->write};
 			return false;
 		}
 		vpn += n;
@@ -240,32 +264,32 @@ static uint64_t sooner(uint64_t a, uint64_t b)
 	return a < b ? a : b;
 }
 
-static int check_by_query(struct gone *g, const struct ds_shadow_range *range, size_t n, const struct authority *except,
-			  struct gone_found *found)
+static int check_by_query(struct check *c)
 {
 	struct mapping m;
 	int rc = 0;
 
-	for (size_t i = 0; i < n; i++) {
-		const uint64_t end = range[i].vpn + range[i].npages;
+	for (size_t i = 0; i < c->n; i++) {
+		const uint64_t end = c->range[i].vpn + c->range[i].npages;
 
-		for (uint64_t vpn = range[i].vpn; vpn < end; vpn = m.end >> DS_PAGE_SHIFT) {
-			rc = ask(g->maps_fd, vpn << DS_PAGE_SHIFT, &m);
+		for (uint64_t vpn = c->range[i].vpn; vpn < end; vpn = m.end >> DS_PAGE_SHIFT) {
+			rc = ask(c->g->maps_fd, vpn << DS_PAGE_SHIFT, &m);
 			if (rc <= 0)
 				return rc; /* nothing behind here: so for the other ranges */
 			if (m.start >> DS_PAGE_SHIFT >= end)
 				break;
-			if (same(&m.file, &g->file) && !may_be(g, &m, later(vpn, m.start >> DS_PAGE_SHIFT),
-							       sooner(end, m.end >> DS_PAGE_SHIFT), except, found))
+			if (same(&m.file, &c->g->file) &&
+			    !may_be(c, &m, later(vpn, m.start >> DS_PAGE_SHIFT), sooner(end, m.end >> DS_PAGE_SHIFT)))
 				return -EEXIST;
 		}
 	}
 	return 0;
 }
 
-static int check_by_text(struct gone *g, const struct ds_shadow_range *range, size_t n, const struct authority *except,
-			 struct gone_found *found)
+static int check_by_text(struct check *c)
 {
+	const struct ds_shadow_range *range = c->range;
+	const size_t n = c->n;
 	cleanup_free char *buf = malloc(TEXT_BYTES + 1);
 	struct mapping m;
 	struct text t;
@@ -274,16 +298,16 @@ static int check_by_text(struct gone *g, const struct ds_shadow_range *range, si
 
 	if (!buf)
 		return -ENOMEM;
-	text_start(&t, g->maps_fd, buf);
+	text_start(&t, c->g->maps_fd, buf);
 	while ((rc = text_next(&t, &m)) > 0 && i < n) {
 		const uint64_t start = m.start >> DS_PAGE_SHIFT, end = m.end >> DS_PAGE_SHIFT;
 
 		while (i < n && range[i].vpn + range[i].npages <= start)
 			i++;
-		if (!same(&m.file, &g->file))
+		if (!same(&m.file, &c->g->file))
 			continue;
 		for (size_t k = i; k < n && range[k].vpn < end; k++)
-			if (!may_be(g, &m, later(range[k].vpn, start), sooner(range[k].vpn + range[k].npages, end), except, found))
+			if (!may_be(c, &m, later(range[k].vpn, start), sooner(range[k].vpn + range[k].npages, end)))
 				return -EEXIST;
 	}
 	return rc < 0 ? rc : 0;
@@ -292,5 +316,10 @@ static int check_by_text(struct gone *g, const struct ds_shadow_range *range, si
 int gone_check(struct gone *g, const struct ds_shadow_range *range, size_t n, const struct authority *except,
 	       struct gone_found *found)
 {
-	return g->query ? check_by_query(g, range, n, except, found) : check_by_text(g, range, n, except, found);
+	struct check c = {.g = g, .range = range, .n = n, .except = except, .found = found, .proc = -1};
+	int rc = g->query ? check_by_query(&c) : check_by_text(&c);
+
+	if (c.proc >= 0)
+		close(c.proc);
+	return rc;
 }
