@@ -1,0 +1,159 @@
+#!/bin/bash
+# dshost.sh - dshost with a stock guest and a stock QEMU: run, streams, reset, attach, and SIGKILL for everybody in turn
+#
+# One VM of each machine type.  In the guest an unprivileged and a privileged port knock at the agent's port, and then a
+# stream is opened again and again.  On the host each process is killed once: warden, VM process, daemon, VMM.  After each
+# the next stream must come through, and at the end nothing may be left.  DS_VM_KERNEL chooses another kernel.
+. tests/tap.sh
+kernel=${DS_VM_KERNEL:-6.1}
+dshost=$(realpath "$BIN/dshost")
+run=$TMP/run
+printf 'allow program=/usr/bin/** service=checksum\n' >"$TMP/policy"
+cat >"$TMP/guest.py" <<'PY'
+import socket, time
+def stream(port, to):
+    s = socket.socket(socket.AF_VSOCK, socket.SOCK_STREAM)
+    try:
+        if port:
+            s.bind((socket.VMADDR_CID_ANY, port))
+        s.connect((2, to))
+        return s
+    except OSError as e:
+        return e
+for name, port, to in ("any-port", 0, 871), ("other-port", 900, 872):
+    s = stream(port, to)
+    print(name, "open" if isinstance(s, socket.socket) else s.strerror, flush=True)
+n = 0
+while True:
+    s = stream(901 + n % 100, 871)
+    n += 1
+    if isinstance(s, socket.socket):
+        print("open", flush=True)
+        try:
+            while s.recv(4096):
+                pass
+        except OSError:
+            pass
+        print("ended", flush=True)
+    time.sleep(0.2)
+PY
+printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name guest -- "$@"\n' "$dshost" "$run" >"$TMP/through"
+chmod +x "$TMP/through"
+qmp() { # qmp COMMAND
+	python3 - "$TMP/qmp" "$1" <<'PY'
+import json, socket, sys
+s = socket.socket(socket.AF_UNIX)
+s.settimeout(20)
+s.connect(sys.argv[1])
+f = s.makefile("rw")
+f.readline()
+for c in "qmp_capabilities", sys.argv[2]:
+    f.write(json.dumps({"execute": c}) + "\n")
+    f.flush()
+    while "return" not in (r := json.loads(f.readline())) and "error" not in r:
+        pass
+PY
+}
+status() { "$dshost" status --json --run-dir "$run" 2>/dev/null | jq -r "$1"; }
+await() { # await WHAT SECONDS COMMAND...: until it succeeds
+	local what=$1 end=$((SECONDS + $2))
+	shift 2
+	until "$@"; do
+		[ $SECONDS -lt $end ] || { ok 1 "$what"; return 1; }
+		sleep 0.1
+	done
+	ok 0 "$what"
+}
+shadow_up() { [ "$(status '.vms[0].shadows | map(select(.warden > 0)) | length')" = 1 ]; }
+no_vm() { [ "$(status '.vms | length')" = 0 ]; }
+none_left() { # no process of this dshost is there
+	for exe in /proc/[0-9]*/exe; do
+		if [ "$(readlink "$exe" 2>/dev/null)" = "$dshost" ]; then return 1; fi
+	done
+}
+gone() { [ ! -e "/proc/$1" ]; }
+serve() {
+	"$dshost" serve --run-dir "$run" --policy "$TMP/policy" 2>>"$TMP/log" &
+	daemon=$!
+	for _ in $(seq 100); do
+		"$dshost" status --run-dir "$run" >/dev/null 2>&1 && break
+		sleep 0.05
+	done
+}
+attach() { # attach WHAT
+	local out
+	out=$("$dshost" attach --qmp "$TMP/qmp" --run-dir "$run" --name guest 2>&1)
+	is "$?/$out" "0/vm guest: ready" "$1"
+}
+
+life() { # life MACHINE
+	local boot warden vmm
+	: >"$TMP/guest"
+	: >"$TMP/log"
+	rm -f "$TMP/qmp"
+	serve
+	tests/vm/boot --kernel "$kernel" --machine "$1" --mem 384 --smp 1 --through "$TMP/through" --timeout 280 \
+		--qemu -qmp --qemu "unix:$TMP/qmp,server=on,wait=off" --qemu -action --qemu reboot=reset -- \
+		sh -c 'modprobe vmw_vsock_virtio_transport && exec python3 "$0"' "$TMP/guest.py" >"$TMP/guest" 2>"$TMP/err" &
+	boot=$!
+	until shadow_up; do
+		sleep 0.2
+		kill -0 $boot 2>/dev/null && continue
+		wait $boot
+		if [ $? = 77 ]; then skip "$1" "$(head -n 1 "$TMP/err")"; else ok 1 "$1: the VM comes up"; fi
+		kill $daemon
+		wait $daemon
+		return
+	done
+	is "$(sed 2q "$TMP/guest" | tr '\n' ' ')" "any-port Connection reset by peer other-port Connection reset by peer " \
+		"$1: a port that any user can have and another port of the host are refused"
+	is "$(status '.vms[0] | [.name, .state, .ram_bytes / 1048576, .source, .doorbell, .streams_refused] | join(" ")')" \
+		"guest ready 384 vhost-user true 2" "$1: the VM is ready, its doorbell is connected"
+	is "$(find "$run" -type s | sed 's|.*/||')" control "$1: both of the VM's sockets have left the run directory"
+	vmm=$(status '.vms[0].vmm')
+	is "$(readlink "/proc/$vmm/exe" | sed 's|.*/||')" qemu-system-x86_64 "$1: dshost run became QEMU"
+
+	warden=$(status '.vms[0].shadows[0].warden')
+	kill -KILL "$warden"
+	await "$1: the warden is killed: the stream ends in the guest" 20 grep -q ended "$TMP/guest"
+	await "$1: and another opens" 20 shadow_up
+	matches "$(cat "$TMP/log")" "ended by signal 9" "$1: the log says so"
+
+	qmp system_reset
+	await "$1: the guest is reset: its shadow ends" 20 grep -q "shadows end: the guest has stopped its device" "$TMP/log"
+	is "$(status '.vms[0] | [.state, (.shadows | length)] | join(" ")')" "booting 0" "$1: and none is there while it boots"
+	await "$1: it boots again and opens a stream" 100 shadow_up
+
+	warden=$(status '.vms[0].shadows[0].warden')
+	kill -KILL "$(status '.vms[0].process')"
+	await "$1: the VM process is killed: the warden goes with it" 10 gone "$warden"
+	await "$1: the VM is not known any more" 10 no_vm
+	kill -0 "$vmm"
+	ok $? "$1: and runs on"
+	attach "$1: dshost attach gives it new devices"
+	is "$(status '.vms[0] | [.source, .doorbell] | join(" ")')" "vhost-user+monitor true" "$1: the table is the one that the monitor tells"
+	await "$1: and a stream comes through" 20 shadow_up
+	"$dshost" attach --qmp "$TMP/qmp" --run-dir "$run" --name other >"$TMP/out" 2>&1
+	is "$?/$(grep -c "back end that lives" "$TMP/out")" 75/1 "$1: a VM that is attached is not attached again"
+
+	kill -KILL $daemon
+	wait $daemon 2>/dev/null
+	await "$1: the daemon is killed: all of dshost goes with it" 10 none_left
+	is "$(find "$run" -type s ! -name control)" "" "$1: and leaves no socket of a VM"
+	serve
+	attach "$1: another daemon, and attach again"
+	await "$1: and a stream comes through" 20 shadow_up
+
+	kill -KILL "$vmm"
+	wait $boot
+	await "$1: QEMU is killed: the VM and its shadow are gone" 10 no_vm
+	matches "$(tail -n 3 "$TMP/log")" "the VM has ended" "$1: the log says so"
+	kill $daemon
+	wait $daemon
+	is "$?" 0 "$1: the daemon ends when it is told to"
+	await "$1: no process is left" 5 none_left
+	is "$(find "$run" -mindepth 1)" "" "$1: and nothing in the run directory"
+}
+life pc
+life q35
+tap_done
