@@ -34,6 +34,7 @@ struct device {
 struct job {
 	struct qmp q;
 	bool q35;
+	char no_bell[ATTACH_TEXT_BYTES]; /* why there is no doorbell; empty: there is one */
 	char *text;
 };
 
@@ -267,9 +268,9 @@ static int look(struct job *j, struct device *vsock, struct device *bell)
 		return say(j, 2, "the VM's machine is q35 and it has no free pcie-root-port, and nothing else takes a device at run time: start the VM with -device "
 			   "pcie-root-port,id=port1,chassis=1 (once a device; two for both), or with dshost run");
 	if (*bell->path && is_connected(j, bell))
-		bell->id = NULL; /* somebody else's doorbell: leave it alone */
+		snprintf(j->no_bell, sizeof(j->no_bell), "the VM's %s has another server", bell->driver);
 	else if (j->q35 && !*bell->path && find_port(j, vsock->bus, bell->bus))
-		bell->id = NULL; /* no port */
+		snprintf(j->no_bell, sizeof(j->no_bell), "there is no second free pcie-root-port");
 	return 0;
 }
 
@@ -285,7 +286,7 @@ static int get_state(const struct attach_params *p, const char *name, struct con
 }
 
 /* Waits until the guest's driver has started the device, and the table was checked. */
-static int settle(struct job *j, const struct attach_params *p, const char *name, bool bell)
+static int settle(struct job *j, const struct attach_params *p, const char *name)
 {
 	struct control_vm vm = {0};
 
@@ -300,8 +301,8 @@ static int settle(struct job *j, const struct attach_params *p, const char *name
 	}
 	if (vm.state != CONTROL_VM_READY)
 		return say(j, 4, "vm %s: the devices are plugged in; the guest's driver has not started them yet (dshost status)", name);
-	if (!bell)
-		return say(j, 4, "vm %s: ready, without a doorbell: there is no free pcie-root-port for it, or it has another server", name);
+	if (*j->no_bell)
+		return say(j, 4, "vm %s: ready, without a doorbell: %.300s", name, j->no_bell);
 	return say(j, 0, "vm %s: ready", name);
 }
 
@@ -350,14 +351,13 @@ static int run_job(struct job *j, const struct attach_params *p)
 	choose_name(j, p, cred.pid, r.name);
 	control_put_table(&r, &table);
 	e = unplug(j, &vsock);
-	e = e || !bell.id ? e : unplug(j, &bell);
 	e = e ? e : ask_daemon(j, p, &r, &reply);
 	e = e ? e : plug(j, &vsock, reply.vsock);
 	if (e)
 		return e;
-	if (bell.id && plug(j, &bell, reply.doorbell))
-		bell.id = NULL;
-	return settle(j, p, r.name, bell.id != NULL);
+	if (!*j->no_bell && (unplug(j, &bell) || plug(j, &bell, reply.doorbell)))
+		snprintf(j->no_bell, sizeof(j->no_bell), "%s", j->text);
+	return settle(j, p, r.name);
 }
 
 int attach(const struct attach_params *p, char text[static ATTACH_TEXT_BYTES])
