@@ -10,5 +10,5 @@ all tests-build tsan-build: $(B)/bin/dshost
 
 TESTLIBS := $(B)/lib/host.a $(TESTLIBS)
 
-FUZZ_HOST := $(patsubst %.c,$(B)/obj/fuzz/%.o,$(HOST))
-$(B)/fuzz/mtree $(B)/fuzz/vhostuser $(B)/fuzz/vsock $(B)/fuzz/policy $(B)/fuzz/control: $(FUZZ_HOST)
+FUZZ_HOST := $(patsubst %.c,$(B)/obj/fuzz/%.o,$(HOST) runtime/shadow/place.c runtime/shadow/plan.c)
+$(B)/fuzz/mtree $(B)/fuzz/vhostuser $(B)/fuzz/vsock $(B)/fuzz/policy $(B)/fuzz/control $(B)/fuzz/agentmsg: $(FUZZ_HOST)
