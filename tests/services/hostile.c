@@ -101,8 +101,8 @@ static void act(void)
 		answer.result[0] = ret;
 		break;
 	case HOSTILE_FLOOD:
-		for (uint64_t i = 0; i < c->args[5]; i++)
-			answer.result[0] += sys6(c->nr, c->args[0], c->args[1], c->args[2], c->args[3], c->args[4], 0) != -1;
+		for (uint32_t i = 0; i < request.ncalls; i++)
+			answer.result[0] += make(c) != -1;
 		break;
 	default:
 		answer.result[0] = make(c);

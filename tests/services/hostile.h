@@ -17,7 +17,7 @@ enum hostile_op {
 	HOSTILE_GRAB,	/* map and touch args[0] bytes; answer: bytes touched, -errno of the mmap() that failed */
 	HOSTILE_THREADS, /* make threads until it fails; answer: -errno, how many in the second result */
 	HOSTILE_SPIN,	/* make call 0, then never return from the step and never make another */
-	HOSTILE_FLOOD,	/* make call 0 args[5] times and count those that are not refused with EPERM */
+	HOSTILE_FLOOD,	/* make call 0 ncalls times; answer: how many were not refused with EPERM */
 };
 
 struct hostile_call {
