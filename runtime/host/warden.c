@@ -225,12 +225,8 @@ static void handle(struct warden *w, const struct pollfd *at)
 	/* What the capsule said before it died comes first, so that a fault is not taken for an exit. */
 	if (at[AT_CTL].revents & (POLLIN | POLLHUP | POLLERR))
 		warden_capsule_read(w);
-	if (at[AT_CTL].revents & POLLOUT) {
+	if (at[AT_CTL].revents & POLLOUT)
 		w->ctl_full = false;
-		warden_demand_flush(w);
-		warden_change_send(w);
-		warden_call_pump(w);
-	}
 	if (at[AT_GUARD].revents & POLLIN)
 		warden_guard_answer(w);
 	if (at[AT_FAULT].revents & POLLIN && !w->ended)
@@ -245,6 +241,12 @@ static void handle(struct warden *w, const struct pollfd *at)
 		warden_end(w, 0, "the guest closed the stream");
 	else if (at[AT_STREAM].revents & POLLIN)
 		warden_stream_read(w);
+	/* What could not be sent to the capsule before, in the order in which it has to arrive. */
+	if (!w->ctl_full && !w->ended) {
+		warden_demand_flush(w);
+		warden_change_send(w);
+		warden_call_pump(w);
+	}
 }
 
 static void loop(struct warden *w, int signal_fd)
