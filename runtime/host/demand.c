@@ -549,7 +549,7 @@ static int serve(struct demand *d, const struct wait *w, bool *stay)
 	if (!(c && c->known & bit))
 		return is_asked(d, w->vpn) ? 0 : ask(d, w, in);
 	rc = map_wait(d, w, in);
-	*stay = rc == -ENOSPC || being_covered(d, w->vpn);
+	*stay = rc == -ENOSPC;
 	return rc == -ENOSPC ? 0 : rc;
 }
 
