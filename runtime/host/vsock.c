@@ -156,8 +156,9 @@ static void send_reset(struct vsock *vs, const struct vring_chain *c)
 	to_guest(vs, c, r.guest_port, r.host_port, r.type, VIRTIO_VSOCK_OP_RST, 0, 0, NULL);
 }
 
-/* Fills a buffer with what the stream has for the guest.  Return: whether it had something; else its turn is over. */
-static bool send_one(struct vsock *vs, struct vsock_stream *s, const struct vring_chain *c)
+/* Fills a buffer with what the stream has for the guest, and then it has another turn; a buffer stays unused if there is
+ * nothing, and is offered again for the next one. */
+static void send_one(struct vsock *vs, struct vsock_stream *s, const struct vring_chain *c)
 {
 	struct iovec iov[VRING_CHAIN_MAX];
 	uint32_t flags = 0, n, bytes = 0;
@@ -170,16 +171,12 @@ static bool send_one(struct vsock *vs, struct vsock_stream *s, const struct vrin
 	}
 	if (!bytes)
 		op = vsock_stream_due(s, &flags);
-	if (!op) {
-		if (vsock_stream_over(s)) /* the holder was found to have closed */
-			vsock_table_end(&vs->table, s);
-		return false;
-	}
+	if (!op)
+		return;
 	to_guest(vs, c, s->guest_port, s->host_port, VIRTIO_VSOCK_TYPE_STREAM, op, flags, bytes, s);
 	if (s->told == VSOCK_SHUT_BOTH)
 		vsock_table_close(&vs->table, s); /* the guest answers with RST when its process has read all */
 	vsock_table_turn(&vs->table, s);
-	return true;
 }
 
 /* Return: whether there may be more to send and buffers for it; -EPROTO. */
@@ -208,7 +205,7 @@ static int work_rx(struct vsock *vs)
 		if (vs->table.nresets && (vs->reset_next || TAILQ_EMPTY(&vs->table.turn)))
 			send_reset(vs, &c);
 		else
-			send_one(vs, TAILQ_FIRST(&vs->table.turn), &c); /* an unused buffer is offered again next time */
+			send_one(vs, TAILQ_FIRST(&vs->table.turn), &c);
 		vs->reset_next = !vs->reset_next;
 	}
 	return vs->table.nresets || !TAILQ_EMPTY(&vs->table.turn);
@@ -249,7 +246,7 @@ static int fail(struct vsock *vs, const struct vring_queue *q, uint32_t number)
 
 static void stream_event(struct vsock *vs, struct vsock_stream *s, uint32_t events)
 {
-	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLERR))
+	if (events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR))
 		s->readable = true;
 	if (events & EPOLLHUP)
 		vsock_stream_hup(s);

@@ -15,7 +15,8 @@
  *
  * Ends: the guest's shutdown() of one direction is passed on to the pair and the other way round (half close).  When
  * the guest has closed, what it had sent is delivered first, then the holder of the pair reads the end.  When the holder
- * closes, the guest reads what was sent, then the end.  A packet for no connection is answered by RST.
+ * closes, the guest reads what was sent, then the end.  A packet for no connection is answered by RST.  (A holder that
+ * only shuts down its reading side is found out when the next bytes are passed to it.)
  *
  * Nobody waits for anybody: turns are taken packet by packet, each vsock_run() does a bounded amount of work, and answers
  * without a connection to keep them in (RST) are bounded by not taking more packets until the guest makes room for them.

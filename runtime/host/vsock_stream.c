@@ -114,7 +114,6 @@ int vsock_stream_deliver(struct vsock_stream *s, struct iovec *iov, uint32_t n, 
 
 void vsock_stream_hup(struct vsock_stream *s)
 {
-	s->hup = s->readable = true;
 	holder_is_deaf(s);
 }
 
@@ -150,9 +149,7 @@ uint32_t vsock_stream_fetch(struct vsock_stream *s, const struct iovec *iov, uin
 	s->readable = false;
 	if (r < 0 && errno == EAGAIN)
 		return 0;
-	s->host_shut |= VIRTIO_VSOCK_SHUTDOWN_SEND;
-	if (s->hup || r < 0)
-		holder_is_deaf(s);
+	s->host_shut |= VIRTIO_VSOCK_SHUTDOWN_SEND; /* an error, too, is the end: the holder has closed without reading all */
 	return 0;
 }
 

@@ -42,7 +42,6 @@ struct vsock_stream {
 
 	uint8_t guest_shut, host_shut, told;
 	bool readable;	   /* there may be bytes from the holder, or the end of them */
-	bool hup;	   /* the holder has closed: after what is left to be read there is the end */
 	bool respond;	   /* RESPONSE is due */
 	bool credit;	   /* CREDIT_UPDATE is due */
 	bool asked;	   /* CREDIT_REQUEST is out */
@@ -64,7 +63,7 @@ int vsock_stream_deliver(struct vsock_stream *s, struct iovec *iov, uint32_t n, 
 /** vsock_stream_flush() - Passes on what waits, as far as the socket takes it, and then the guest's end if there is one. */
 void vsock_stream_flush(struct vsock_stream *s);
 
-/** vsock_stream_hup() - The holder has closed: what waits for it is dropped. */
+/** vsock_stream_hup() - The holder has closed: what waits for it is dropped; what it sent is still to be fetched. */
 void vsock_stream_hup(struct vsock_stream *s);
 
 /**

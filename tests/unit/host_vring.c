@@ -167,6 +167,11 @@ static void test_neighbours(void)
 	guest_offer(&g, 1, 0);
 	tap_ok(vring_next(&r, &c) == 1 && c.nread == 2 && vring_copy_out(&c, 0, text, 8) == 8 && !memcmp(text, "leftrigh", 8),
 	       "a buffer that goes on in the next region");
+	vring_done(&r, &c, 0);
+	for (uint16_t i = 0; i < GUEST_RING; i++)
+		describe(i, GUEST_REGION - 4, 8, i < GUEST_RING - 1 ? VRING_DESC_F_NEXT : 0, (uint16_t)(i + 1));
+	guest_offer(&g, 1, 28);
+	tap_eq(vring_next(&r, &c), -EPROTO, "a hundred of them make too many buffers");
 	vring_mem_unmap(&near);
 }
 

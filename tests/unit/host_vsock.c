@@ -104,8 +104,8 @@ static void test_layout(void)
 
 #define BULK (20u << 20)
 
-/* The guest sends as its credit allows; the holder reads now and then. */
-static void test_bulk_from_guest(void)
+/* The guest sends as its credit allows; the holder reads now and then.  @room_bytes: of the socket, 0: the system's choice. */
+static void test_bulk_from_guest(int room_bytes)
 {
 	static uint32_t block[8192], in[8192];
 	struct conn c;
@@ -114,6 +114,8 @@ static void test_bulk_from_guest(void)
 
 	begin(GUEST_SLOTS);
 	c = dial(1000, 1);
+	if (room_bytes)
+		setsockopt(c.fd - 1, SOL_SOCKET, SO_SNDBUF, &room_bytes, sizeof(room_bytes)); /* the other end: made just before */
 	while (heard < BULK && stuck < 100) {
 		const uint32_t was = heard;
 		int n;
@@ -266,7 +268,9 @@ static void test_guest_half_close(void)
 
 static void test_host_half_close(void)
 {
+	static char block[65536];
 	struct conn c;
+	bool told = false;
 	char text[16];
 
 	begin(GUEST_SLOTS);
@@ -294,6 +298,21 @@ static void test_host_half_close(void)
 	tap_ok(next(&c) == VIRTIO_VSOCK_OP_SHUTDOWN && p.h.flags == 3, "then it closes");
 	say(&c, VIRTIO_VSOCK_OP_RST, 0);
 	tap_ok(!next(&c) && !vsock_streams(vs), "the guest's RST ends it");
+
+	c = dial(14, 20);
+	for (int i = 0; i < 100 && c.sent - c.host_fwd < c.host_alloc; i++) {
+		put(&c, block, c.host_alloc - (c.sent - c.host_fwd) < sizeof(block) ? c.host_alloc - (c.sent - c.host_fwd) : sizeof(block));
+		work();
+		while (next(&c))
+			;
+	}
+	close(c.fd);
+	work();
+	for (uint16_t op; (op = next(&c));)
+		told = told || (op == VIRTIO_VSOCK_OP_SHUTDOWN && p.h.flags == 3);
+	tap_ok(told && c.sent > VSOCK_BUF_BYTES && c.host_fwd == c.sent, "a holder closes while %u bytes wait for it: they are dropped, and the guest has its credit back",
+	       c.sent);
+	say(&c, VIRTIO_VSOCK_OP_RST, 0);
 
 	c = dial(13, 20);
 	send(c.fd, "bye", 3, 0);
@@ -358,6 +377,13 @@ static void test_fork(void)
 	say(&c, VIRTIO_VSOCK_OP_SHUTDOWN, 3);
 	tap_ok(next(&c) == VIRTIO_VSOCK_OP_RST && hear(&c, &byte, 1) == 0, "the holder reads the end though a child still has all descriptors");
 	tap_eq(work(), 0, "and nothing comes of a socket that was closed here only");
+	close(c.fd);
+	kill(forked, SIGKILL);
+	waitpid(forked, NULL, 0);
+	fork_next = true;
+	c = dial(3, 4);
+	say(&c, VIRTIO_VSOCK_OP_RESPONSE, 0); /* out of order: the stream ends with no word of the guest */
+	tap_ok(next(&c) == VIRTIO_VSOCK_OP_RST && hear(&c, &byte, 1) == 0, "nor does a child keep a stream that was reset");
 	kill(forked, SIGKILL);
 	waitpid(forked, NULL, 0);
 	close(c.fd);
@@ -369,7 +395,8 @@ int main(void)
 	signal(SIGPIPE, SIG_DFL);
 	test_connect();
 	test_layout();
-	test_bulk_from_guest();
+	test_bulk_from_guest(0);
+	test_bulk_from_guest(30000); /* less than the buffer holds: it is emptied in pieces, and goes round */
 	test_bulk_to_guest();
 	test_credit_of_guest();
 	test_guest_half_close();

@@ -86,6 +86,77 @@ static void test_no_buffers(void)
 	end();
 }
 
+/* Packets and buffers of one descriptor each: more in the rings than one run works off. */
+static void test_full_rings(void)
+{
+	const struct conn x = {.guest_port = 9, .host_port = 9};
+	const struct virtio_vsock_hdr h = head(&x, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0, 0);
+
+	begin(0);
+	memcpy(guest_at(&g, 0x400000), &h, sizeof(h));
+	for (uint16_t i = 0; i < GUEST_RING; i++) {
+		g.ring[1].desc[i] = (struct vring_desc){0x400000, sizeof(h), 0, 0};
+		guest_offer(&g, 1, i);
+	}
+	guest_kick(&g, 1);
+	work();
+	tap_eq(g.ring[1].used->idx, GUEST_RING, "a full ring of packets is taken after one kick");
+	for (uint16_t i = 0; i < GUEST_RING; i++) {
+		g.ring[0].desc[i] = (struct vring_desc){0x500000 + i * 64u, 64, VRING_DESC_F_WRITE, 0};
+		guest_offer(&g, 0, i);
+	}
+	guest_kick(&g, 0);
+	work();
+	tap_eq(g.ring[0].used->idx, GUEST_RING, "and a full ring of buffers filled after another");
+	end();
+}
+
+/* Refusals that wait for buffers: they hinder no stream, hit no later connection, and are gone with the guest. */
+static void test_waiting_resets(void)
+{
+	struct conn c = {.guest_port = 1, .host_port = 2, .alloc = 1 << 20}, x = {.guest_port = 9, .host_port = 9, .alloc = 1000};
+	const struct virtio_vsock_hdr h = head(&x, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0, 0);
+	uint32_t n = 0;
+
+	begin(0);
+	say(&c, VIRTIO_VSOCK_OP_REQUEST, 0);
+	c.fd = fd;
+	for (int i = 0; i < 100; i++) {
+		guest_put(&g, &h, NULL, 0);
+		work();
+	}
+	send(c.fd, "urgent", 6, 0);
+	guest_give_buffers(&g, 5);
+	work();
+	while (guest_get(&g, &p, false))
+		n += p.h.dst_port == 1;
+	tap_ok(n == 2, "of the first 5 buffers %u go to a stream that has two packets for them, beside 100 refusals", n);
+
+	say(&x, VIRTIO_VSOCK_OP_REQUEST, 0);
+	x.fd = fd;
+	guest_give_buffers(&g, GUEST_SLOTS);
+	work();
+	for (n = 0; guest_get(&g, &p, true); n++)
+		work();
+	tap_ok(n == 1 && p.h.op == VIRTIO_VSOCK_OP_RESPONSE && p.h.dst_port == 9 && vsock_streams(vs) == 2,
+	       "refusals of its ports' past are forgotten when a guest connects (%u packets)", n);
+
+	say(&c, VIRTIO_VSOCK_OP_RESPONSE, 0);
+	vsock_stop(vs);
+	guest_begin(&g, 0);
+	vsock_start(vs, &g.v);
+	c.guest_port = 77;
+	say(&c, VIRTIO_VSOCK_OP_CREDIT_REQUEST, 0);
+	vsock_stop(vs);
+	guest_begin(&g, GUEST_SLOTS);
+	vsock_start(vs, &g.v);
+	work();
+	tap_ok(!guest_get(&g, &p, true), "and when it reboots");
+	close(c.fd);
+	close(x.fd);
+	end();
+}
+
 static void test_fair(void)
 {
 	static char block[65536];
@@ -302,13 +373,13 @@ static void test_bad_packets(void)
 	} t[] = {
 		{"a payload longer than its buffers", VIRTIO_VSOCK_OP_RW, 1, 100, 99},
 		{"a payload of 4 GiB", VIRTIO_VSOCK_OP_RW, 1, UINT32_MAX, 64},
-		{"a payload of more than 64 KiB", VIRTIO_VSOCK_OP_RW, 1, (64 << 10) + 1, 64 << 10},
+		{"a payload of more than 64 KiB", VIRTIO_VSOCK_OP_RW, 1, (64 << 10) + 1, (64 << 10) + 1},
 		{"a second REQUEST", VIRTIO_VSOCK_OP_REQUEST, 1, 0, 0},
 		{"a RESPONSE", VIRTIO_VSOCK_OP_RESPONSE, 1, 0, 0},
 		{"operation 0", 0, 1, 0, 0},
 		{"operation 65535", 65535, 1, 0, 0},
 	};
-	static char block[64 << 10];
+	static char block[(64 << 10) + 1];
 	struct conn c, other;
 	struct virtio_vsock_hdr h;
 	char text[8];
@@ -346,6 +417,8 @@ int main(void)
 {
 	test_flood();
 	test_no_buffers();
+	test_full_rings();
+	test_waiting_resets();
 	test_fair();
 	test_many();
 	test_reboot();
