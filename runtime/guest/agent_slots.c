@@ -123,14 +123,16 @@ static void release(struct agent_server *s, struct agent_slot *slot)
 	slot->at_ms = agent_now_ms() + s->o->retry_ms;
 }
 
-/* The child is gone: what it was doing with the host ends now. */
+/* The child has nothing more to do with the host.  That it has ended is announced when it has taken its helper out, so that
+ * whoever hears of it can ask for another one at once. */
 static void drain(struct agent_server *s, struct agent_slot *slot)
 {
 	close_fd(&slot->chan_fd);
 	slot->state = AGENT_SLOT_DRAIN;
 	slot->at_ms = agent_now_ms() + COMPLAIN_MS;
 	slot->complained = false;
-	announce_end(s, slot);
+	if (!slot->child)
+		announce_end(s, slot);
 	ask_refuse_all(s, slot, DS_LOCAL_REFRESH);
 	ask_refuse_all(s, slot, DS_LOCAL_CALL);
 	/* Without the ring nothing was told: there is nothing to wait for. */
@@ -214,7 +216,8 @@ static struct agent_slot *slot_of(struct agent_server *s, pid_t pid)
 			continue;
 		if (slot->state != AGENT_SLOT_DRAIN)
 			return slot;
-		found = slot;
+		if (!found || slot->child)
+			found = slot;
 	}
 	return found;
 }
@@ -231,6 +234,8 @@ void agent_slot_shadow(struct agent_server *s, struct agent_client *c, const str
 			fresh = fresh ? fresh : &s->slot[i];
 	if (slot && slot->state != AGENT_SLOT_DRAIN)
 		err = agent_refuse(&why, DS_LOCAL_C_BUSY, "process %d has a shadow already", pid);
+	else if (slot && slot->child) /* its helper is being taken out: nobody else can trace the process */
+		err = agent_refuse(&why, DS_LOCAL_C_BUSY, "the last shadow of process %d is still on its way out: try again", pid);
 	else if (!fresh || s->ending)
 		err = agent_refuse(&why, DS_LOCAL_C_LIMIT, "there are as many shadows as may be: %u (dsagent --shadows)", s->o->max_shadows);
 	else if (m->flags & DS_LOCAL_FORCE && c->who.uid)
@@ -441,6 +446,8 @@ bool agent_slot_exited(struct agent_server *s, pid_t pid, int status)
 		if (WIFSIGNALED(status))
 			agent_log(LOG_ERR, "shadow %u of process %d: dsagent's process for it was killed by signal %d", slot->id, slot->target.pid,
 				  WTERMSIG(status));
+		if (slot->state == AGENT_SLOT_DRAIN)
+			announce_end(s, slot);
 		if (slot->state == AGENT_SLOT_DRAIN && slot->host_fd < 0)
 			release(s, slot);
 		return true;

@@ -2,6 +2,11 @@
 #ifndef TESTS_AGENT_SUBJECT_H
 #define TESTS_AGENT_SUBJECT_H
 
+#include <sys/ptrace.h>
+#include <sys/syscall.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+
 #include "tests/unit/agent_play.h"
 
 #define NPAGES 64
@@ -16,7 +21,7 @@ static struct board {
 static char data_page[3 * PAGE] = {1};
 static const char rodata_page[3 * PAGE] = {1};
 
-enum { C_NONE, C_TOUCH, C_DONTNEED, C_UNMAP_MAP, C_EXIT, C_EXEC, C_PROTECT, C_MAP };
+enum { C_NONE, C_TOUCH, C_DONTNEED, C_UNMAP_MAP, C_EXIT, C_EXEC, C_PROTECT, C_MAP, C_TRACEME, C_STRICT, C_FILTER, C_HIDE };
 
 static void obey(uint32_t c, uint64_t arg)
 {
@@ -40,6 +45,25 @@ static void obey(uint32_t c, uint64_t arg)
 	case C_MAP: /* a page where nothing was */
 		page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		board->mapped = (uintptr_t)mremap(page, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)arg);
+		return;
+	case C_TRACEME:
+		ptrace(PTRACE_TRACEME, 0, 0, 0);
+		return;
+	case C_STRICT: /* nothing but read, write and exit is allowed then: it looks no more */
+		board->done = 1;
+		syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_STRICT);
+		for (;;)
+			;
+	case C_FILTER: {
+		struct sock_filter all = BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
+		struct sock_fprog prog = {1, &all};
+
+		prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+		prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
+		return;
+	}
+	case C_HIDE:
+		prctl(PR_SET_DUMPABLE, arg);
 		return;
 	case C_EXIT:
 		_exit(0);
@@ -75,18 +99,26 @@ static void child(void)
 	}
 }
 
-__attribute__((unused)) static pid_t spawn(void)
+__attribute__((unused)) static pid_t spawn_as(uid_t uid)
 {
 	pid_t pid;
 
 	memset(board, 0, sizeof(*board));
 	fflush(stdout);
 	pid = fork();
-	if (!pid)
+	if (!pid) {
+		if (uid && (setresgid(uid, uid, uid) || setresuid(uid, uid, uid) || prctl(PR_SET_DUMPABLE, 1)))
+			_exit(1);
 		child();
+	}
 	while (!board->done)
 		usleep(1000);
 	return pid;
+}
+
+__attribute__((unused)) static pid_t spawn(void)
+{
+	return spawn_as(0);
 }
 
 __attribute__((unused)) static void command(uint32_t c, uint64_t arg)
