@@ -1,7 +1,7 @@
 #!/bin/bash
 # vsock.sh - streams between a stock guest and the host's own back end, and an ivshmem device with its server
 #
-# One VM, reset once in the middle: tests/vm/vsock_peer.c plays the guest, tests/vm/vsock_host.c the host.
+# One VM, reset once in the middle; in each life the driver is loaded, unloaded and loaded again.  tests/vm/vsock_peer.c plays the guest, tests/vm/vsock_host.c the host.
 # DS_VM_KERNEL chooses another kernel, such as 6.12.
 . tests/tap.sh
 kernel=${DS_VM_KERNEL:-6.1}
@@ -17,7 +17,7 @@ done
 host=$!
 for _ in $(seq 100); do [ -S "$TMP/vhost" ] && break || sleep 0.1; done
 tests/vm/boot --kernel "$kernel" --mem 512 --smp 2 "${args[@]}" -- \
-	sh -c 'modprobe vmw_vsock_virtio_transport && exec "$0"' "$tools/vsock_peer" >"$TMP/guest" 2>"$TMP/err"
+	sh -c 'm=vmw_vsock_virtio_transport; modprobe $m && modprobe -r $m && modprobe $m && exec "$0"' "$tools/vsock_peer" >"$TMP/guest" 2>"$TMP/err"
 status=$?
 if [ $status = 77 ]; then
 	kill $host

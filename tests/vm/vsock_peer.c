@@ -204,6 +204,31 @@ static void test_many(void)
 	printf("# %.1f s\n", now() - t);
 }
 
+static int by_value(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* How long a byte takes to a process of the host and back. */
+static void test_round_trip(void)
+{
+	double t[500];
+	int s = dial(0, VSOCK_T_ECHO);
+	unsigned int good = 0;
+
+	for (int i = 0; i < 500; i++) {
+		t[i] = now();
+		good += echoes(s, "x");
+		t[i] = now() - t[i];
+	}
+	qsort(t, 500, sizeof(*t), by_value);
+	tap_eq(good, 500, "500 bytes, one after the other, are echoed");
+	printf("# round trip: %.0f us at best, %.0f us in the middle, %.0f us for the last of a hundred\n", t[0] * 1e6, t[250] * 1e6, t[495] * 1e6);
+	close(s);
+}
+
 /* A host end that does not read: its writer waits, nobody else does. */
 static void test_deaf(void)
 {
@@ -326,6 +351,7 @@ int main(void)
 	test_many();
 	test_bulk();
 	test_half_close();
+	test_round_trip();
 	test_deaf();
 	test_ivshmem();
 	checks = (uint32_t)tap_count;
