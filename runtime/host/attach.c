@@ -19,6 +19,7 @@
 
 #define QMP_MS 20000
 #define UNPLUG_MS 30000
+#define RELEASE_MS 10000
 #define DRIVER_MS 20000
 #define ID_BYTES 128
 #define cleanup_json __attribute__((cleanup(qmp_json_cleanup)))
@@ -215,8 +216,14 @@ static int unplug(struct job *j, const struct device *d)
 	}
 	if (*type)
 		return say(j, 2, "the guest has not let go of %s within %d s: is its kernel up?  Try again", d->driver, UNPLUG_MS / 1000);
-	qmp_command(&j->q, "chardev-remove", strings("id", d->chardev, NULL), NULL); /* one that stays is only not used */
-	return 0;
+	/* QEMU gives a device back some time after it is out of the tree (RCU), and until then its chardev is busy. */
+	for (int waited = 0; *d->chardev && waited < RELEASE_MS; waited += 100) {
+		e = qmp_command(&j->q, "chardev-remove", strings("id", d->chardev, NULL), NULL);
+		if (!e || !strstr(j->q.fault, "busy"))
+			break;
+		pause_ms(100);
+	}
+	return 0; /* a chardev that stays is only in the way if it has the name of the new one, which is said then */
 }
 
 /* Connects a chardev to the daemon's socket and plugs the device in. */

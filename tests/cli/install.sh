@@ -11,33 +11,43 @@ listing() { (cd "$root" && find . -mindepth 1 \( -type f -o -path ./var/lib/dsco
 
 out=$(make_it install)
 ok $? "make install DESTDIR= succeeds"
-is "$(listing)" "644 etc/cron.d/dscollect
+services=$(for s in runtime/services/*.c; do echo "755 usr/lib/dark-shadows/services/$(basename "$s" .c)"; done)
+is "$(listing)" "$(sort -k2 <<<"$services
+644 etc/cron.d/dscollect
+644 etc/dark-shadows/policy.conf
 644 etc/default/dscollect
 755 usr/bin/dsmap
 755 usr/bin/dsreport
 644 usr/lib/systemd/system/dscollect.service
 644 usr/lib/systemd/system/dscollect.timer
+644 usr/lib/systemd/system/dshost.service
 755 usr/sbin/dscollect
+755 usr/sbin/dshost
 644 usr/share/bash-completion/completions/dscollect
+644 usr/share/bash-completion/completions/dshost
 644 usr/share/bash-completion/completions/dsmap
 644 usr/share/bash-completion/completions/dsreport
+644 usr/share/dark-shadows/policy.conf
 644 usr/share/dscollect/dscollect.cron
 644 usr/share/dscollect/dscollect.default
 644 usr/share/man/man1/dsmap.1.gz
 644 usr/share/man/man1/dsreport.1.gz
+644 usr/share/man/man5/ds-policy.5.gz
 644 usr/share/man/man5/dscollect.5.gz
 644 usr/share/man/man8/dscollect.8.gz
-750 var/lib/dscollect" "every file is there, with its mode"
+644 usr/share/man/man8/dshost.8.gz
+750 var/lib/dscollect")" "every file is there, with its mode"
 matches "$out" "systemctl enable --now dscollect.timer" "it says what is to be done on the target"
 is "$(grep -rlE "@[A-Z]+@" "$root/usr/lib/systemd" "$root/etc")" "" "no placeholder is left in what was installed"
 matches "$(cat "$root/usr/lib/systemd/system/dscollect.service")" '^ExecStart=/usr/sbin/dscollect ' "the service starts the installed program"
-"$root/usr/sbin/dscollect" --version >/dev/null && "$root/usr/bin/dsreport" --version >/dev/null && "$root/usr/bin/dsmap" --version >/dev/null
+"$root/usr/sbin/dscollect" --version >/dev/null && "$root/usr/bin/dsreport" --version >/dev/null && "$root/usr/bin/dsmap" --version >/dev/null &&
+	"$root/usr/sbin/dshost" --version >/dev/null
 ok $? "the installed programs start"
 
 # --- man pages -------------------------------------------------------------------------------------------------------
 export MANPATH=$root/usr/share/man MANWIDTH=100 LC_ALL=C.UTF-8
 if man -w man >/dev/null 2>&1 || command -v man >/dev/null; then
-	for page in 1:dsmap 1:dsreport 5:dscollect 8:dscollect; do
+	for page in 1:dsmap 1:dsreport 5:dscollect 8:dscollect 5:ds-policy 8:dshost; do
 		warnings=$(man --warnings -l "$root/usr/share/man/man${page%:*}/${page#*:}.${page%:*}.gz" 2>&1 >"$TMP/page")
 		is "$warnings" "" "${page#*:}(${page%:*}) renders without a warning"
 		matches "$(cat "$TMP/page")" '^SEE ALSO|^EXAMPLES' "${page#*:}(${page%:*}) renders to its end"
@@ -48,7 +58,7 @@ fi
 source_of() { zcat "$root/usr/share/man/man$1/$2.$1.gz" | sed 's/\\fR//g; s/\\fB//g; s/\\fI//g; s/\\-/-/g; s/\\&//g; s/\\_/_/g'; }
 # options PROGRAM: what --help offers
 options() { "$BIN/$1" --help | sed -nE 's/^ +(-., +)*(--[a-z-]+).*/\2/p' | sort -u; }
-for program in dscollect:8 dsreport:1 dsmap:1; do
+for program in dscollect:8 dsreport:1 dsmap:1 dshost:8; do
 	name=${program%:*}
 	text=$(source_of "${program#*:}" "$name")
 	offered=$(options "$name")
@@ -95,11 +105,23 @@ none" "completion: --join offers its three values"
 is "$(complete_with dscollect --join = h)" "head" "completion: --join=h becomes head"
 mkdir "$TMP/dbs" && touch "$TMP/dbs/a.db"
 is "$(complete_with dscollect --db "$TMP/dbs/")" "$TMP/dbs/a.db" "completion: --db offers files"
-for program in dscollect dsreport dsmap; do
+for program in dscollect dsreport dsmap dshost; do
 	is "$(complete_with $program -- | grep -oE -- '--[a-z-]+' | sort -u)" "$(options $program)" "completion: $program -- offers what --help lists"
 done
 
 # --- configuration ---------------------------------------------------------------------------------------------------
+"$root/usr/sbin/dshost" check-policy "$root/etc/dark-shadows/policy.conf" >"$TMP/out"
+is "$?/$(grep -c ": 0 rules" "$TMP/out")" 0/1 "the shipped policy is right and allows nothing"
+sed 's/^#\(allow\|deny\)/\1/' "$root/etc/dark-shadows/policy.conf" >"$TMP/policy"
+"$root/usr/sbin/dshost" check-policy "$TMP/policy" >"$TMP/out"
+is "$?/$(grep -c ": 2 rules" "$TMP/out")" 0/1 "and so are the rules that it shows"
+text=$(source_of 5 ds-policy)
+is "$("$root/usr/sbin/dshost" serve --run-dir "$TMP/run" --policy /dev/null 2>&1; echo $?)" "/dev/null: not a regular file
+1" "the installed dshost finds its services' folder"
+for key in vm program service sha256 uid mode executors max-pages memory; do
+	grep -qE "^ *$key=" <<<"$text" || echo "$key"
+done >"$TMP/out"
+is "$(cat "$TMP/out")" "" "ds-policy(5) explains every key"
 conf=$root/etc/default/dscollect
 sed 's/^#\([A-Z_]*=\)/\1/' "$conf" >"$TMP/every-line"
 ok "$([ "$(grep -c '^[A-Z_]*=' "$TMP/every-line")" -ge 6 ] && echo 0 || echo 1)" "the configuration shows its keys"

@@ -20,6 +20,12 @@ if command -v systemd-analyze >/dev/null; then
 		"" "systemd-analyze verify finds nothing wrong, the man pages it names included"
 	score=$(systemd-analyze security --offline=true --no-pager "$unit" | grep -oE 'Overall exposure level[^:]*: [0-9.]+' | grep -oE '[0-9.]+$')
 	ok "$(awk -v s="$score" 'BEGIN { print !(s != "" && s < 2) }')" "systemd-analyze security scores below 2 ($score)"
+	mkdir "$TMP/host"
+	sed "s|/usr/sbin/dshost|$root&|" "$root/usr/lib/systemd/system/dshost.service" >"$TMP/host/dshost.service"
+	is "$(MANPATH=$root/usr/share/man systemd-analyze verify --recursive-errors=no "$TMP/host/dshost.service" 2>&1)" "" \
+		"systemd-analyze verify finds nothing wrong with dshost.service"
+	score=$(systemd-analyze security --offline=true --no-pager "$root/usr/lib/systemd/system/dshost.service" | grep -oE 'Overall exposure level[^:]*: [0-9.]+' | grep -oE '[0-9.]+$')
+	ok "$(awk -v s="$score" 'BEGIN { print !(s != "" && s < 6) }')" "systemd-analyze security scores dshost.service, which makes jails, below 6 ($score)"
 	next=$(systemd-analyze calendar --iterations=4 "$(sed -n 's/^OnCalendar=//p' "$timer")" | grep -oE '[0-9]{2}:[0-9]{2}:[0-9]{2} UTC' | cut -d: -f2 | sort -u | paste -sd' ')
 	is "$next" "00 15 30 45" "the timer acts at every quarter of an hour"
 else
