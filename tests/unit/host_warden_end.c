@@ -336,6 +336,35 @@ static void late(struct shadow *s, const char *words, const char *what)
 	shadow_free(s);
 }
 
+/* A guest that asks and asks and never reads: the warden must not wait for it. */
+static void test_unread(const struct shadow_want *want, const char *what)
+{
+	const uint64_t request[2] = {HEAP_VPN * PAGE, 64};
+	union agent_message m;
+	struct shadow s;
+
+	shadow_start(&s, want);
+	attach(&s, "/usr/bin/guest", "checksum");
+	for (int i = 0; i < 200000; i++) {
+		struct {
+			struct ds_agent_call call;
+			uint64_t request[2];
+		} c = {{agent_head(&s.a, DS_AGENT_CALL, sizeof(c)), 0, 16}, {request[0], request[1]}};
+
+		if (send(s.a.fd, &c, sizeof(c), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(c) && errno != EAGAIN)
+			break;
+		if (i % 1000 == 999)
+			usleep(1000);
+	}
+	for (int i = 0; i < AGENT_TIMEOUT_MS && shadow_view(&s).state != WARDEN_END; i++)
+		usleep(1000);
+	tap_ok(shadow_view(&s).state == WARDEN_END && shadow_view(&s).code == DS_AGENT_C_TIMEOUT, "%s: %s", what, shadow_view(&s).text);
+	while (agent_receive(&s.a, &m, 1000) > 0)
+		;
+	tap_eq(shadow_end(&s), 1, "the warden ends");
+	shadow_free(&s);
+}
+
 static void test_late(void)
 {
 	const struct shadow_want hasty = {.policy = anything, .times = {.hello_ms = 100, .write_ms = 200}};
@@ -343,8 +372,6 @@ static void test_late(void)
 	size_t bytes;
 	void *all = agent_attach_message(&msg, page, HEAP_PAGES, &heap_range, 1, &bytes);
 	struct ds_agent_hello hello = agent_hello(&(struct agent){0});
-	const uint64_t request[2] = {HEAP_VPN * PAGE, 64};
-	union agent_message m;
 	struct shadow s;
 
 	shadow_start(&s, &hasty);
@@ -360,27 +387,9 @@ static void test_late(void)
 	agent_write(&s.a, all, bytes - 1);
 	late(&s, "in time", "one that does not finish its map");
 
-	/* a guest that asks and asks and never reads: the warden must not wait for it */
-	shadow_start(&s, &hasty);
-	attach(&s, "/usr/bin/guest", "checksum");
-	for (int i = 0; i < 200000; i++) {
-		struct {
-			struct ds_agent_call call;
-			uint64_t request[2];
-		} c = {{agent_head(&s.a, DS_AGENT_CALL, sizeof(c)), 0, 16}, {request[0], request[1]}};
-
-		if (send(s.a.fd, &c, sizeof(c), MSG_NOSIGNAL | MSG_DONTWAIT) != sizeof(c) && errno != EAGAIN)
-			break;
-		if (i % 1000 == 999)
-			usleep(1000);
-	}
-	for (int i = 0; i < AGENT_TIMEOUT_MS && shadow_view(&s).state != WARDEN_END; i++)
-		usleep(1000);
-	tap_ok(shadow_view(&s).state == WARDEN_END && shadow_view(&s).code == DS_AGENT_C_TIMEOUT, "one that never reads: %s", shadow_view(&s).text);
-	while (agent_receive(&s.a, &m, 1000) > 0)
-		;
-	tap_eq(shadow_end(&s), 1, "the warden ends");
-	shadow_free(&s);
+	/* by its time, and, with all the time there is, by what would have to be kept for it */
+	test_unread(&hasty, "one that never reads");
+	test_unread(&(struct shadow_want){.policy = anything}, "one that never reads, and has time");
 	free(all);
 }
 
