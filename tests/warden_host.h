@@ -104,8 +104,8 @@ struct shadow {
 struct shadow_want {
 	const char *policy; /* its text */
 	struct warden_times times;
-	bool devmem;
-	uint64_t ram_host_pfn;
+	int devmem_fd; /* not 0: the RAM is in there as it would be in /dev/mem, */
+	uint64_t ram_host_pfn; /* from this page on */
 };
 
 AGENT_UNUSED static void shadow_start(struct shadow *s, const struct shadow_want *want)
@@ -128,9 +128,9 @@ AGENT_UNUSED static void shadow_start(struct shadow *s, const struct shadow_want
 	if (!s->pid) {
 		const struct warden_params params = {
 			.stream_fd = pair[1],
-			.ram_fd = ram_fd,
+			.ram_fd = want->devmem_fd ? want->devmem_fd : ram_fd,
 			.parent = getppid(),
-			.provider = want->devmem ? DS_SHADOW_RAM_DEVMEM : DS_SHADOW_RAM_FILE,
+			.provider = want->devmem_fd ? DS_SHADOW_RAM_DEVMEM : DS_SHADOW_RAM_FILE,
 			.ram_host_pfn = want->ram_host_pfn,
 			.table = &ram_table,
 			.vm = "test-vm",

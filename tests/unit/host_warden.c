@@ -202,12 +202,63 @@ static void test_changes(void)
 	shadow_free(&s);
 }
 
+/* The paper's provider: a file that is all of the host's memory, of which the VM's is a part. */
+static void test_devmem(void)
+{
+	const struct shadow_want want = {.policy = anything, .devmem_fd = memfd_create("mem", MFD_CLOEXEC), .ram_host_pfn = 777};
+	const struct ds_agent_range some = part(80, 2);
+	uint64_t answer[3];
+	struct shadow s;
+
+	if (want.devmem_fd < 0 || ftruncate(want.devmem_fd, (777 + RAM_PAGES) * PAGE) ||
+	    pwrite(want.devmem_fd, ram, RAM_PAGES * PAGE, 777 * PAGE) != RAM_PAGES * PAGE)
+		err(2, "memfd");
+	shadow_start(&s, &want);
+	tap_eq(attach(&s, "/usr/bin/guest", "checksum"), DS_AGENT_STARTED, "a shadow over the host's memory");
+	tap_ok(checksum(&s, 1, BUFFER_BYTES, answer) == 24 && answer[0] == guest.fnv && answer[1] == BUFFER_BYTES, "finds the same there");
+	tap_ok(drop(&s, &some, 1) == DS_AGENT_DONE && checksum(&s, 0, BUFFER_BYTES, answer) == 24 && !answer[1], "and drops it");
+	tap_eq(shadow_end(&s), 0, "the end");
+	shadow_free(&s);
+	close(want.devmem_fd);
+}
+
+#define MANY 60
+
+static void test_many(void)
+{
+	static struct shadow s[MANY];
+	unsigned int stood = 0, right = 0, ended = 0;
+	uint64_t answer[3];
+
+	for (int i = 0; i < MANY; i++) {
+		shadow_start(&s[i], &(struct shadow_want){.policy = anything});
+		stood += attach(&s[i], "/usr/bin/guest", "checksum") == DS_AGENT_STARTED;
+	}
+	for (int i = 0; i < MANY; i += 7) /* some end in the middle of the others */
+		kill(i % 2 ? s[i].pid : (pid_t)s[i].a.started.host_pid, SIGKILL);
+	for (int i = 0; i < MANY; i++)
+		right += i % 7 && checksum(&s[i], 1, 10000, answer) == 24 && answer[1] == 10000;
+	for (int i = 0; i < MANY; i++) {
+		const int status = shadow_end(&s[i]);
+
+		ended += i % 7 ? status == 0 : status == 1 || status == 256 + SIGKILL;
+		if (i % 7 == 0 && i % 2)
+			waitpid((pid_t)s[i].a.started.host_pid, NULL, 0);
+		shadow_free(&s[i]);
+	}
+	tap_eq(stood, MANY, "%d shadows at a time", MANY);
+	tap_eq(right, MANY - (MANY + 6) / 7, "some are killed, the others go on");
+	tap_eq(ended, MANY, "and end as they should");
+}
+
 int main(void)
 {
 	const int fds = (prctl(PR_SET_CHILD_SUBREAPER, 1), ram_make(), lay_out(), guest_start(), open_fds(getpid()));
 
 	test_services();
 	test_changes();
+	test_devmem();
+	test_many();
 	kill(guest_pid, SIGKILL);
 	waitpid(guest_pid, NULL, 0);
 	tap_eq(left_processes(), 0, "no process is left");
