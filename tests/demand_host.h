@@ -13,7 +13,7 @@
 #include <time.h>
 
 #include "runtime/host/demand.h"
-#include "tests/capsule_host.h"
+#include "tests/guarded.h"
 #include "tests/services/calls.h"
 
 #define DH_REGIONS 8
@@ -41,6 +41,8 @@ struct dh_ask {
 
 struct dh {
 	struct host h;
+	struct guarded g; /* its guard and authority, if it is guarded */
+	bool guarded;
 	struct demand *d;
 	struct dh_region regions[DH_REGIONS];
 	unsigned int nregions;
@@ -50,7 +52,7 @@ struct dh {
 	unsigned int held;	/* answers are not given before this is 0 again */
 	unsigned int congested; /* every n-th message is not taken at once */
 	unsigned int sends;
-	uint64_t ordered, asked_pages;
+	uint64_t asked_pages;
 	void (*message)(const struct ds_shadow_message *);
 	uint32_t done; /* seq of the last STATUS that is not the machine's */
 	int ended;     /* kind of the message that ends a test: REFUSED, FAULT, or -1 the channel */
@@ -131,14 +133,15 @@ static int dh_ask(void *ctx, uint32_t seq, uint64_t vpn, struct ds_shadow_range 
 
 static int dh_order(void *ctx, const struct ds_shadow_seg *seg)
 {
-	(void)ctx, (void)seg;
-	dh.ordered++;
-	return 0;
+	(void)ctx;
+	return dh.guarded ? authority_order(dh.g.authority, seg, 1) : 0;
 }
 
 static void dh_revoke(void *ctx, struct ds_shadow_range range)
 {
-	(void)ctx, (void)range;
+	(void)ctx;
+	if (dh.guarded)
+		authority_cancel(dh.g.authority, range.vpn, range.npages);
 }
 
 static int dh_send(void *ctx, const struct ds_shadow_map *map)
@@ -213,7 +216,9 @@ static void dh_take(const union host_message *m, int kind)
 /* One round: waits up to @timeout_ms for something, handles it. */
 static void dh_round(int timeout_ms)
 {
-	struct pollfd p[2] = {{.fd = dh.h.ctl, .events = POLLIN}, {.fd = demand_fd(dh.d), .events = POLLIN}};
+	struct pollfd p[3] = {{.fd = dh.h.ctl, .events = POLLIN},
+			      {.fd = demand_fd(dh.d), .events = POLLIN},
+			      {.fd = dh.guarded ? dh.g.guard.listener : -1, .events = POLLIN}};
 	union host_message m;
 	int rc;
 
@@ -222,8 +227,12 @@ static void dh_round(int timeout_ms)
 	dh_answers();
 	if ((dh.nasks && !dh.held) || demand_pending(dh.d))
 		timeout_ms = 0;
-	if (poll(p, 2, timeout_ms) <= 0)
+	if (poll(p, 3, timeout_ms) <= 0)
 		return;
+	if (p[2].revents & POLLIN && guard_answer(&dh.g.guard) < 0)
+		errx(2, "guard_answer");
+	if (dh.guarded && dh.g.guard.refused)
+		errx(2, "the guard refused: %s", dh.g.guard.last.why);
 	if (p[1].revents & POLLIN && (rc = demand_run(dh.d)))
 		errx(2, "demand_run: %s", strerror(-rc));
 	dh_answers();
@@ -241,6 +250,41 @@ __attribute__((unused)) static bool dh_until(const volatile uint32_t *word, uint
 	return *word != value;
 }
 
+/* The capsule, in a jail if it is to be guarded.  @data: of BOOT, its file is @fd. */
+static void dh_spawn(const char *service, uint32_t nexecutors)
+{
+	const struct filter_want want = {.demand = true};
+	struct jail_params p = {.threads = nexecutors + 1};
+
+	if (!dh.guarded) {
+		host_exec(&dh.h, service);
+		return;
+	}
+	memset(&dh.g, 0, sizeof(dh.g));
+	if (guarded_spawn(&dh.g, service, &want, &p))
+		errx(2, "jail: %s: %s", dh.g.jail_err.what, strerror(-dh.g.jail_err.err));
+	dh.h.ctl = dh.g.h.ctl;
+	dh.h.pid = dh.g.h.pid;
+	dh.h.seq = 0;
+	if (authority_new(&dh.g.authority))
+		err(2, "authority_new");
+	guard_init(&dh.g.guard, dh.g.jail.pid, dh.g.jail.pidfd, dh.g.authority);
+}
+
+/* The listener, the knock, and the STATUS that follows.  Return: its kind. */
+static int dh_take_guard(void)
+{
+	union host_message m;
+	int kind;
+
+	if (guard_take(&dh.g.guard, dh.h.status.guard_fd, &dh.g.first, &dh.g.second, HOST_TIMEOUT_MS, &dh.g.guard_err))
+		errx(2, "guard: %s", dh.g.guard_err.why);
+	kind = host_receive(&dh.h, &m, HOST_TIMEOUT_MS);
+	if (kind == DS_SHADOW_STATUS && guard_sealed(&dh.g.guard, &dh.g.guard_err))
+		errx(2, "guard: %s", dh.g.guard_err.why);
+	return kind;
+}
+
 /* Starts the service with the regions there are.  @max_vmas 0: what the host allows.  Return: kind of the answer to BOOT. */
 __attribute__((unused)) static int dh_start(const char *service, uint32_t nexecutors, uint64_t max_vmas)
 {
@@ -250,10 +294,16 @@ __attribute__((unused)) static int dh_start(const char *service, uint32_t nexecu
 	int fds[4] = {dh.h.ram_fd, dh.h.ram_ro_fd}, kind, pidfd;
 	union host_message m;
 
-	host_exec(&dh.h, service);
+	dh_spawn(service, nexecutors);
 	boot = host_boot(&dh.h, service, nexecutors);
 	boot.mode = DS_SHADOW_DEMAND;
 	fds[2] = host_data(NULL, 0, ranges, params.nranges, &boot.data);
+	if (dh.guarded) {
+		boot.data.filter_bytes = dh.g.second.n * sizeof(struct sock_filter);
+		if (pwrite(fds[2], dh.g.second.ins, boot.data.filter_bytes,
+			   (off_t)(boot.data.map_bytes + params.nranges * sizeof(ranges[0]))) != (ssize_t)boot.data.filter_bytes)
+			err(2, "filter");
+	}
 	fds[3] = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 	if (fds[3] < 0)
 		err(2, "/dev/userfaultfd");
@@ -272,14 +322,21 @@ __attribute__((unused)) static int dh_start(const char *service, uint32_t nexecu
 	if (demand_fd(dh.d) < 0)
 		err(2, "pidfd_getfd");
 	close(pidfd);
-	return kind;
+	return dh.guarded ? dh_take_guard() : kind;
 }
 
 /* The shadow goes.  Return: as host_end(). */
 __attribute__((unused)) static int dh_end(void)
 {
-	int status = host_end(&dh.h);
+	int status;
 
+	if (dh.guarded) {
+		dh.g.h.ctl = dh.h.ctl;
+		status = guarded_end(&dh.g); /* SIGKILL is what a jail ends with */
+		status = WIFSIGNALED(status) ? 0 : status;
+	} else {
+		status = host_end(&dh.h);
+	}
 	demand_free(dh.d);
 	dh.d = NULL;
 	while (dh.nasks)
@@ -288,6 +345,7 @@ __attribute__((unused)) static int dh_end(void)
 		free(dh.regions[i].pages);
 	dh.nregions = 0;
 	dh.delay = dh.held = dh.congested = 0;
+	dh.guarded = false;
 	return status;
 }
 
@@ -305,11 +363,10 @@ static void dh_note_answer(const struct ds_shadow_message *m)
 /* Has executor @executor of calls.c do something and waits.  Return: the result; INT64_MIN if none came. */
 __attribute__((unused)) static int64_t dh_call(uint32_t executor, struct calls_request r)
 {
-	const uint32_t before = dh_calls_seq;
-
 	dh.message = dh_note_answer;
+	dh_calls_seq = 0;
 	host_message(&dh.h, executor, &r, sizeof(r));
-	return dh_until(&dh_calls_seq, before) ? dh_calls_answer.result : INT64_MIN;
+	return dh_until(&dh_calls_seq, 0) ? dh_calls_answer.result : INT64_MIN;
 }
 
 /* An UPDATE with the regions there are now.  Return: whether it is in force. */

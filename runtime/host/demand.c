@@ -50,7 +50,7 @@ struct stream {
 
 struct outgoing {
 	struct outgoing *next;
-	bool ordered;
+	uint32_t nordered; /* segments */
 	bool late[DS_SHADOW_SEGS_MAX]; /* segments that the capsule will leave out: covered since the message was made */
 	struct ds_shadow_map map;
 	struct ds_shadow_seg seg[DS_SHADOW_SEGS_MAX];
@@ -182,7 +182,7 @@ static struct outgoing *message(struct demand *d)
 	if (!o)
 		return NULL;
 	o->next = NULL;
-	o->ordered = false;
+	o->nordered = 0;
 	memset(o->late, 0, sizeof(o->late));
 	o->map = (struct ds_shadow_map){
 		.head = {.magic = DS_SHADOW_MAGIC, .version = DS_SHADOW_VERSION, .kind = DS_SHADOW_MAP, .seq = DEMAND_SEQ | ++d->seq},
@@ -211,16 +211,15 @@ static int add(struct demand *d, struct outgoing **o, struct ds_shadow_seg seg)
 
 static int order(struct demand *d, struct outgoing *o)
 {
-	for (uint32_t i = 0; i < o->map.nsegs && !o->ordered; i++) {
-		const struct ds_shadow_seg *seg = &o->seg[i];
+	for (; o->nordered < o->map.nsegs; o->nordered++) {
+		const struct ds_shadow_seg *seg = &o->seg[o->nordered];
 		int rc = 0;
 
-		if (seg->prot && seg->prot != DS_SHADOW_COVER && !o->late[i])
+		if (seg->prot && seg->prot != DS_SHADOW_COVER && !o->late[o->nordered])
 			rc = d->ops->order(d->ctx, seg);
 		if (rc)
-			return rc;
+			return rc == -ENOSPC ? -EAGAIN : rc;
 	}
-	o->ordered = true;
 	return 0;
 }
 

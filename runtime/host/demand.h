@@ -70,7 +70,11 @@ struct demand_ops {
 	 * @window: holds @vpn
 	 */
 	int (*ask)(void *ctx, uint32_t seq, uint64_t vpn, struct ds_shadow_range window, bool write);
-	/** order - Just before the message with this segment is sent: the capsule is going to map it, once. */
+	/**
+	 * order - Just before the message with this segment is sent: the capsule is going to map it, once
+	 *
+	 * -ENOSPC: too much is ordered and not mapped yet; tried again by demand_flush().
+	 */
 	int (*order)(void *ctx, const struct ds_shadow_seg *seg);
 	/** revoke - What was ordered of these pages and has not been mapped may not be mapped any more. */
 	void (*revoke)(void *ctx, struct ds_shadow_range range);
