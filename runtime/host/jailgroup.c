@@ -156,6 +156,14 @@ static void sweep(const char *base)
 		closedir(d);
 }
 
+void jailgroup_sweep(void)
+{
+	char base[JAILGROUP_PATH_BYTES - 64];
+
+	if (!base2(base, sizeof(base)) || !base1(base, sizeof(base)))
+		sweep(base);
+}
+
 static int set_limit(const struct jailgroup *g, uint64_t memory_bytes)
 {
 	char text[32];

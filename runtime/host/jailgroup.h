@@ -5,7 +5,8 @@
  * with processes cannot have divided children (cgroups(7), "no internal processes"), the caller's processes are moved
  * into a child "main" first.  Version 1 knows no such rule: root makes a child of its group in the memory hierarchy.
  *
- * Groups carry the maker's pid in their name; those whose maker is gone are removed by the next.
+ * Groups carry the maker's pid in their name; those whose maker is gone are removed by the next, and by
+ * jailgroup_sweep().
  */
 #ifndef HOST_JAILGROUP_H
 #define HOST_JAILGROUP_H
@@ -36,5 +37,8 @@ int jailgroup_join(const struct jailgroup *g, pid_t pid);
 
 /** jailgroup_remove() - Removes it; its processes have been waited for.  Return: 0, -errno. */
 int jailgroup_remove(struct jailgroup *g);
+
+/** jailgroup_sweep() - Removes groups of makers that were killed and of whose processes none is left. */
+void jailgroup_sweep(void);
 
 #endif

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
+#include "runtime/host/jailgroup.h"
 #include "runtime/host/log.h"
 
 #define TERM_MS 200
@@ -168,9 +169,9 @@ static void warden_gone(struct shadows *s, uint32_t i, int status)
 
 	log_death(s, i, status);
 	p->warden = 0;
-	/* A copy that was torn by the warden's death may lack the number: then the kernel's own kill has to do. */
-	if (warden_stat_read(&s->board->place[i].stat, &v) || v.capsule_pid <= 0 ||
-	    waitid(P_PID, (id_t)v.capsule_pid, &info, WEXITED | WNOHANG | WNOWAIT)) {
+	/* The number is right even where the rest of the copy was torn by the warden's death. */
+	warden_stat_read(&s->board->place[i].stat, &v);
+	if (v.capsule_pid <= 0 || waitid(P_PID, (id_t)v.capsule_pid, &info, WEXITED | WNOHANG | WNOWAIT)) {
 		free_place(s, i); /* no child of ours: the warden has waited for it */
 		return;
 	}
@@ -191,6 +192,7 @@ void shadows_reap(struct shadows *s)
 				warden_gone(s, i, status);
 			} else if (s->place[i].capsule == pid) {
 				s->place[i].capsule = 0;
+				jailgroup_sweep(); /* its warden could not */
 				free_place(s, i);
 			}
 		}
