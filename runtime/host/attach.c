@@ -19,7 +19,7 @@
 
 #define QMP_MS 20000
 #define UNPLUG_MS 30000
-#define RELEASE_MS 10000
+#define RELEASE_MS 1000
 #define DRIVER_MS 20000
 #define ID_BYTES 128
 #define cleanup_json __attribute__((cleanup(qmp_json_cleanup)))
@@ -216,14 +216,17 @@ static int unplug(struct job *j, const struct device *d)
 	}
 	if (*type)
 		return say(j, 2, "the guest has not let go of %s within %d s: is its kernel up?  Try again", d->driver, UNPLUG_MS / 1000);
-	/* QEMU gives a device back some time after it is out of the tree (RCU), and until then its chardev is busy. */
+	/*
+	 * QEMU gives a device back some time after it is out of the tree, and until then its chardev is busy.  For a doorbell
+	 * on q35 that time can be for ever (QEMU 7.2: something keeps a reference), so new chardevs have names of their own.
+	 */
 	for (int waited = 0; *d->chardev && waited < RELEASE_MS; waited += 100) {
 		e = qmp_command(&j->q, "chardev-remove", strings("id", d->chardev, NULL), NULL);
 		if (!e || !strstr(j->q.fault, "busy"))
 			break;
 		pause_ms(100);
 	}
-	return 0; /* a chardev that stays is only in the way if it has the name of the new one, which is said then */
+	return 0;
 }
 
 /* Connects a chardev to the daemon's socket and plugs the device in. */
@@ -234,8 +237,7 @@ static int plug(struct job *j, const struct device *d, const char *path)
 	char chardev[ID_BYTES];
 	int e;
 
-	snprintf(chardev, sizeof(chardev), "%s-socket", d->id);
-	qmp_command(&j->q, "chardev-remove", strings("id", chardev, NULL), NULL); /* left by an attempt that was cut off */
+	snprintf(chardev, sizeof(chardev), "%s-socket-%d", d->id, getpid());
 	json_object_object_add(addr, "type", json_object_new_string("unix"));
 	json_object_object_add(addr, "data", strings("path", path, NULL));
 	json_object_object_add(data, "addr", addr);
@@ -358,11 +360,13 @@ static int run_job(struct job *j, const struct attach_params *p)
 	choose_name(j, p, cred.pid, r.name);
 	control_put_table(&r, &table);
 	e = unplug(j, &vsock);
+	if (!e && !*j->no_bell && unplug(j, &bell))
+		snprintf(j->no_bell, sizeof(j->no_bell), "%s", j->text);
 	e = e ? e : ask_daemon(j, p, &r, &reply);
 	e = e ? e : plug(j, &vsock, reply.vsock);
 	if (e)
 		return e;
-	if (!*j->no_bell && (unplug(j, &bell) || plug(j, &bell, reply.doorbell)))
+	if (!*j->no_bell && plug(j, &bell, reply.doorbell))
 		snprintf(j->no_bell, sizeof(j->no_bell), "%s", j->text);
 	return settle(j, p, r.name);
 }

@@ -36,6 +36,7 @@ struct vm {
 	int listener, conn, signals, vmm_fd;
 	char vsock_path[CONTROL_PATH_BYTES], bell_path[CONTROL_PATH_BYTES];
 	bool usable; /* the table in force was checked and may be mirrored */
+	struct ramtable checked; /* that table */
 	bool over;
 	int stopper; /* who waits for VMPROC_STOP */
 };
@@ -89,16 +90,33 @@ static void check_table(struct vm *vm)
 		snprintf(text, sizeof(text), "vhost-user and the monitor tell different things of the memory: %s", diff.why);
 		unusable(vm, text, diff.gpa_bytes, true);
 	} else {
+		uint64_t ranges = 0;
+
+		for (uint32_t i = 0; i < vm->dev.table.nranges; i++)
+			ranges += vm->dev.table.range[i].file == 0;
 		vm->usable = true;
+		vm->checked = vm->dev.table;
 		vm->board->checked = vm->p->monitor != NULL;
 		vm->board->ram_bytes = vm->dev.table.file[0].npages << DS_PAGE_SHIFT;
-		vm->board->ranges = vm->dev.table.nranges;
-		log_line(LOG_LEVEL_INFO, "vm %s: %" PRIu64 " MiB of memory in %u ranges, told by vhost-user%s", vm->p->name,
-			 vm->board->ram_bytes >> 20, vm->dev.table.nranges, vm->p->monitor ? " and by the monitor alike" : "");
+		if (vm->board->ranges != ranges)
+			log_line(LOG_LEVEL_INFO, "vm %s: %" PRIu64 " MiB of memory in %" PRIu64 " ranges, told by vhost-user%s", vm->p->name,
+				 vm->board->ram_bytes >> 20, ranges, vm->p->monitor ? " and by the monitor alike" : "");
+		vm->board->ranges = ranges;
 	}
 }
 
 /* --- the device ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * Whether the table that has just come shows the same pages of the same RAM file at the same guest addresses as the one that
+ * shadows were started under.  What changes often is other memory: the doorbell's window moves, a DIMM is plugged in.
+ */
+static bool same_ram(const struct vm *vm)
+{
+	const struct ramtable_file *a = &vm->checked.file[0], *b = &vm->dev.table.file[0];
+
+	return vm->usable && a->dev == b->dev && a->ino == b->ino && ramtable_compare(&vm->checked, &vm->dev.table, NULL);
+}
 
 /* Before QEMU is answered: nobody may use the guest's memory any more. */
 static void before_answer(void *ctx, enum vhostuser_event event)
@@ -109,7 +127,7 @@ static void before_answer(void *ctx, enum vhostuser_event event)
 		vsock_stop(vm->vsock);
 	if (event == VHOSTUSER_EV_STOPPED)
 		shadows_end_all(vm->shadows, "the guest has stopped its device (a reset, a crash, or its driver is gone)");
-	else if (event == VHOSTUSER_EV_TABLE || event == VHOSTUSER_EV_NO_TABLE)
+	else if (event == VHOSTUSER_EV_NO_TABLE || (event == VHOSTUSER_EV_TABLE && !same_ram(vm)))
 		shadows_end_all(vm->shadows, "the VM's memory has another layout now");
 }
 
