@@ -21,7 +21,7 @@
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #define PR_SYS_DISPATCH_ON 1
 #endif
-#define NSLOTS 512
+#define NSLOTS 32768 /* bounds how deep a chain of vforks gets; pages that are not used cost nothing */
 
 static struct intercept_slot slots[NSLOTS];
 static bool threads;
