@@ -17,7 +17,7 @@
 #include "rle/addr.h"
 #include "rle/cleanup.h"
 
-#define TEXT_BYTES 65536 /* of maps at a time; longer lines are cut in their path, which is not looked at */
+#define TEXT_BYTES 65536 /* of maps at a time; a line has a path, at most PATH_MAX, each byte as four */
 
 /* struct procmap_query, linux/fs.h of Linux 6.11. */
 struct procmap_query {
@@ -64,9 +64,8 @@ static int ask(int maps_fd, uint64_t address, struct mapping *m)
 /* Reads maps line by line. */
 struct text {
 	int fd;
-	char *buf; /* TEXT_BYTES and a terminator */
+	char *buf; /* TEXT_BYTES */
 	size_t have, pos;
-	bool cut; /* the rest of a long line comes first */
 };
 
 static void text_start(struct text *t, int maps_fd, char *buf)
@@ -75,7 +74,7 @@ static void text_start(struct text *t, int maps_fd, char *buf)
 	lseek(maps_fd, 0, SEEK_SET);
 }
 
-/* Return: 1 and a terminated line; 0 the end; -errno. */
+/* Return: 1 and a terminated line; 0 the end; -EBADMSG, -errno. */
 static int text_line(struct text *t, char **line)
 {
 	for (;;) {
@@ -83,30 +82,16 @@ static int text_line(struct text *t, char **line)
 		ssize_t got;
 
 		if (newline) {
-			const bool rest = t->cut;
-
 			*newline = 0;
 			t->pos = (size_t)(newline - t->buf) + 1;
-			t->cut = false;
-			if (rest)
-				continue;
-			*line = start;
-			return 1;
-		}
-		if (!t->pos && t->have == TEXT_BYTES) {
-			const bool rest = t->cut;
-
-			t->buf[TEXT_BYTES] = 0;
-			t->pos = t->have;
-			t->cut = true;
-			if (rest)
-				continue;
 			*line = start;
 			return 1;
 		}
 		memmove(t->buf, start, t->have - t->pos);
 		t->have -= t->pos;
 		t->pos = 0;
+		if (t->have == TEXT_BYTES)
+			return -EBADMSG;
 		got = read(t->fd, t->buf + t->have, TEXT_BYTES - t->have);
 		if (got <= 0)
 			return got ? -errno : 0;
@@ -140,7 +125,7 @@ static int text_next(struct text *t, struct mapping *m)
 static int identify(int ram_fd, struct gone_file *file)
 {
 	cleanup_close int fd = open("/proc/self/maps", O_RDONLY | O_CLOEXEC);
-	cleanup_free char *buf = malloc(TEXT_BYTES + 1);
+	cleanup_free char *buf = malloc(TEXT_BYTES);
 	struct mapping m;
 	struct text t;
 	struct stat st;
@@ -290,7 +275,7 @@ static int check_by_text(struct check *c)
 {
 	const struct ds_shadow_range *range = c->range;
 	const size_t n = c->n;
-	cleanup_free char *buf = malloc(TEXT_BYTES + 1);
+	cleanup_free char *buf = malloc(TEXT_BYTES);
 	struct mapping m;
 	struct text t;
 	size_t i = 0;

@@ -206,12 +206,18 @@ static void test_granted(void)
 	hostile_end();
 }
 
-/* The parent of a shadow dies; it is told of the shadow's process. */
+/*
+ * The parent of a shadow dies.  We have its end of the channel meanwhile: the shadow does not see it closed, which would
+ * make the capsule's own thread end it.
+ */
 static void test_outlive(void)
 {
-	int pipes[2], pidfd;
+	int pipes[2], pidfd, warden_fd, ctl;
 	struct pollfd p = {.events = POLLIN};
-	struct { pid_t pid; } told = {0};
+	struct {
+		pid_t pid;
+		int ctl;
+	} told = {0};
 	pid_t warden;
 
 	if (pipe2(pipes, O_CLOEXEC))
@@ -226,6 +232,7 @@ static void test_outlive(void)
 		hostile_start(&want, 64 << 20);
 		hostile_send(&r);
 		told.pid = shadow.jail.pid;
+		told.ctl = shadow.h.ctl;
 		if (write(pipes[1], &told, sizeof(told)) != sizeof(told))
 			_exit(1);
 		pause();
@@ -235,13 +242,17 @@ static void test_outlive(void)
 	if (read(pipes[0], &told, sizeof(told)) != sizeof(told))
 		err(2, "no warden");
 	close(pipes[0]);
+	warden_fd = (int)syscall(434, warden, 0);
+	ctl = (int)syscall(438, warden_fd, told.ctl, 0);
 	pidfd = (int)syscall(434, told.pid, 0);
 	p.fd = pidfd;
-	tap_ok(pidfd >= 0 && poll(&p, 1, 100) == 0, "a shadow that spins lives as long as its warden");
+	tap_ok(pidfd >= 0 && ctl >= 0 && poll(&p, 1, 100) == 0, "a shadow that spins lives as long as its warden");
 	kill(warden, SIGKILL);
 	waitpid(warden, NULL, 0);
 	tap_ok(poll(&p, 1, HOST_TIMEOUT_MS) == 1, "and not longer");
 	close(pidfd);
+	close(ctl);
+	close(warden_fd);
 }
 
 static void test_limits(void)

@@ -3,6 +3,7 @@
  * What is said of the inside is read from /proc of the outside: /proc/PID/status, ns, fd, limits, mountinfo.
  */
 #include <dirent.h>
+#include <grp.h>
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -134,7 +135,9 @@ static void test_inside(void)
 	char path[64], target[64];
 	ssize_t n;
 
-	signal(SIGPIPE, SIG_IGN); /* is not inherited */
+	signal(SIGPIPE, SIG_IGN); /* neither is inherited */
+	if (setgroups(1, (gid_t[]){12345}))
+		err(2, "setgroups");
 	guarded_init(&g, 64);
 	if (guarded_spawn(&g, "calls", &want, &p))
 		errx(2, "jail: %s: %s", g.jail_err.what, strerror(-g.jail_err.err));
