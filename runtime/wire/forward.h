@@ -1,0 +1,76 @@
+/* forward.h - a guest thread's system call on its way to its executor in the shadow, and back
+ *
+ * Theory of operation
+ *
+ * A guest thread that forwards calls has a slot, 128 bytes in the process's own memory, and an executor, a thread of
+ * the shadow, which sees the same bytes through the mirror.  The slot carries the seven registers of a call (paper, Section
+ * V) and its result; nothing that a pointer in them points to is copied, since the shadow has the same memory at the same
+ * addresses.
+ *
+ *   guest thread                                   executor
+ *   nr, arg[]; state = POSTED                      sees POSTED; takes the registers; state = RUNNING
+ *   if host_asleep: rings the bell                 makes the call
+ *   spins a while on state                         result; state = DONE
+ *   guest_asleep = 1; still not DONE?              if guest_asleep: rings the bell
+ *     then reads the bell                          spins a while; host_asleep = 1; still nothing POSTED? reads the bell
+ *   takes the result; state = IDLE
+ *
+ * Each side writes its own "asleep" word and then looks at state again, with a full barrier in between, and each writes state
+ * and then looks at the other's word, likewise: at least one of them sees the other's (Dekker).  A bell that rings without
+ * need is harmless.  Spinning is bounded, to nothing if so configured: an idle pair costs no CPU.
+ *
+ * The bell is a stream of the guest thread's own: AF_VSOCK, to port DS_FORWARD_PORT of the host, from any port.  The guest
+ * sends struct ds_forward_hello first; the host pairs it with the shadow by the token, which dshost told the agent in STARTED and
+ * the agent the process, and nobody else.  From then on a byte each way is a ring.  When the stream ends, the executor is
+ * free for another thread.
+ *
+ * Who interrupts: a signal of the guest's program ends the guest thread's read of the bell.  It writes DS_FORWARD_INTERRUPT to
+ * the bell, and goes on waiting for DONE: dshost has the executor's call interrupted, so it ends with -EINTR, or with its
+ * result if that was there first.
+ *
+ * What the host believes: nothing.  The slot's address comes in the hello; it is fetched and stored like any guest memory,
+ * each word once; the registers may hold anything, and what limits the call is the shadow's jail.
+ */
+#ifndef WIRE_FORWARD_H
+#define WIRE_FORWARD_H
+
+#include <stdint.h>
+
+#define DS_FORWARD_PORT 872 /* of the host */
+#define DS_FORWARD_VERSION 1
+#define DS_FORWARD_MAGIC UINT32_C(0x4c425344) /* the bytes "DSBL" */
+#define DS_FORWARD_TOKEN_BYTES 16
+#define DS_FORWARD_RING 1	/* a byte on the bell */
+#define DS_FORWARD_INTERRUPT 2	/* likewise, guest to host only */
+#define DS_FORWARD_SPIN_NS 50000 /* the usual bound */
+
+enum ds_forward_state {
+	DS_FORWARD_IDLE = 0, /* the guest's to write */
+	DS_FORWARD_POSTED,   /* a call is there */
+	DS_FORWARD_RUNNING,  /* the executor has taken it */
+	DS_FORWARD_DONE,     /* the result is there */
+};
+
+/** struct ds_forward_slot - In guest memory, aligned to its size: never across two pages. */
+struct ds_forward_slot {
+	uint32_t state; /* enum ds_forward_state */
+	uint32_t host_asleep, guest_asleep;
+	uint32_t seq;	/* of the call, counted by the guest */
+	uint64_t nr, arg[6];
+	int64_t result; /* as the kernel returns it, -errno included */
+	uint64_t host_ns; /* how long the call took there, without the way */
+	uint64_t spare[5];
+};
+
+/** struct ds_forward_hello - The first bytes on a bell. */
+struct ds_forward_hello {
+	uint32_t magic, version;
+	uint8_t token[DS_FORWARD_TOKEN_BYTES];
+	uint64_t slot;	  /* its address in the process */
+	uint32_t spin_ns; /* how long the executor may spin before it sleeps */
+	uint32_t zero;
+};
+
+_Static_assert(sizeof(struct ds_forward_slot) == 128 && sizeof(struct ds_forward_hello) == 40, "no padding");
+
+#endif
