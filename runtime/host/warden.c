@@ -188,7 +188,8 @@ static uint64_t min_ns(uint64_t a, uint64_t b)
 
 static int poll_timeout_ms(const struct warden *w)
 {
-	const uint64_t guest = min_ns(min_ns(w->hello_deadline_ns, w->part_deadline_ns), min_ns(w->out_deadline_ns, warden_demand_deadline_ns(w)));
+	const uint64_t first = min_ns(w->hello_deadline_ns, w->part_deadline_ns);
+	const uint64_t guest = min_ns(first, min_ns(w->out_deadline_ns, warden_demand_deadline_ns(w)));
 	const uint64_t next = min_ns(guest, w->change.deadline_ns), now = warden_now_ns();
 
 	if (next == WARDEN_NEVER)
@@ -201,7 +202,8 @@ static void check_deadlines(struct warden *w)
 	const uint64_t now = warden_now_ns();
 
 	if (now >= w->hello_deadline_ns)
-		warden_end(w, DS_AGENT_C_TIMEOUT, "the agent did not say %s in time", w->state == WARDEN_HELLO ? "HELLO" : "ATTACH");
+		warden_end(w, DS_AGENT_C_TIMEOUT, "the agent did not say %s in time",
+			   w->state == WARDEN_HELLO ? "HELLO" : "ATTACH");
 	if (now >= w->part_deadline_ns)
 		warden_end(w, DS_AGENT_C_TIMEOUT, "the agent began a message and did not finish it in time");
 	if (now >= w->out_deadline_ns)
@@ -209,7 +211,8 @@ static void check_deadlines(struct warden *w)
 	if (now >= warden_demand_deadline_ns(w))
 		warden_end(w, DS_AGENT_C_TIMEOUT, "the agent did not answer a fault in time");
 	if (now >= w->change.deadline_ns)
-		warden_end(w, w->state == WARDEN_RUN ? DS_AGENT_C_GONE : DS_AGENT_C_SHADOW, "the shadow did not answer in time");
+		warden_end(w, w->state == WARDEN_RUN ? DS_AGENT_C_GONE : DS_AGENT_C_SHADOW,
+			   "the shadow did not answer in time");
 }
 
 /* What the guest says is read as long as there is room for it in the order of things. */
@@ -284,7 +287,8 @@ static void last_words(struct warden *w)
 
 	if (!w->view.code)
 		return;
-	warden_refuse(w, refused ? DS_AGENT_REFUSED : DS_AGENT_ENDED, refused ? w->who.head.seq : 0, w->view.code, w->view.text);
+	warden_refuse(w, refused ? DS_AGENT_REFUSED : DS_AGENT_ENDED, refused ? w->who.head.seq : 0, w->view.code,
+		      w->view.text);
 	for (;;) {
 		struct pollfd at = {.fd = w->stream_fd, .events = POLLOUT};
 

@@ -91,9 +91,10 @@ void warden_started(struct warden *w, const struct ds_shadow_status *status)
 	w->view.since_ns = warden_now_ns();
 	w->view.start_us = (w->view.since_ns - w->attach_ns) / 1000;
 	warden_log(w, LOG_LEVEL_INFO,
-		   "shadow %d stands: service %s, %s, %" PRIu64 " pages in %" PRIu64 " runs, %" PRIu64 " mappings, after %" PRIu64 " us",
-		   (int)w->pid, w->who.service, w->who.mode == DS_AGENT_DEMAND ? "on demand" : "eager", w->view.pages, w->view.runs,
-		   w->view.vmas, w->view.start_us);
+		   "shadow %d stands: service %s, %s, %" PRIu64 " pages in %" PRIu64 " runs, %" PRIu64
+		   " mappings, after %" PRIu64 " us",
+		   (int)w->pid, w->who.service, w->who.mode == DS_AGENT_DEMAND ? "on demand" : "eager", w->view.pages,
+		   w->view.runs, w->view.vmas, w->view.start_us);
 	warden_send(w, DS_AGENT_STARTED, w->who.head.seq, &started.head, sizeof(started));
 	warden_stream_work(w);
 }

@@ -26,8 +26,9 @@ static bool send_call(struct warden *w, const struct warden_queued *q)
 	} m;
 	const size_t bytes = sizeof(m.message) + q->payload_bytes;
 
-	m.message = (struct ds_shadow_message){
-		.head = warden_capsule_head(w, DS_SHADOW_MESSAGE, bytes), .executor = q->executor, .payload_bytes = q->payload_bytes};
+	m.message = (struct ds_shadow_message){.head = warden_capsule_head(w, DS_SHADOW_MESSAGE, bytes),
+					       .executor = q->executor,
+					       .payload_bytes = q->payload_bytes};
 	memcpy(m.payload, q->payload, q->payload_bytes);
 	if (warden_capsule_send(w, &m, bytes, NULL, 0))
 		return false;
@@ -60,7 +61,8 @@ void warden_call(struct warden *w, const struct ds_agent_call *msg)
 	struct warden_queued *q;
 
 	if (msg->executor >= w->rule->executors) {
-		snprintf(text, sizeof(text), "the service has executors 0 to %u, not %u", w->rule->executors - 1, msg->executor);
+		snprintf(text, sizeof(text), "the service has executors 0 to %u, not %u", w->rule->executors - 1,
+			 msg->executor);
 		refuse(w, msg->head.seq, DS_AGENT_C_LIMIT, text);
 		return;
 	}

@@ -78,12 +78,13 @@ int warden_capsule_send(struct warden *w, const void *msg, size_t bytes, const i
 static uint64_t memory_limit(const struct warden *w)
 {
 	const uint64_t ram_pages = 2 * w->p->table->file[0].npages; /* a frame may be there twice */
-	const uint64_t max_pages = w->rule->max_pages < ram_pages ? w->rule->max_pages : ram_pages, max_segs = warden_max_segs(w);
+	const uint64_t max_pages = w->rule->max_pages < ram_pages ? w->rule->max_pages : ram_pages;
+	const uint64_t max_segs = warden_max_segs(w), segs = max_pages < max_segs ? max_pages : max_segs;
 	const uint64_t map = sizeof(struct rle_map_header) + max_pages * sizeof(struct rle_run);
 	const uint64_t own = w->rule->memory_bytes + w->rule->executors * EXECUTOR_BYTES +
 			     3 * (map < DS_SHADOW_MAP_BYTES_MAX ? map : DS_SHADOW_MAP_BYTES_MAX);
 
-	return CAPSULE_BYTES + 2 * own + (max_pages < max_segs ? max_pages : max_segs) * SEG_BYTES + max_pages / 512 * DS_PAGE_BYTES;
+	return CAPSULE_BYTES + 2 * own + segs * SEG_BYTES + max_pages / 512 * DS_PAGE_BYTES;
 }
 
 static int spawn(struct warden *w, int exe, struct jail_err *err)
@@ -177,7 +178,8 @@ void warden_capsule_start(struct warden *w)
 	if (w->who.mode == DS_AGENT_DEMAND) {
 		w->fault_dev_fd = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
 		if (w->fault_dev_fd < 0) {
-			warden_end(w, DS_AGENT_C_HOST, "demand mode needs /dev/userfaultfd (Linux 6.1) on the host: %s", strerrordesc_np(errno));
+			warden_end(w, DS_AGENT_C_HOST, "demand mode needs /dev/userfaultfd (Linux 6.1) on the host: %s",
+				   strerrordesc_np(errno));
 			return;
 		}
 		warden_demand_prepare(w);
@@ -210,7 +212,8 @@ union said {
 /* Whether it is as long as its kind has to be. */
 static bool well_formed(const union said *m, size_t got)
 {
-	if (got < sizeof(m->head) || got > sizeof(*m) || m->head.magic != DS_SHADOW_MAGIC || m->head.version != DS_SHADOW_VERSION || m->head.bytes != got)
+	if (got < sizeof(m->head) || got > sizeof(*m) || m->head.magic != DS_SHADOW_MAGIC ||
+	    m->head.version != DS_SHADOW_VERSION || m->head.bytes != got)
 		return false;
 	switch (m->head.kind) {
 	case DS_SHADOW_STATUS: return got == sizeof(m->status);
@@ -221,13 +224,17 @@ static bool well_formed(const union said *m, size_t got)
 	}
 }
 
+/* Whether an answer with @seq is the one that the change under way waits for. */
+static bool awaited(const struct warden *w, uint32_t seq)
+{
+	return w->change.kind != WARDEN_CHANGE_NONE && w->change.data_fd < 0 && seq == w->change.capsule_seq;
+}
+
 static void refused(struct warden *w, const struct ds_shadow_refused *r)
 {
-	const bool asked = w->change.kind != WARDEN_CHANGE_NONE && w->change.data_fd < 0 && r->head.seq == w->change.capsule_seq;
-
 	if (w->demand && r->head.seq >= DEMAND_SEQ)
 		warden_demand_refused(w, r);
-	else if (asked)
+	else if (awaited(w, r->head.seq))
 		warden_change_refused(w, r);
 	else if (!warden_call_refused(w, r))
 		warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it refused what nobody asked for");
@@ -241,7 +248,7 @@ static void hear(struct warden *w, const union said *m)
 	case DS_SHADOW_STATUS:
 		if (w->demand && m->head.seq >= DEMAND_SEQ)
 			warden_demand_status(w, m->head.seq);
-		else if (w->change.kind != WARDEN_CHANGE_NONE && w->change.data_fd < 0 && m->head.seq == w->change.capsule_seq)
+		else if (awaited(w, m->head.seq))
 			warden_change_done(w, &m->status);
 		else
 			warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it answered what nobody asked for");

@@ -157,9 +157,11 @@ void warden_pages(struct warden *w, const struct ds_agent_pages *msg)
 	w->view.fault_pages += map.npages;
 	r = demand_pages(w->demand, msg->head.seq, &map);
 	if (r == -EBADMSG)
-		warden_end(w, DS_AGENT_C_MESSAGE, "the agent answered a fault that was not asked about, or with pages of another place");
+		warden_end(w, DS_AGENT_C_MESSAGE,
+			   "the agent answered a fault that was not asked about, or with pages of another place");
 	else if (went(w, r) && demand_stat(w->demand).known_pages > w->rule->max_pages)
-		warden_end(w, DS_AGENT_C_LIMIT, "the shadow has touched more than the %" PRIu64 " pages that the policy allows (line %u)",
+		warden_end(w, DS_AGENT_C_LIMIT,
+			   "the shadow has touched more than the %" PRIu64 " pages that the policy allows (line %u)",
 			   w->rule->max_pages, w->rule->line);
 }
 

@@ -95,8 +95,8 @@ bool warden_guard_gone(struct warden *w, const struct ds_shadow_range *ranges, s
 	if (!r || r == -ESRCH)
 		return true;
 	if (r == -EEXIST)
-		warden_end(w, DS_AGENT_C_GONE, "the shadow has not let go of page 0x%" PRIx64 " (RAM page %" PRIu64 ")", found.vpn << DS_PAGE_SHIFT,
-			   found.pfn);
+		warden_end(w, DS_AGENT_C_GONE, "the shadow has not let go of page 0x%" PRIx64 " (RAM page %" PRIu64 ")",
+			   found.vpn << DS_PAGE_SHIFT, found.pfn);
 	else
 		warden_end(w, DS_AGENT_C_HOST, "the shadow's mappings cannot be looked at: %s", strerrordesc_np(-r));
 	return false;

@@ -110,7 +110,8 @@ uint64_t warden_max_segs(const struct warden *w)
 	return w->max_maps > own ? w->max_maps - own : 0;
 }
 
-uint32_t warden_map_adopt(struct warden *w, struct warden_map *m, void *blob, size_t bytes, char text[static DS_AGENT_TEXT_BYTES])
+uint32_t warden_map_adopt(struct warden *w, struct warden_map *m, void *blob, size_t bytes,
+			  char text[static DS_AGENT_TEXT_BYTES])
 {
 	const struct plan_limits limits = {
 		.min_vpn = w->min_vpn,

@@ -173,7 +173,8 @@ void warden_started(struct warden *w, const struct ds_shadow_status *status);
  *
  * Return: 0, or the enum ds_agent_code to refuse it with.
  */
-uint32_t warden_map_take(struct warden *w, const struct ds_agent_head *msg, struct warden_map *out, char text[static DS_AGENT_TEXT_BYTES]);
+uint32_t warden_map_take(struct warden *w, const struct ds_agent_head *msg, struct warden_map *out,
+			 char text[static DS_AGENT_TEXT_BYTES]);
 /**
  * warden_map_translate() - The bytes of a guest's map, checked, as a map into the RAM
  * @blob: set to it, the caller's to free(); NULL after an error
@@ -182,8 +183,13 @@ uint32_t warden_map_take(struct warden *w, const struct ds_agent_head *msg, stru
  */
 uint32_t warden_map_translate(struct warden *w, const void *bytes, size_t nbytes, void **blob, size_t *blob_bytes,
 			      char text[static DS_AGENT_TEXT_BYTES]);
-/** warden_map_adopt() - Puts a blob into @m, which owns it from now on, and checks that it can be mirrored.  Return: as warden_map_take(). */
-uint32_t warden_map_adopt(struct warden *w, struct warden_map *m, void *blob, size_t bytes, char text[static DS_AGENT_TEXT_BYTES]);
+/**
+ * warden_map_adopt() - Puts a blob into @m, which owns it from now on, and checks that it can be mirrored
+ *
+ * Return: as warden_map_take().
+ */
+uint32_t warden_map_adopt(struct warden *w, struct warden_map *m, void *blob, size_t bytes,
+			  char text[static DS_AGENT_TEXT_BYTES]);
 /** warden_max_segs() - How many mappings the mirror may take. */
 uint64_t warden_max_segs(const struct warden *w);
 /** warden_map_free() - Gives back what a map owns. */

@@ -115,7 +115,8 @@ static void test_many(void)
 		bytes += call.head.bytes;
 	}
 	agentmsg_init(&m);
-	tap_ok(feed(&m, stream, bytes, 0, out, &got) == 400 && got == bytes && !memcmp(out, stream, bytes), "400 small messages in a row");
+	tap_ok(feed(&m, stream, bytes, 0, out, &got) == 400 && got == bytes && !memcmp(out, stream, bytes),
+	       "400 small messages in a row");
 	tap_ok(m.room <= 8192, "take one small buffer");
 	agentmsg_free(&m);
 }
@@ -203,8 +204,10 @@ static void test_refused(void)
 	BAD_ATTACH("a service without an end", STRUCT, "no end", memset(a->service, 'a', sizeof(a->service)));
 	BAD_ATTACH("arguments without an end", STRUCT, "no end", memset(a->args, 'a', sizeof(a->args)));
 	BAD_ATTACH("a program without an end", STRUCT, "no end", memset(a->program, 'a', sizeof(a->program)));
-	BAD_ATTACH("a reserved range in the kernel half", STRUCT, "user half", (a->reserve = (struct ds_agent_range){UINT64_C(1) << 36, 1}));
-	BAD_ATTACH("a reserved range that wraps", STRUCT, "user half", (a->reserve = (struct ds_agent_range){4096, UINT64_MAX - 4000}));
+	BAD_ATTACH("a reserved range in the kernel half", STRUCT, "user half",
+		   (a->reserve = (struct ds_agent_range){UINT64_C(1) << 36, 1}));
+	BAD_ATTACH("a reserved range that wraps", STRUCT, "user half",
+		   (a->reserve = (struct ds_agent_range){4096, UINT64_MAX - 4000}));
 	BAD_ATTACH("an empty range", good_bytes, "empty", range[0].npages = 0);
 	BAD_ATTACH("ranges that overlap", good_bytes, "overlap", range[0].npages = UINT64_C(0x7ffffffe1) - 0x400);
 	BAD_ATTACH("ranges that fall", good_bytes, "rise", range[1].vpn = 0x300);
@@ -267,7 +270,8 @@ static void test_memory(void)
 	memcpy(at, &update, sizeof(update));
 	agentmsg_got(&m, sizeof(update));
 	r = agentmsg_next(&m, &msg);
-	tap_ok(!r && agentmsg_peek(&m) && agentmsg_under_way(&m) == sizeof(update) + big, "40 MiB are announced, the struct can be looked at");
+	tap_ok(!r && agentmsg_peek(&m) && agentmsg_under_way(&m) == sizeof(update) + big,
+	       "40 MiB are announced, the struct can be looked at");
 	tap_ok(m.room <= 8192, "and no memory is taken for them");
 	while (!r && !agentmsg_room(&m, &at, &room)) {
 		memset(at, 0, room < 100000 ? room : 100000);
@@ -278,7 +282,8 @@ static void test_memory(void)
 			worst = m.room * 1000 / (fed + sizeof(update));
 	}
 	tap_ok(r == 1 && fed == big && msg->bytes == sizeof(update) + big, "it arrives");
-	tap_ok(worst <= 3000 && m.room == sizeof(update) + big, "memory was never much more than had arrived (%zu of 1000)", worst);
+	tap_ok(worst <= 3000 && m.room == sizeof(update) + big, "memory was never much more than had arrived (%zu of 1000)",
+	       worst);
 	agentmsg_done(&m);
 	tap_ok(!m.room && !agentmsg_under_way(&m), "and is given back");
 

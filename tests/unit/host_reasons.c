@@ -32,7 +32,8 @@ static void test_refused(void)
 
 	for (uint32_t i = 1; i < DS_SHADOW_R_END; i++) {
 		/* the longest numbers there are: the line must not be cut in the middle of one */
-		const struct ds_shadow_refused r = {.reason = i, .err = -ENOMEM, .index = UINT64_MAX - 1, .value = UINT64_MAX >> 12};
+		const struct ds_shadow_refused r = {
+			.reason = i, .err = -ENOMEM, .index = UINT64_MAX - 1, .value = UINT64_MAX >> 12};
 
 		reasons_refused(text, sizeof(text), &r);
 		odd += !is_line();
@@ -45,10 +46,12 @@ static void test_refused(void)
 	tap_eq(unknown, 0, "none is unknown");
 	tap_eq(same, 0, "no two are the same");
 	reasons_refused(text, sizeof(text), &(struct ds_shadow_refused){.reason = DS_SHADOW_R_END, .index = 12, .value = 34});
-	tap_ok(is_line() && is_unknown() && strstr(text, "12") && strstr(text, "34"), "the first number behind them is said to be unknown");
+	tap_ok(is_line() && is_unknown() && strstr(text, "12") && strstr(text, "34"),
+	       "the first number behind them is said to be unknown");
 	reasons_refused(text, sizeof(text), &(struct ds_shadow_refused){.reason = UINT32_MAX, .err = INT32_MIN});
 	tap_ok(is_line() && is_unknown(), "so is any other");
-	reasons_refused(text, sizeof(text), &(struct ds_shadow_refused){.reason = DS_SHADOW_R_MAX_MAPS, .index = 65482, .value = 70001});
+	reasons_refused(text, sizeof(text),
+			&(struct ds_shadow_refused){.reason = DS_SHADOW_R_MAX_MAPS, .index = 65482, .value = 70001});
 	tap_ok(strstr(text, "takes 70001 ") && strstr(text, "leaves 65482:") && strstr(text, "vm.max_map_count"),
 	       "too many mappings: how many, how many there may be, and which limit that is");
 	reasons_refused(text, sizeof(text), &(struct ds_shadow_refused){.reason = DS_SHADOW_R_RUN_LOW, .index = 3, .value = 8});
@@ -78,10 +81,14 @@ static void test_codes(void)
 
 static void test_ends(void)
 {
-	reasons_fault(text, sizeof(text), &(struct ds_shadow_fault){.address = 0xdeadbeef000, .code = 0x1234, .signal = SIGSEGV});
-	tap_ok(is_line() && strstr(text, "0xdeadbeef000") && strstr(text, "0x1234") && strstr(text, "not there"), "a fault: what and where");
-	reasons_fault(text, sizeof(text), &(struct ds_shadow_fault){.address = UINT64_MAX, .code = UINT64_MAX, .signal = SIGBUS});
-	tap_ok(is_line() && strstr(text, "beyond its file") && strstr(text, "outside its executable"), "by code that is not the capsule's");
+	reasons_fault(text, sizeof(text),
+		      &(struct ds_shadow_fault){.address = 0xdeadbeef000, .code = 0x1234, .signal = SIGSEGV});
+	tap_ok(is_line() && strstr(text, "0xdeadbeef000") && strstr(text, "0x1234") && strstr(text, "not there"),
+	       "a fault: what and where");
+	reasons_fault(text, sizeof(text),
+		      &(struct ds_shadow_fault){.address = UINT64_MAX, .code = UINT64_MAX, .signal = SIGBUS});
+	tap_ok(is_line() && strstr(text, "beyond its file") && strstr(text, "outside its executable"),
+	       "by code that is not the capsule's");
 	reasons_fault(text, sizeof(text), &(struct ds_shadow_fault){.signal = 99});
 	tap_ok(is_line() && is_unknown(), "by no signal that faults have");
 	reasons_exit(text, sizeof(text), SIGSYS);

@@ -117,13 +117,15 @@ static void test_services(void)
 	tap_ok(walk(&s, answer) == 32 && answer[0] == NODES && answer[1] == guest.sum && !answer[2] && !answer[3],
 	       "a service follows the guest's list by its own pointers");
 	view = shadow_view_after(&s, 1);
-	tap_ok(view.state == WARDEN_RUN && view.calls == 1 && view.replies == 1 && view.pages == HEAP_PAGES && view.vmas >= HEAP_PAGES / 4 &&
-		       view.guest_pid == 4711 && view.guest_uid == 1000 && !strcmp(view.service, "listwalk") &&
-		       !strcmp(view.program, "/usr/bin/guest") && view.capsule_pid == (int32_t)s.a.started.host_pid,
+	tap_ok(view.state == WARDEN_RUN && view.calls == 1 && view.replies == 1 && view.pages == HEAP_PAGES &&
+		       view.vmas >= HEAP_PAGES / 4 && view.guest_pid == 4711 && view.guest_uid == 1000 &&
+		       !strcmp(view.service, "listwalk") && !strcmp(view.program, "/usr/bin/guest") &&
+		       view.capsule_pid == (int32_t)s.a.started.host_pid,
 	       "the status says what there is");
 	tap_eq(shadow_end(&s), 0, "the stream is closed: the warden ends");
 	tap_ok(kill(view.capsule_pid, 0) && errno == ESRCH, "and its capsule has gone before");
-	tap_ok(shadow_logged(&s, "vm test-vm: guest process 4711 (/usr/bin/guest, uid 1000): shadow"), "the log names VM, process and program");
+	tap_ok(shadow_logged(&s, "vm test-vm: guest process 4711 (/usr/bin/guest, uid 1000): shadow"),
+	       "the log names VM, process and program");
 	shadow_free(&s);
 
 	start(&s, "checksum");
@@ -173,7 +175,8 @@ static void test_changes(void)
 	tap_eq(drop(&s, &none, 1), DS_AGENT_DONE, "nor with pages that never were in the map");
 	tap_eq(drop(&s, NULL, 0), DS_AGENT_DONE, "nor with none");
 	tap_eq(update(&s, page, HEAP_PAGES), DS_AGENT_DONE, "a whole new map");
-	tap_ok(checksum(&s, 0, BUFFER_BYTES, answer) == 24 && answer[0] == guest.fnv && answer[1] == BUFFER_BYTES, "everything is there again");
+	tap_ok(checksum(&s, 0, BUFFER_BYTES, answer) == 24 && answer[0] == guest.fnv && answer[1] == BUFFER_BYTES,
+	       "everything is there again");
 
 	/* the guest's page is another frame now */
 	memcpy(fewer, page, sizeof(page));
@@ -181,31 +184,36 @@ static void test_changes(void)
 	memcpy(ram + 1999 * PAGE, ram + ram_page(page[buffer_page].frame) * PAGE, PAGE);
 	ram[1999 * PAGE] ^= 1;
 	tap_eq(update(&s, fewer, HEAP_PAGES), DS_AGENT_DONE, "a page moves to another frame");
-	tap_ok(checksum(&s, 1, 8, answer) == 24 && answer[0] != 0 && answer[0] == fnv(ram + 1999 * PAGE, 8), "which is seen at once");
+	tap_ok(checksum(&s, 1, 8, answer) == 24 && answer[0] != 0 && answer[0] == fnv(ram + 1999 * PAGE, 8),
+	       "which is seen at once");
 	tap_eq(update(&s, page, end_page - buffer_page), DS_AGENT_DONE, "a map of fewer pages");
 	tap_eq(ram_mapped(capsule), end_page - buffer_page, "takes the others away");
 
 	/* maps that lead where they must not */
 	memcpy(fewer, page, sizeof(page));
 	fewer[3].frame = LOW_PAGES;
-	tap_ok(update(&s, fewer, HEAP_PAGES) == DS_AGENT_REFUSED && s.a.refused.code == DS_AGENT_C_MAP && strstr(s.a.refused.text, "outside the VM"),
+	tap_ok(update(&s, fewer, HEAP_PAGES) == DS_AGENT_REFUSED && s.a.refused.code == DS_AGENT_C_MAP &&
+		       strstr(s.a.refused.text, "outside the VM"),
 	       "a map that leads beyond the RAM is refused: %s", s.a.refused.text);
 	tap_eq(ram_mapped(capsule), end_page - buffer_page, "and the old one stays");
 	for (int i = 0; i < 50; i++) {
 		update(&s, page, HEAP_PAGES - (size_t)i);
 		drop(&s, two, 2);
 	}
-	tap_ok(checksum(&s, 0, 8, answer) == 24 && kill(capsule, 0) == 0, "after a hundred changes the shadow is the same process");
+	tap_ok(checksum(&s, 0, 8, answer) == 24 && kill(capsule, 0) == 0,
+	       "after a hundred changes the shadow is the same process");
 	tap_eq(open_fds(s.pid), fds, "and its warden has as many descriptors as before");
 	tap_eq(shadow_end(&s), 0, "the end");
-	tap_ok(shadow_logged(&s, "a change of its map is refused: a run leads outside the VM's memory"), "the refusal is logged");
+	tap_ok(shadow_logged(&s, "a change of its map is refused: a run leads outside the VM's memory"),
+	       "the refusal is logged");
 	shadow_free(&s);
 }
 
 /* The paper's provider: a file that is all of the host's memory, of which the VM's is a part. */
 static void test_devmem(void)
 {
-	const struct shadow_want want = {.policy = anything, .devmem_fd = memfd_create("mem", MFD_CLOEXEC), .ram_host_pfn = 777};
+	const struct shadow_want want = {
+		.policy = anything, .devmem_fd = memfd_create("mem", MFD_CLOEXEC), .ram_host_pfn = 777};
 	const struct ds_agent_range some = part(80, 2);
 	uint64_t answer[3];
 	struct shadow s;
@@ -215,8 +223,10 @@ static void test_devmem(void)
 		err(2, "memfd");
 	shadow_start(&s, &want);
 	tap_eq(attach(&s, "/usr/bin/guest", "checksum"), DS_AGENT_STARTED, "a shadow over the host's memory");
-	tap_ok(checksum(&s, 1, BUFFER_BYTES, answer) == 24 && answer[0] == guest.fnv && answer[1] == BUFFER_BYTES, "finds the same there");
-	tap_ok(drop(&s, &some, 1) == DS_AGENT_DONE && checksum(&s, 0, BUFFER_BYTES, answer) == 24 && !answer[1], "and drops it");
+	tap_ok(checksum(&s, 1, BUFFER_BYTES, answer) == 24 && answer[0] == guest.fnv && answer[1] == BUFFER_BYTES,
+	       "finds the same there");
+	tap_ok(drop(&s, &some, 1) == DS_AGENT_DONE && checksum(&s, 0, BUFFER_BYTES, answer) == 24 && !answer[1],
+	       "and drops it");
 	tap_eq(shadow_end(&s), 0, "the end");
 	shadow_free(&s);
 	close(want.devmem_fd);

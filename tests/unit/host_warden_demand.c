@@ -127,17 +127,20 @@ static void test_faults(void)
 
 	if (!tap_ok(start_demand(&(struct warden_times){0}), "a shadow stands before a page of the process is known"))
 		exit(tap_done());
-	tap_ok(load(HEAP_VPN * PAGE, &value) && value == word(HEAP_VPN) && faults == 1, "the first touch asks the guest, and finds the page");
+	tap_ok(load(HEAP_VPN * PAGE, &value) && value == word(HEAP_VPN) && faults == 1,
+	       "the first touch asks the guest, and finds the page");
 	for (uint32_t i = 0; i < 280; i++)
 		wrong += !load(page[i].vpn * PAGE, &value) || value != word(page[i].vpn);
 	tap_eq(wrong, 0, "280 pages hold what the process has there");
 	tap_ok(faults > 1 && faults < 40, "neighbours came along: %u questions", faults);
 	request = (struct calls_request){.op = CALLS_STORE, .args = {page[5].vpn * PAGE + 8, 77}};
-	tap_ok(ask(1, &request, &result) && *(uint64_t *)(void *)(ram + ram_page(page[5].frame) * PAGE + 8) == 77, "a store is seen by the guest");
+	tap_ok(ask(1, &request, &result) && *(uint64_t *)(void *)(ram + ram_page(page[5].frame) * PAGE + 8) == 77,
+	       "a store is seen by the guest");
 	view = shadow_view_after(&s, 282);
-	tap_ok(view.mode == DS_AGENT_DEMAND && view.faults == faults && view.fault_pages == asked_pages && view.pages >= 280 && view.guarded_calls > 0 &&
-		       !view.denied_calls,
-	       "the status counts them: %llu pages in %llu mappings", (unsigned long long)view.pages, (unsigned long long)view.vmas);
+	tap_ok(view.mode == DS_AGENT_DEMAND && view.faults == faults && view.fault_pages == asked_pages &&
+		       view.pages >= 280 && view.guarded_calls > 0 && !view.denied_calls,
+	       "the status counts them: %llu pages in %llu mappings", (unsigned long long)view.pages,
+	       (unsigned long long)view.vmas);
 	tap_eq(shadow_end(&s), 0, "the end");
 	shadow_free(&s);
 }
@@ -145,7 +148,8 @@ static void test_faults(void)
 /* A system call that reads the word at @address, and finds that it is not 0 (futex(2), FUTEX_WAIT). */
 static int64_t futex_at(uint64_t address)
 {
-	const struct calls_request request = {.op = CALLS_SYSCALL, .nr = SYS_futex, .args = {address, FUTEX_WAIT_PRIVATE, 0, 0}};
+	const struct calls_request request = {
+		.op = CALLS_SYSCALL, .nr = SYS_futex, .args = {address, FUTEX_WAIT_PRIVATE, 0, 0}};
 	int64_t result = 0;
 
 	return ask(0, &request, &result) ? result : 0;
@@ -200,22 +204,26 @@ static void test_changes(void)
 	all = agent_drop_message(&s.a, &some, 1, &bytes);
 	agent_write(&s.a, all, bytes);
 	free(all);
-	tap_ok(hear(&m) == DS_AGENT_DONE && mapped(HEAP_VPN, 8) == 0 && mapped(HEAP_VPN, 40) == 32, "eight are dropped, and only those");
+	tap_ok(hear(&m) == DS_AGENT_DONE && mapped(HEAP_VPN, 8) == 0 && mapped(HEAP_VPN, 40) == 32,
+	       "eight are dropped, and only those");
 	before = faults;
 	page[2].frame = ram_frame(1990);
 	fill();
-	tap_ok(load(page[2].vpn * PAGE, &value) && value == word(page[2].vpn) && faults == before + 1 && *(uint64_t *)(void *)(ram + 1990 * PAGE) == value,
+	tap_ok(load(page[2].vpn * PAGE, &value) && value == word(page[2].vpn) && faults == before + 1 &&
+		       *(uint64_t *)(void *)(ram + 1990 * PAGE) == value,
 	       "touched again they are asked for again, and are other frames");
 
 	all = agent_update_message(&s.a, NULL, 0, false, &shorter, 1, &bytes);
 	agent_write(&s.a, all, bytes);
 	free(all);
-	tap_ok(hear(&m) == DS_AGENT_DONE && mapped(HEAP_VPN, 4) == 0, "a mapping becomes shorter: nothing of the RAM is left there");
+	tap_ok(hear(&m) == DS_AGENT_DONE && mapped(HEAP_VPN, 4) == 0,
+	       "a mapping becomes shorter: nothing of the RAM is left there");
 	tap_ok(load(page[30].vpn * PAGE, &value) && value == word(page[30].vpn), "the rest is there");
 
 	/* executors that wait for a page do not keep a drop from being done */
 	held = 1;
-	agent_call(&s.a, 1, &(struct calls_request){.op = CALLS_LOAD, .args = {page[250].vpn * PAGE}}, sizeof(struct calls_request));
+	agent_call(&s.a, 1, &(struct calls_request){.op = CALLS_LOAD, .args = {page[250].vpn * PAGE}},
+		   sizeof(struct calls_request));
 	tap_eq(hear(&m), DS_AGENT_FAULT, "an executor waits for a page");
 	held = 0;
 	all = agent_drop_message(&s.a, &(struct ds_agent_range){HEAP_VPN + 20, 4}, 1, &bytes);
@@ -226,7 +234,8 @@ static void test_changes(void)
 	{
 		int first = hear(&m), second = hear(&m);
 
-		tap_ok((first == DS_AGENT_DONE && second == DS_AGENT_REPLY) || (first == DS_AGENT_REPLY && second == DS_AGENT_DONE),
+		tap_ok((first == DS_AGENT_DONE && second == DS_AGENT_REPLY) ||
+			       (first == DS_AGENT_REPLY && second == DS_AGENT_DONE),
 		       "a drop that comes meanwhile and the call are both answered");
 	}
 	tap_eq(mapped(HEAP_VPN + 20, 4), 0, "the dropped pages are gone");
@@ -234,8 +243,8 @@ static void test_changes(void)
 		all = agent_drop_message(&s.a, &(struct ds_agent_range){HEAP_VPN + 40 + (uint64_t)i, 5}, 1, &bytes);
 		agent_write(&s.a, all, bytes);
 		free(all);
-		if (hear(&m) != DS_AGENT_DONE || mapped(HEAP_VPN + 40 + (uint64_t)i, 5) || !load((HEAP_VPN + 42 + (uint64_t)i) * PAGE, &value) ||
-		    value != word(HEAP_VPN + 42 + (uint64_t)i))
+		if (hear(&m) != DS_AGENT_DONE || mapped(HEAP_VPN + 40 + (uint64_t)i, 5) ||
+		    !load((HEAP_VPN + 42 + (uint64_t)i) * PAGE, &value) || value != word(HEAP_VPN + 42 + (uint64_t)i))
 			held++;
 	}
 	tap_eq(held, 0, "dropped and touched again and again");
@@ -290,7 +299,8 @@ static void test_lies(void)
 		if (!load(page[i].vpn * PAGE, &value))
 			break;
 	}
-	tap_ok(s.a.refused.code == DS_AGENT_C_LIMIT && strstr(s.a.refused.text, "290 pages"), "more pages than the policy allows: %s", s.a.refused.text);
+	tap_ok(s.a.refused.code == DS_AGENT_C_LIMIT && strstr(s.a.refused.text, "290 pages"),
+	       "more pages than the policy allows: %s", s.a.refused.text);
 	tap_eq(shadow_end(&s), 1, "end it");
 	shadow_free(&s);
 }

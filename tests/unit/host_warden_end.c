@@ -190,18 +190,24 @@ static void test_refused(void)
 			tap_ok(kind == DS_AGENT_STARTED && shadow_end(&s) == 0, "%s: a shadow", refused[i].what);
 		} else {
 			/* what is malformed is refused before its seq is believed */
-			const bool named = refused[i].code != DS_AGENT_C_MESSAGE ? kind == DS_AGENT_REFUSED && s.a.refused.head.seq == seq : true;
-			const bool right = named && s.a.refused.code == refused[i].code && strstr(s.a.refused.text, refused[i].words);
+			const bool named = refused[i].code != DS_AGENT_C_MESSAGE
+						   ? kind == DS_AGENT_REFUSED && s.a.refused.head.seq == seq
+						   : true;
+			const bool right =
+				named && s.a.refused.code == refused[i].code && strstr(s.a.refused.text, refused[i].words);
 
-			if (!tap_ok(right && agent_receive(&s.a, &m, AGENT_TIMEOUT_MS) == 0 && shadow_end(&s) == 1 && shadow_logged(&s, "no shadow"),
+			if (!tap_ok(right && agent_receive(&s.a, &m, AGENT_TIMEOUT_MS) == 0 && shadow_end(&s) == 1 &&
+					    shadow_logged(&s, "no shadow"),
 				    "%s: %s", refused[i].what, s.a.refused.text))
 				printf("# message %d, code %u\n", kind, s.a.refused.code);
 			view = shadow_view(&s);
-			if (view.state != WARDEN_END || view.capsule_pid || view.code != refused[i].code || strcmp(view.text, s.a.refused.text))
+			if (view.state != WARDEN_END || view.capsule_pid || view.code != refused[i].code ||
+			    strcmp(view.text, s.a.refused.text))
 				tap_ok(false, "the status says the same: %s", view.text);
 		}
 		if (refused[i].spoil == nasty_program)
-			tap_ok(shadow_logged(&s, "process 4711 (/tmp/\\n<3>all is well\\x1b[2J, uid 1000)"), "which it does not: one line, nothing but text");
+			tap_ok(shadow_logged(&s, "process 4711 (/tmp/\\n<3>all is well\\x1b[2J, uid 1000)"),
+			       "which it does not: one line, nothing but text");
 		shadow_free(&s);
 		free(o);
 	}
@@ -220,7 +226,8 @@ static void ended(struct shadow *s, uint32_t code, const char *words, const char
 		kind = agent_receive(&s->a, &m, AGENT_TIMEOUT_MS);
 	while (kind == DS_AGENT_REPLY || kind == DS_AGENT_DONE);
 	/* the stream ends only after the capsule has: a guest gives its frames back upon that */
-	tap_ok(kind == DS_AGENT_ENDED && s->a.refused.code == code && strstr(s->a.refused.text, words) && kill(capsule, 0) && errno == ESRCH,
+	tap_ok(kind == DS_AGENT_ENDED && s->a.refused.code == code && strstr(s->a.refused.text, words) &&
+		       kill(capsule, 0) && errno == ESRCH,
 	       "%s: %s", what, s->a.refused.text);
 	if (kind != DS_AGENT_ENDED)
 		printf("# message %d\n", kind);
@@ -241,7 +248,9 @@ static void call(struct shadow *s, uint32_t executor, uint32_t op, uint64_t a0)
 static void map_ram(struct shadow *s, uint64_t vpn, uint64_t pfn, uint64_t prot)
 {
 	const struct calls_request request = {
-		.op = CALLS_SYSCALL, .nr = SYS_mmap, .args = {vpn * PAGE, PAGE, prot, MAP_SHARED | MAP_FIXED, DS_SHADOW_RAM_FD, pfn * PAGE}};
+		.op = CALLS_SYSCALL,
+		.nr = SYS_mmap,
+		.args = {vpn * PAGE, PAGE, prot, MAP_SHARED | MAP_FIXED, DS_SHADOW_RAM_FD, pfn * PAGE}};
 
 	agent_call(&s->a, 0, &request, sizeof(request));
 }
@@ -296,7 +305,8 @@ static void test_ended(void)
 	attach(&s, "/usr/bin/guest", "calls");
 	call(&s, 0, CALLS_HANG, 0);
 	usleep(50000);
-	tap_ok(update(&s, page, HEAP_PAGES - 1) == DS_AGENT_REFUSED && s.a.refused.code == DS_AGENT_C_SHADOW && strstr(s.a.refused.text, "did not stop"),
+	tap_ok(update(&s, page, HEAP_PAGES - 1) == DS_AGENT_REFUSED && s.a.refused.code == DS_AGENT_C_SHADOW &&
+		       strstr(s.a.refused.text, "did not stop"),
 	       "an update that a service does not let happen is refused");
 	all = agent_drop_message(&s.a, &some, 1, &bytes);
 	agent_write(&s.a, all, bytes);
@@ -330,8 +340,9 @@ static void late(struct shadow *s, const char *words, const char *what)
 
 	if (kind == DS_AGENT_WELCOME)
 		kind = agent_receive(&s->a, &m, AGENT_TIMEOUT_MS);
-	tap_ok((kind == DS_AGENT_ENDED || kind == DS_AGENT_REFUSED) && s->a.refused.code == DS_AGENT_C_TIMEOUT && strstr(s->a.refused.text, words), "%s: %s",
-	       what, s->a.refused.text);
+	tap_ok((kind == DS_AGENT_ENDED || kind == DS_AGENT_REFUSED) && s->a.refused.code == DS_AGENT_C_TIMEOUT &&
+		       strstr(s->a.refused.text, words),
+	       "%s: %s", what, s->a.refused.text);
 	tap_eq(shadow_end(s), 1, "the warden ends");
 	shadow_free(s);
 }
@@ -358,7 +369,8 @@ static void test_unread(const struct shadow_want *want, const char *what)
 	}
 	for (int i = 0; i < AGENT_TIMEOUT_MS && shadow_view(&s).state != WARDEN_END; i++)
 		usleep(1000);
-	tap_ok(shadow_view(&s).state == WARDEN_END && shadow_view(&s).code == DS_AGENT_C_TIMEOUT, "%s: %s", what, shadow_view(&s).text);
+	tap_ok(shadow_view(&s).state == WARDEN_END && shadow_view(&s).code == DS_AGENT_C_TIMEOUT, "%s: %s", what,
+	       shadow_view(&s).text);
 	while (agent_receive(&s.a, &m, 1000) > 0)
 		;
 	tap_eq(shadow_end(&s), 1, "the warden ends");

@@ -77,7 +77,8 @@ static void test_cut(void)
 
 			shadow_start(&s, &(struct shadow_want){.policy = anything});
 			for (int i = 0; i < last; i++)
-				if (!agent_write(&s.a, said[i].data, said[i].bytes) || agent_receive(&s.a, &m, AGENT_TIMEOUT_MS) <= 0)
+				if (!agent_write(&s.a, said[i].data, said[i].bytes) ||
+				    agent_receive(&s.a, &m, AGENT_TIMEOUT_MS) <= 0)
 					wrong++;
 			agent_write(&s.a, said[last].data, bytes);
 			if (n % 2) /* half of them are cut before the rest is read, the others after */
@@ -102,7 +103,8 @@ static void test_wrong_byte(void)
 
 			shadow_start(&s, &(struct shadow_want){.policy = anything});
 			for (int i = 0; i < last; i++)
-				if (!agent_write(&s.a, said[i].data, said[i].bytes) || agent_receive(&s.a, &m, AGENT_TIMEOUT_MS) <= 0)
+				if (!agent_write(&s.a, said[i].data, said[i].bytes) ||
+				    agent_receive(&s.a, &m, AGENT_TIMEOUT_MS) <= 0)
 					wrong++;
 			*byte ^= (uint8_t)(1 + rand() % 255);
 			agent_write(&s.a, said[last].data, said[last].bytes);
@@ -130,7 +132,8 @@ static bool only(pid_t pid, const struct guest_page *list, size_t n)
 	snprintf(path, sizeof(path), "/proc/%d/maps", pid);
 	f = fopen(path, "r");
 	while (f && fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %" SCNu64, &from, &to, &offset, &ino) != 4 || ino != st.st_ino)
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %*s %" SCNu64, &from, &to, &offset, &ino) != 4 ||
+		    ino != st.st_ino)
 			continue;
 		for (uint64_t vpn = from / PAGE; vpn < to / PAGE; vpn++) {
 			const uint64_t file_page = offset / PAGE + vpn - from / PAGE;
@@ -153,7 +156,8 @@ static size_t some_pages(struct guest_page *list)
 
 	for (uint32_t i = 0; i < 40; i++)
 		if (rand() % 4)
-			list[n++] = (struct guest_page){HEAP_VPN + i, ram_frame((uint64_t)rand() % RAM_PAGES), rand() % 3 ? RW : RLE_ATTR_READ};
+			list[n++] = (struct guest_page){HEAP_VPN + i, ram_frame((uint64_t)rand() % RAM_PAGES),
+							rand() % 3 ? RW : RLE_ATTR_READ};
 	return n;
 }
 
@@ -206,12 +210,17 @@ static bool converse(void)
 
 		switch (rand() % 3) {
 		case 0: data = agent_join(&c, sizeof(c), NULL, 0, request, 16, &bytes); break;
-		case 1: nnext = some_pages(next); data = agent_update_message(&s.a, next, nnext, true, &heap_range, 1, &bytes); break;
+		case 1:
+			nnext = some_pages(next);
+			data = agent_update_message(&s.a, next, nnext, true, &heap_range, 1, &bytes);
+			break;
 		default: data = agent_drop_message(&s.a, &range, 1, &bytes);
 		}
 		kind = ((struct ds_agent_head *)data)->kind;
 		sane = say(&s, data, bytes, rand() % 40 == 0);
-		ok = agent_receive(&s.a, &m, sane ? AGENT_TIMEOUT_MS : 20) == (kind == DS_AGENT_CALL ? DS_AGENT_REPLY : DS_AGENT_DONE) || !sane;
+		ok = agent_receive(&s.a, &m, sane ? AGENT_TIMEOUT_MS : 20) ==
+			     (kind == DS_AGENT_CALL ? DS_AGENT_REPLY : DS_AGENT_DONE) ||
+		     !sane;
 		if (!sane || kind == DS_AGENT_CALL)
 			continue;
 		if (kind == DS_AGENT_UPDATE) {
