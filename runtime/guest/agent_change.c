@@ -12,6 +12,7 @@
 #define HOST_MS 60000	/* for an answer to a DROP or UPDATE; the host's own limits are shorter */
 #define WINDOW_MAX_PAGES (PIN_BUFFER_MAX_BYTES / DS_PAGE_BYTES)
 #define ROUNDS 3	    /* pages that changed under the agent are pinned anew; a process that changes them all the time is given up on */
+#define HOLES_MAX 4096	    /* ranges; more become one that holds them all */
 #define RANGES_APART_MAX 8  /* a REFRESH of more ranges than this looks at everything instead */
 
 static int no_memory(struct agent_shadow *s)
@@ -221,12 +222,49 @@ static int refresh_eager(struct agent_shadow *s, const struct ds_local_range *r,
 	return 0;
 }
 
-static int refresh_demand(struct agent_shadow *s, bool all, struct agent_refusal *why)
+/* Adds what two lists of ranges have in common to a third one. */
+static int common(const struct ds_agent_range *a, size_t na, const struct ds_agent_range *b, size_t nb, struct agent_ranges *out)
+{
+	int err = 0;
+
+	for (size_t i = 0, k = 0; i < na && k < nb && !err;) {
+		const uint64_t a_end = a[i].vpn + a[i].npages, b_end = b[k].vpn + b[k].npages;
+		const uint64_t from = a[i].vpn > b[k].vpn ? a[i].vpn : b[k].vpn, end = a_end < b_end ? a_end : b_end;
+
+		if (from < end)
+			err = agent_ranges_add(out, from, end - from);
+		if (a_end < b_end)
+			i++;
+		else
+			k++;
+	}
+	return err;
+}
+
+/* Where the host was told that nothing is, it does not ask again before a DROP (runtime/host/demand.h).  Adds to @stale where
+ * something may be now: what is mapped of these ranges, or, @n being 0, of all. */
+static int stale_holes(struct agent_shadow *s, const struct ds_local_range *r, uint32_t n, const struct agent_ranges *mappings,
+		       struct agent_ranges *stale)
+{
+	__attribute__((cleanup(agent_ranges_free))) struct agent_ranges mapped = {0}, gone = {0};
+	int err = common(s->holes.r, s->holes.n, mappings->r, mappings->n, &mapped);
+
+	err = err || !n ? err : common(mapped.r, mapped.n, (const struct ds_agent_range *)r, n, &gone);
+	for (size_t i = 0; i < (n ? gone : mapped).n && !err; i++) {
+		const struct ds_agent_range *hole = &(n ? gone : mapped).r[i];
+
+		err = agent_ranges_cut(&s->holes, hole->vpn, hole->npages);
+		err = err ? err : agent_ranges_add(stale, hole->vpn, hole->npages);
+	}
+	return err;
+}
+
+static int refresh_demand(struct agent_shadow *s, const struct ds_local_range *r, uint32_t n, struct agent_refusal *why)
 {
 	__attribute__((cleanup(agent_take_free))) struct agent_take t = {0};
 	int err;
 
-	err = all ? agent_mem_compare(&s->mem, &t) : agent_mem_mappings(&s->mem, &t.mappings);
+	err = !n ? agent_mem_compare(&s->mem, &t) : agent_mem_mappings(&s->mem, &t.mappings);
 	if (err == -ESRCH)
 		return agent_end(s, DS_LOCAL_C_EXIT, "process %d has exited", s->p->target->pid);
 	if (err) {
@@ -236,6 +274,8 @@ static int refresh_demand(struct agent_shadow *s, bool all, struct agent_refusal
 	for (size_t i = 0; i < t.altered.n; i++)
 		if (agent_ranges_add(&t.stale, t.altered.r[i].vpn, t.altered.r[i].npages))
 			return no_memory(s);
+	if (stale_holes(s, r, n, &t.mappings, &t.stale))
+		return no_memory(s);
 	if (t.stale.n && take_back(s, t.stale.r, t.stale.n))
 		return -1;
 	count(s);
@@ -267,7 +307,7 @@ void agent_refresh(struct agent_shadow *s, const struct ds_local_ranges *m)
 	agent_faults_again(s);
 	if (s->ending)
 		return;
-	err = s->p->want->mode == DS_LOCAL_DEMAND ? refresh_demand(s, !m->nranges, &why) : refresh_eager(s, r, m->nranges, &why);
+	err = s->p->want->mode == DS_LOCAL_DEMAND ? refresh_demand(s, r, m->nranges, &why) : refresh_eager(s, r, m->nranges, &why);
 	if (err < 0)
 		return;
 	if (err)
@@ -293,12 +333,36 @@ static void send_pages(struct agent_shadow *s, uint32_t seq, const struct agent_
 	agent_send(s, &m, sizeof(m), DS_AGENT_PAGES, seq, blob, bytes, NULL, 0);
 }
 
+/* The page of a fault is not in the answer. */
+static void note_hole(struct agent_shadow *s, uint64_t vpn)
+{
+	int err = agent_ranges_add(&s->holes, vpn, 1);
+
+	if (!err && s->holes.n > HOLES_MAX) {
+		const uint64_t first = s->holes.r[0].vpn, end = s->holes.r[s->holes.n - 1].vpn + s->holes.r[s->holes.n - 1].npages;
+
+		err = agent_ranges_add(&s->holes, first, end - first);
+	}
+	if (err)
+		no_memory(s);
+}
+
 static void no_pages(struct agent_shadow *s, const struct ds_agent_fault *m, const char *why)
 {
 	const struct agent_table none = {0};
 
 	agent_log(LOG_DEBUG, "shadow %u of process %d: page %" PRIx64 " cannot be had: %s", s->p->id, s->p->target->pid, m->vpn, why);
-	send_pages(s, m->head.seq, &none);
+	note_hole(s, m->vpn);
+	if (!s->ending)
+		send_pages(s, m->head.seq, &none);
+}
+
+static bool in_table(const struct agent_table *t, uint64_t vpn)
+{
+	const struct rle_map map = agent_table_view(t);
+	struct rle_run hit;
+
+	return rle_map_lookup(&map, (ds_vpn){vpn}, &hit);
 }
 
 /* What is told there must not differ from what is: it is taken back first.  Return: 0; 1: nothing; -1: the shadow ends. */
@@ -324,6 +388,8 @@ static int fault_round(struct agent_shadow *s, const struct ds_agent_fault *m, u
 	*again = t.stale.n;
 	if (t.stale.n)
 		return take_back(s, t.stale.r, t.stale.n);
+	if (!in_table(&t.now, m->vpn))
+		note_hole(s, m->vpn);
 	send_pages(s, m->head.seq, &t.now);
 	count(s);
 	return s->ending ? -1 : 0;

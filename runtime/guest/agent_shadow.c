@@ -248,6 +248,7 @@ int agent_shadow_main(const struct agent_shadow_params *p)
 	agent_tell_refused(&s, s.standing ? DS_LOCAL_ENDED : DS_LOCAL_REFUSED, 0, &s.end);
 	agent_mem_close(&s.mem);
 	agent_ranges_free(&s.mappings);
+	agent_ranges_free(&s.holes);
 	give_up(s.queue);
 	give_up(s.faults);
 	if (s.watch_fd >= 0)

@@ -31,6 +31,7 @@ struct agent_shadow {
 	struct agent_mem mem;
 	struct agent_hostmsg in;
 	struct agent_ranges mappings; /* as the host was told */
+	struct agent_ranges holes;    /* on demand: the host was told that nothing is there, and asks no more */
 	struct agent_wait *waits;
 	struct agent_later *queue, *faults;
 	uint32_t nqueue, nfaults;
