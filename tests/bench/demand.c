@@ -2,9 +2,9 @@
  *
  * usage: demand fault ROUNDS | sequential ROUNDS PAGES-A-RUN | first ROUNDS PAGES-A-RUN
  *
- * The guest is played in this process and answers at once: frames are known, so that the host alone is measured.
+ * The guest is played in this process and answers at once, so that the host alone is measured.
  *
- *   fault       touches pages far apart, a mapping each.  Prints: GUARDED_US UNGUARDED_US BARE_US, a touch.  "guarded" is the
+ *   fault       touches pages far apart, a mapping each, whose frames are known.  Prints: GUARDED_US UNGUARDED_US BARE_US, a touch.  "guarded" is the
  *		 shadow as it runs, in its jail, each mmap() reported to this process.  "bare" is a process whose second
  *		 thread reads its userfaultfd, maps the page from the same file and wakes.
  *   sequential  64 MB, page after page, once.  Prints: GUARDED_US UNGUARDED_US EAGER_US, a page, from BOOT to the last
@@ -133,14 +133,21 @@ static double touch_us(uint64_t npages, uint64_t stride)
 
 static double fault(bool guarded)
 {
+	static struct rle_run runs[FAULTS];
+	struct rle_map map;
 	double took;
+	void *blob;
 
-	pages_of((uint64_t)FAULTS * STRIDE, 1, (uint64_t)FAULTS * STRIDE);
+	dh_region(BASE, (uint64_t)FAULTS * STRIDE);
 	for (uint64_t i = 0; i < FAULTS; i++)
-		dh.regions[0].pages[i * STRIDE].pfn = (uint32_t)i;
+		runs[i] = (struct rle_run){{BASE + i * STRIDE}, {i}, 1, RW};
 	dh.guarded = guarded;
 	if (dh_start("calls", 1, 0) != DS_SHADOW_STATUS)
-		errx(2, "no capsule");
+		errx(2, "no capsule: reason %u err %d index %" PRIu64, dh.h.refused.reason, dh.h.refused.err, dh.h.refused.index);
+	blob = guarded_map(runs, FAULTS, &map);
+	if (demand_known(dh.d, &map))
+		errx(2, "demand_known");
+	free(blob);
 	took = touch_us(FAULTS, STRIDE) / FAULTS;
 	dh_end();
 	return took;
@@ -155,7 +162,7 @@ static double demand_us(uint64_t npages, uint64_t a_run, uint64_t touched, bool 
 	dh.guarded = guarded;
 	took = now_us();
 	if (dh_start("calls", 1, 0) != DS_SHADOW_STATUS)
-		errx(2, "no capsule");
+		errx(2, "no capsule: reason %u err %d index %" PRIu64, dh.h.refused.reason, dh.h.refused.err, dh.h.refused.index);
 	touch_us(touched, 1);
 	took = now_us() - took;
 	dh_end();
