@@ -175,6 +175,7 @@ static struct warden *new_warden(const struct warden_params *p)
 	w->pidfd = w->ctl_fd = w->ram_ro_fd = w->change.data_fd = w->guard.listener = w->gone.maps_fd =
 		w->fault_dev_fd = -1;
 	w->queue_end = &w->queue;
+	w->later_end = &w->later;
 	w->view.warden_pid = getpid();
 	return w;
 }
@@ -326,6 +327,7 @@ static void free_warden(struct warden *w)
 	cleanup_close_fn(&w->fault_dev_fd);
 	demand_free(w->demand);
 	warden_call_free(w);
+	warden_stream_free(w);
 	free(w->out);
 	free(w);
 }

@@ -15,8 +15,9 @@
  * loop sees it.  A part never closes or kills anything itself.
  *
  * A change is what the capsule has to answer before the guest is answered: BOOT, the map of an UPDATE, the map that a
- * DROP leaves.  There is one at a time.  While it lasts, calls, answers and faults go on; a second change stays where it is, at
- * the front of the stream, until the first is done.
+ * DROP leaves.  There is one at a time.  While it lasts, calls, answers and faults go on.  A second change waits: at the front
+ * of the stream, from which nothing is read meanwhile; in demand mode, where an answer to a fault may be behind it that the
+ * first change needs to come to its end, aside.
  */
 #ifndef HOST_WARDEN_PARTS_H
 #define HOST_WARDEN_PARTS_H
@@ -37,6 +38,7 @@
 #include "runtime/wire/shadow.h"
 
 #define WARDEN_OUT_BYTES_MAX (1u << 20) /* kept for a guest that does not read */
+#define WARDEN_LATER_MAX 16u		/* changes that wait aside */
 #define WARDEN_QUEUED_CALLS 64u		/* for executors that are at work */
 #define WARDEN_LOG_LINES 100u		/* of a shadow: a guest must not be able to fill the log */
 #define WARDEN_NEVER UINT64_MAX
@@ -79,6 +81,12 @@ struct warden_queued {
 	uint8_t payload[];
 };
 
+/** struct warden_later - A change that waits aside, a whole message. */
+struct warden_later {
+	struct warden_later *next;
+	uint64_t message[]; /* aligned as struct ds_agent_head wants it */
+};
+
 /** struct warden - Everything of a shadow. */
 struct warden {
 	const struct warden_params *p;
@@ -94,6 +102,8 @@ struct warden {
 	uint64_t part_begun_ns;	    /* a message whose rest is still to come: when it began; 0 */
 	uint64_t part_deadline_ns;  /* and when it has to be there */
 	bool held;		    /* a change waits at the front of the stream */
+	struct warden_later *later, **later_end;
+	unsigned int nlater;
 	uint8_t *out;
 	size_t out_at, out_have, out_room;
 	uint64_t out_deadline_ns;
@@ -151,8 +161,10 @@ void warden_refuse(struct warden *w, uint16_t kind, uint32_t seq, uint32_t code,
 void warden_stream_write(struct warden *w);
 /** warden_stream_read() - Reads what is there and handles it. */
 void warden_stream_read(struct warden *w);
-/** warden_stream_work() - Handles the messages that have arrived whole. */
+/** warden_stream_work() - Handles the changes that wait, and the messages that have arrived whole. */
 void warden_stream_work(struct warden *w);
+/** warden_stream_free() - Gives back what waits. */
+void warden_stream_free(struct warden *w);
 
 /* --- warden_attach.c --- */
 /** warden_hello() - Handles HELLO. */

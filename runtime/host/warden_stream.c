@@ -104,11 +104,59 @@ static void out_of_turn(struct warden *w, const struct ds_agent_head *msg)
 	warden_end(w, DS_AGENT_C_MESSAGE, "the agent sent a message of kind %u out of turn", msg->kind);
 }
 
+static void change(struct warden *w, const struct ds_agent_head *msg)
+{
+	if (msg->kind == DS_AGENT_UPDATE)
+		warden_update(w, (const void *)msg);
+	else
+		warden_drop(w, (const void *)msg);
+}
+
+/* Puts a change aside.  Return: whether there was room. */
+static bool put_aside(struct warden *w, const struct ds_agent_head *msg)
+{
+	struct warden_later *l = w->demand && w->nlater < WARDEN_LATER_MAX ? malloc(sizeof(*l) + msg->bytes) : NULL;
+
+	if (!l)
+		return false;
+	l->next = NULL;
+	memcpy(l->message, msg, msg->bytes);
+	*w->later_end = l;
+	w->later_end = &l->next;
+	w->nlater++;
+	return true;
+}
+
+/* Those put aside have their turn, one after the other. */
+static void work_aside(struct warden *w)
+{
+	while (w->later && w->change.kind == WARDEN_CHANGE_NONE && !w->ended) {
+		struct warden_later *l = w->later;
+
+		w->later = l->next;
+		if (!w->later)
+			w->later_end = &w->later;
+		w->nlater--;
+		change(w, (const void *)l->message);
+		free(l);
+	}
+}
+
+void warden_stream_free(struct warden *w)
+{
+	while (w->later) {
+		struct warden_later *next = w->later->next;
+
+		free(w->later);
+		w->later = next;
+	}
+	w->later_end = &w->later;
+}
+
 /* Return: whether the message has been dealt with; false: it has to wait where it is. */
 static bool handle(struct warden *w, const struct ds_agent_head *msg)
 {
 	const void *p = msg;
-	const bool change = msg->kind == DS_AGENT_UPDATE || msg->kind == DS_AGENT_DROP;
 
 	if (w->state == WARDEN_HELLO) {
 		if (msg->kind == DS_AGENT_HELLO)
@@ -124,13 +172,14 @@ static bool handle(struct warden *w, const struct ds_agent_head *msg)
 			out_of_turn(w, msg);
 		return true;
 	}
-	if (change && w->change.kind != WARDEN_CHANGE_NONE) {
-		w->held = true;
-		return false;
-	}
 	switch (msg->kind) {
-	case DS_AGENT_UPDATE: warden_update(w, p); break;
-	case DS_AGENT_DROP: warden_drop(w, p); break;
+	case DS_AGENT_UPDATE:
+	case DS_AGENT_DROP:
+		if (w->change.kind == WARDEN_CHANGE_NONE && !w->later)
+			change(w, msg);
+		else
+			w->held = !put_aside(w, msg);
+		return !w->held;
 	case DS_AGENT_PAGES:
 		if (w->demand)
 			warden_pages(w, p);
@@ -164,6 +213,7 @@ void warden_stream_work(struct warden *w)
 	int r = 0;
 
 	w->held = false;
+	work_aside(w);
 	while (!w->ended && w->state != WARDEN_START) {
 		r = agentmsg_next(&w->in, &msg);
 		/* Who may not have a shadow at all need not send its map first. */

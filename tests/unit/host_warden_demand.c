@@ -248,6 +248,23 @@ static void test_changes(void)
 			held++;
 	}
 	tap_eq(held, 0, "dropped and touched again and again");
+
+	/* many changes at once, and behind them the answer that the first one waits for */
+	held = 1;
+	agent_call(&s.a, 1, &(struct calls_request){.op = CALLS_LOAD, .args = {page[200].vpn * PAGE}}, sizeof(struct calls_request));
+	hear(&m);
+	held = 0;
+	for (uint64_t i = 0; i < 12; i++) {
+		all = agent_drop_message(&s.a, &(struct ds_agent_range){HEAP_VPN + 40 + i, 3}, 1, &bytes);
+		agent_write(&s.a, all, bytes);
+		free(all);
+	}
+	usleep(20000);
+	answer_fault(&held_fault.fault);
+	before = 0;
+	for (int i = 0; i < 13; i++)
+		before += hear(&m) == DS_AGENT_DONE;
+	tap_ok(before == 12 && !mapped(HEAP_VPN + 40, 14) && s.a.refused.code == 0, "twelve drops in a row, and the fault that the first waits for");
 	tap_eq(shadow_end(&s), 0, "the end");
 	shadow_free(&s);
 }
