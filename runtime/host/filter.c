@@ -9,6 +9,7 @@
 #include <asm/unistd.h>
 #include <errno.h>
 #include <linux/audit.h>
+#include <linux/futex.h>
 #include <linux/ioctl.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
@@ -202,14 +203,14 @@ static unsigned int known_fds(uint32_t nr)
 
 /* What every capsule does all its life, where no argument matters, or only that it is not the RAM. */
 static const uint16_t always[] = {
-	__NR_futex, __NR_munmap, __NR_rt_sigaction, __NR_rt_sigreturn, __NR_restart_syscall, __NR_tgkill, __NR_gettid,
+	__NR_munmap, __NR_rt_sigaction, __NR_rt_sigreturn, __NR_restart_syscall, __NR_tgkill, __NR_gettid,
 	__NR_getpid, __NR_clock_gettime, __NR_getrandom, __NR_sched_yield, __NR_exit, __NR_exit_group, __NR_close, __NR_lseek,
 	__NR_pread64,
 };
 
 /* What it does beside until it is armed.  Only our own code has run by then. */
 static const uint16_t boot[] = {
-	__NR_execveat, __NR_recvmsg, __NR_sendto, __NR_mmap, __NR_mprotect, __NR_prctl, __NR_clone, __NR_fcntl, __NR_dup3,
+	__NR_execveat, __NR_futex, __NR_recvmsg, __NR_sendto, __NR_mmap, __NR_mprotect, __NR_prctl, __NR_clone, __NR_fcntl, __NR_dup3,
 	__NR_set_robust_list, __NR_set_tid_address, __NR_rseq, __NR_prlimit64, __NR_seccomp,
 };
 
@@ -302,6 +303,9 @@ int filter_second(const struct filter_want *want, struct filter *f)
 	end(&a, SECCOMP_RET_ALLOW);
 	begin(&a, __NR_sendto);
 	arg_is(&a, 0, DS_SHADOW_CTL_FD, false);
+	end(&a, SECCOMP_RET_ALLOW);
+	begin(&a, __NR_futex);
+	arg_within(&a, 1, FUTEX_WAKE | FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME); /* and FUTEX_WAIT, which is 0 */
 	end(&a, SECCOMP_RET_ALLOW);
 	begin(&a, __NR_mprotect);
 	arg_within(&a, 2, PROT_READ | PROT_WRITE | PROT_EXEC);

@@ -20,6 +20,7 @@
  *     unusual; so that the capsule can move without a notification.  mprotect() may make it executable: a capsule
  *     that moves needs that, and code of its own is nothing that an attacker has not got already.
  *   - Threads of the one kind that the capsule makes, nothing else; clone3() says ENOSYS, as its flags cannot be seen.
+ *   - futex() waits and wakes; nothing of what it can do beside (requeueing, priority inheritance) is used.
  *   - prctl() serves PR_SET_MM_MAP only: the signal of the parent's death and dumpable stay as they are.
  *
  * Everything else is EPERM; calls of another architecture (int 0x80) end the shadow.  What an int or an unsigned int

@@ -17,6 +17,9 @@
  * demand mode there is no limit then.  Less than a cgroup either way: memory that was written and then made read-only is
  * not counted.  In every case it is the first that the kernel kills when memory is short (oom_score_adj).
  *
+ * dshost is root.  Without root a jail can be made all the same, where the host lets users make namespaces, with the caller's own
+ * user outside; a guard cannot be taken then.
+ *
  * jail_spawn() clones without exec and does the rest in the child, which reports each step that fails over a socket that
  * the exec closes.  The caller must be single-threaded, and is the parent that has to live.
  */

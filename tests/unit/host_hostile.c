@@ -5,6 +5,7 @@
  */
 #include <dirent.h>
 #include <sched.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -126,6 +127,9 @@ static void test_misused(void)
 		{"no message with a descriptor in it", __NR_sendmsg, {DS_SHADOW_CTL_FD, BUF(0), 0}, -EPERM},
 		{"no ioctl()", __NR_ioctl, {DS_SHADOW_CTL_FD, 0x5401, BUF(0)}, -EPERM},
 		{"no protection key", __NR_pkey_mprotect, {A_VPN * PAGE, PAGE, 3, (uint64_t)-1}, -EPERM},
+		{"no futex with priority inheritance", __NR_futex, {BUF(0), 6 | 128, 0}, -EPERM},
+		{"no futex requeued", __NR_futex, {BUF(0), 3 | 128, 0}, -EPERM},
+		{"a futex woken", __NR_futex, {BUF(0), 1 | 128, 1}, 0},
 		{"an unknown protection", __NR_mprotect, {A_VPN * PAGE, PAGE, 0x01000000}, -EPERM},
 	};
 
@@ -255,6 +259,32 @@ static void test_outlive(void)
 	close(warden_fd);
 }
 
+/* Without a cgroup file system. */
+static void test_rlimit(void)
+{
+	static const char what[] = "without a cgroup memory ends at RLIMIT_DATA";
+	static const struct filter_want want;
+	const struct hostile_request grab = {.op = HOSTILE_GRAB, .call = {{0, {256 << 20}}}};
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		if (unshare(CLONE_NEWNS) || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+		    mount("none", "/sys/fs/cgroup", "tmpfs", 0, NULL))
+			_exit(77);
+		hostile_start(&want, 64 << 20);
+		_exit(shadow.jail.memory == JAIL_MEMORY_RLIMIT && hostile_ask(&grab) == DS_SHADOW_MESSAGE && answered.result[0] == -ENOMEM &&
+				      guarded_update(&shadow, hostile_runs, NRUNS) == DS_SHADOW_STATUS ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		tap_skip(what, "the cgroup file systems cannot be hidden here");
+	else
+		tap_eq(status, 0, "%s", what);
+}
+
 static void test_limits(void)
 {
 	static const struct filter_want want;
@@ -294,5 +324,6 @@ int main(void)
 	test_granted();
 	test_outlive();
 	test_limits();
+	test_rlimit();
 	return tap_done();
 }

@@ -295,11 +295,42 @@ static void test_forbidden(void)
 		tap_eq(status, 0, "a host that forbids user namespaces is told of");
 }
 
+/* By somebody who is not root. */
+static void test_user(void)
+{
+	static const char what[] = "without root there is a jail, too";
+	int status;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		struct jail_params p = {.threads = 2, .memory_bytes = 64 << 20};
+
+		guarded_init(&g, 64);
+		if (setgroups(0, NULL) || setresgid(4321, 4321, 4321) || setresuid(4321, 4321, 4321) || prctl(PR_SET_DUMPABLE, 1))
+			_exit(77);
+		if (guarded_spawn(&g, "calls", &want, &p)) {
+			printf("# %s: %s\n", g.jail_err.what, strerror(-g.jail_err.err));
+			fflush(stdout);
+			_exit(strstr(g.jail_err.what, "user namespace") ? 77 : 1);
+		}
+		_exit(g.jail.memory == JAIL_MEMORY_RLIMIT && !strncmp(say("status", "NoNewPrivs"), "1", 1) &&
+				      !strncmp(say("status", "Uid"), "4321", 4) ? 0 : 1);
+	}
+	waitpid(pid, &status, 0);
+	if (WIFEXITED(status) && WEXITSTATUS(status) == 77)
+		tap_skip(what, "this host does not let users make user namespaces");
+	else
+		tap_eq(status, 0, "%s", what);
+}
+
 int main(void)
 {
 	test_inside();
 	test_failures();
 	test_many();
 	test_forbidden();
+	test_user();
 	return tap_done();
 }
