@@ -2,8 +2,11 @@
 
 .PHONY: demo check-matrix bench-mirror
 
-demo: all ## boot a stock Debian guest and show its program's memory in a process of this machine, at its own addresses
-	@B=$(B) runtime/demo
+$(B)/demo/program: runtime/demo/program.c runtime/guest/dsguest.h $(B)/lib/libdsguest.so
+	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -I. -o $@ $< -L$(B)/lib -ldsguest -Wl,-rpath,'$$ORIGIN/../lib'
+
+demo: all $(B)/demo/program ## boot a stock Debian guest and show its program's memory in a process of this machine, at its own addresses
+	@B=$(B) runtime/demo/run
 
 check-matrix: tests-build ## the VM tests over two kernels, two QEMUs, two machine types, memfd and file, 256 MB to 6 GB (minutes; as root)
 	@BIN=$(B)/bin tests/vm/matrix
