@@ -20,6 +20,7 @@
 #define QMP_MS 20000
 #define UNPLUG_MS 30000
 #define RELEASE_MS 1000
+#define LINGER_MS 5000
 #define DRIVER_MS 20000
 #define ID_BYTES 128
 #define cleanup_json __attribute__((cleanup(qmp_json_cleanup)))
@@ -216,10 +217,7 @@ static int unplug(struct job *j, const struct device *d)
 	}
 	if (*type)
 		return say(j, 2, "the guest has not let go of %s within %d s: is its kernel up?  Try again", d->driver, UNPLUG_MS / 1000);
-	/*
-	 * QEMU gives a device back some time after it is out of the tree, and until then its chardev is busy.  For a doorbell
-	 * on q35 that time can be for ever (QEMU 7.2: something keeps a reference), so new chardevs have names of their own.
-	 */
+	/* QEMU gives a device back some time after it is out of the tree, and until then its chardev is busy. */
 	for (int waited = 0; *d->chardev && waited < RELEASE_MS; waited += 100) {
 		e = qmp_command(&j->q, "chardev-remove", strings("id", d->chardev, NULL), NULL);
 		if (!e || !strstr(j->q.fault, "busy"))
@@ -227,6 +225,26 @@ static int unplug(struct job *j, const struct device *d)
 		pause_ms(100);
 	}
 	return 0;
+}
+
+/*
+ * Whether the window of a doorbell is still there.  A device that was unplugged lingers while anything has a reference to its
+ * memory, and QEMU aborts when another is plugged into the same slot meanwhile, because the window's name is taken.  What
+ * refers to it for ever in QEMU 7.2 is an `info mtree -f` that was asked for while it was plugged in (it does not give all of its
+ * references to the flat view back), so the table is read when no doorbell is there.
+ */
+static bool window_lingers(struct job *j)
+{
+	for (int waited = 0; waited < LINGER_MS; waited += 100) {
+		cleanup_json struct json_object *text = NULL;
+
+		if (qmp_monitor(&j->q, "info ramblock", &text))
+			return true;
+		if (!strstr(json_object_get_string(text), "/ivshmem.bar2"))
+			return false;
+		pause_ms(100);
+	}
+	return true;
 }
 
 /* Connects a chardev to the daemon's socket and plugs the device in. */
@@ -328,12 +346,26 @@ static void choose_name(struct job *j, const struct attach_params *p, pid_t pid,
 		snprintf(name, CONTROL_NAME_BYTES, "vm-%d", pid);
 }
 
+/* Before anything is unplugged: whether a daemon is there, and knows no VM of this name. */
+static int check_daemon(struct job *j, const struct attach_params *p, const char *name)
+{
+	struct control_request r = {.verb = CONTROL_STATUS};
+	struct control_reply reply;
+	cleanup_close int file = -1;
+	struct control_vm vm;
+	const int e = control_ask(p->run_dir, &r, &reply, &file, 5000);
+
+	if (e)
+		return say(j, 2, "no dshost answers at %s/%s: %s (start it with: dshost serve)", p->run_dir, CONTROL_SOCKET, strerror(-e));
+	return status_find(file, reply.bytes, name, &vm) ? 0 : say(j, 75, "there is a VM %s already: give this one another name (--name)", name);
+}
+
 static int ask_daemon(struct job *j, const struct attach_params *p, struct control_request *r, struct control_reply *reply)
 {
 	const int e = control_ask(p->run_dir, r, reply, NULL, 5000);
 
 	if (e)
-		return say(j, 2, "no dshost answers at %s/%s: %s (start it with: dshost serve)", p->run_dir, CONTROL_SOCKET, strerror(-e));
+		return say(j, 2, "%s/%s: %s", p->run_dir, CONTROL_SOCKET, strerror(-e));
 	return reply->kind == CONTROL_READY ? 0 : say(j, 2, "%s", reply->text);
 }
 
@@ -347,22 +379,27 @@ static int run_job(struct job *j, const struct attach_params *p)
 	struct ramtable table;
 	struct ucred cred = {0};
 	socklen_t bytes = sizeof(cred);
-	int e = mtree_read(&j->q, &table, &err);
+	int e = look(j, &vsock, &bell);
 
-	if (e)
-		return say(j, 2, "the VM's memory cannot be mirrored: %s", err.why ? err.why : qmp_why(j, e));
-	e = look(j, &vsock, &bell);
-	if (e)
-		return e;
 	getsockopt(j->q.fd, SOL_SOCKET, SO_PEERCRED, &cred, &bytes);
 	r.vmm_pid = (uint32_t)cred.pid;
 	r.vmm_uid = cred.uid;
 	choose_name(j, p, cred.pid, r.name);
-	control_put_table(&r, &table);
-	e = unplug(j, &vsock);
-	if (!e && !*j->no_bell && unplug(j, &bell))
+	e = e ? e : check_daemon(j, p, r.name);
+	if (e)
+		return e;
+	if (!*j->no_bell && unplug(j, &bell))
 		snprintf(j->no_bell, sizeof(j->no_bell), "%s", j->text);
-	e = e ? e : ask_daemon(j, p, &r, &reply);
+	e = unplug(j, &vsock);
+	if (e)
+		return e;
+	if (!*j->no_bell && window_lingers(j))
+		snprintf(j->no_bell, sizeof(j->no_bell), "QEMU has not given back the window of one that was there before");
+	e = mtree_read(&j->q, &table, &err); /* not before: see window_lingers() */
+	if (e)
+		return say(j, 2, "the VM's memory cannot be mirrored: %s", err.why ? err.why : qmp_why(j, e));
+	control_put_table(&r, &table);
+	e = ask_daemon(j, p, &r, &reply);
 	e = e ? e : plug(j, &vsock, reply.vsock);
 	if (e)
 		return e;

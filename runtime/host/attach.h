@@ -14,6 +14,9 @@
  * the daemon, whose VM process compares it with the one that vhost-user brings once the guest's driver has started the
  * device, and refuses where they differ (vmproc.h).
  *
+ * The table is read between unplugging and plugging in: `info mtree -f` makes QEMU 7.2 keep an unplugged doorbell's window, and
+ * QEMU aborts when a doorbell is plugged in while the window of an older one lingers.
+ *
  * A step that fails is undone as far as this made it; the VM runs on.  The doorbell is wanted but not needed: without a
  * second free port the VM is attached without it, and that is said.
  */

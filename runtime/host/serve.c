@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
+#include "runtime/host/jailgroup.h"
 #include "runtime/host/log.h"
 #include "runtime/host/status.h"
 #include "runtime/host/vmproc.h"
@@ -463,6 +464,7 @@ static int begin(struct daemon *d)
 	if (code)
 		return code;
 	clear_run_dir(d);
+	jailgroup_sweep(); /* of a daemon before that was killed */
 	/* 128 doorbells and two ends of each stream a VM: more than the usual 1024 */
 	if (!getrlimit(RLIMIT_NOFILE, &files)) {
 		files.rlim_cur = files.rlim_max < 65536 ? files.rlim_max : 65536;
@@ -498,6 +500,7 @@ int serve(const struct serve_params *p)
 		work(&d);
 		notify("STOPPING=1");
 		end_all(&d);
+		jailgroup_sweep();
 		control_path(path, p->run_dir, CONTROL_SOCKET, NULL);
 		unlink(path);
 		control_path(path, p->run_dir, "lock", NULL);

@@ -13,6 +13,7 @@
 
 #include "rle/cleanup.h"
 #include "runtime/host/jailgroup.h"
+#include "runtime/host/jailgroup.h"
 #include "runtime/host/log.h"
 
 #define TERM_MS 200
@@ -24,6 +25,7 @@ struct place {
 	int stream;    /* our copy; -1: the place is free */
 	int client;    /* waits for the end; -1 */
 	bool asked;    /* it was told to end */
+	bool killed;   /* the warden was, and cannot have removed its cgroup */
 };
 
 struct shadows {
@@ -137,6 +139,8 @@ static void free_place(struct shadows *s, uint32_t i)
 
 	__atomic_store_n(&s->board->place[i].used, 0, __ATOMIC_RELEASE);
 	close(p->stream);
+	if (p->killed)
+		jailgroup_sweep();
 	if (p->client >= 0) {
 		control_answer(p->client, &done, -1);
 		close(p->client);

@@ -64,7 +64,7 @@ await() { # await WHAT SECONDS COMMAND...: until it succeeds
 	done
 	ok 0 "$what"
 }
-shadow_up() { [ "$(status '.vms[0].shadows | map(select(.warden > 0)) | length')" = 1 ]; }
+shadow_up() { [ "$(status '.vms[0].shadows // [] | map(select(.warden > 0)) | length')" = 1 ]; }
 no_vm() { [ "$(status '.vms | length')" = 0 ]; }
 none_left() { # no process of this dshost is there
 	for exe in /proc/[0-9]*/exe; do
