@@ -7,7 +7,7 @@ $(B)/obj/%.o: %.S
 	@mkdir -p $(@D)
 	$(call SAY,AS,$<)$(CC) -I. -g -MMD -MP -c -o $@ $<
 
-$(B)/bin/dsmap: $(call obj,runtime/guest/dsmap.c runtime/guest/dsmap_options.c runtime/guest/mapprint.c) $(B)/lib/rle.a
+$(B)/bin/dsmap: $(call obj,$(addprefix runtime/guest/,dsmap.c dsmap_agent.c dsmap_options.c mapprint.c agent_ask.c)) $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_rle)
 BINS += $(B)/bin/dsmap
 all tests-build tsan-build: $(B)/bin/dsmap
@@ -24,3 +24,16 @@ BINS += $(B)/bin/dsagent
 all tests-build tsan-build: $(B)/bin/dsagent
 AGENT_PURE := runtime/guest/agent_local.c runtime/guest/agent_hostmsg.c
 $(B)/fuzz/local $(B)/fuzz/hostmsg: $(patsubst %.c,$(B)/obj/fuzz/%.o,$(AGENT_PURE))
+
+# The library that dsrun loads into programs: never built with a sanitizer.
+LIBDSGUEST_SRC := runtime/guest/libdsguest.c runtime/guest/libdsguest_wrap.c
+$(B)/lib/libdsguest.so: $(LIBDSGUEST_SRC) runtime/guest/libdsguest.h runtime/guest/dsguest.h runtime/guest/local.h
+	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -fPIC -shared -fvisibility=hidden -ftls-model=initial-exec \
+		-D_GNU_SOURCE -I. -Wl,-soname,libdsguest.so -Wl,-z,defs -Wl,-z,nodelete -o $@ $(LIBDSGUEST_SRC)
+all tests-build tsan-build: $(B)/lib/libdsguest.so
+$(B)/bin/dsrun: $(call obj,$(addprefix runtime/guest/,dsrun.c dsrun_options.c agent_ask.c))
+	$(LINK)
+BINS += $(B)/bin/dsrun
+all tests-build tsan-build: $(B)/bin/dsrun
+$(B)/tests/tools/dsguest_subject: tests/tools/dsguest_subject.c $(B)/lib/libdsguest.so
+	$(call SAY,TOOL,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -I. -o $@ $< -L$(B)/lib -ldsguest -Wl,-rpath,'$$ORIGIN/../../lib'

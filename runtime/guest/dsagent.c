@@ -221,11 +221,8 @@ int main(int argc, char **argv)
 	files.rlim_cur = files.rlim_max; /* poll() and no select() here */
 	setrlimit(RLIMIT_NOFILE, &files);
 	fd = listen_at(o.socket);
-	if (fd < 0) {
-		code = -fd;
-		fd = -1;
-		return code;
-	}
+	if (fd < 0)
+		return -fd;
 	agent_log(LOG_INFO, "version " DS_VERSION " listens at %s, host by %s%s; at most %" PRIu64 " MiB pinned in %u shadows", o.socket,
 		  o.host ? "socket " : "vsock", o.host ? o.host : "", o.limit_pages >> (20 - DS_PAGE_SHIFT), o.max_shadows);
 	notify_ready();

@@ -21,6 +21,7 @@
 #include "rle/cleanup.h"
 #include "rle/mapw.h"
 #include "rle/proc.h"
+#include "runtime/guest/dsmap_agent.h"
 #include "runtime/guest/dsmap_options.h"
 #include "runtime/guest/mapprint.h"
 
@@ -34,6 +35,7 @@ struct subject {
 	char comm[RLE_COMM_BYTES];
 	struct rle_counts counts;
 	bool scanned;
+	bool no_frames; /* dsagent withheld them */
 };
 
 static void subject_free(struct subject *s)
@@ -81,12 +83,34 @@ static int scan_once(struct subject *s, const struct dsmap_options *o, struct rl
 	return rle_map_open(&s->map, s->blob, s->blob_bytes, NULL);
 }
 
-static int no_frames(const char *why)
+/* @why_not: why it cannot be seen without dsagent; NULL: dsagent was asked for.  Return: 0 or an exit code, after a complaint. */
+static int ask(struct subject *s, const struct dsmap_options *o, enum rle_split split, const char *why_not)
 {
+	struct dsmap_answer a;
+	int code = dsmap_agent_ask(&a, o, split, why_not);
+
+	if (code)
+		return code;
+	s->map = a.map;
+	s->blob = a.blob;
+	s->blob_bytes = a.blob_bytes;
+	s->counts = a.counts;
+	s->no_frames = a.no_frames;
+	s->scanned = true;
+	memcpy(s->comm, a.comm, sizeof(s->comm));
+	if (!s->no_frames || (!o->out && !o->diff))
+		return 0;
+	fputs("dsmap: dsagent gives frame numbers to root only, and a map without them cannot be saved or compared\n", stderr);
+	return DSMAP_NO_PFN;
+}
+
+static int no_frames(struct subject *s, const struct dsmap_options *o, enum rle_split split, const char *why)
+{
+	if (!o->root && !o->join)
+		return ask(s, o, split, why);
 	fprintf(stderr,
 		"dsmap: frame numbers cannot be seen: %s\n"
-		"The kernel shows them to CAP_SYS_ADMIN in the initial user namespace only: run dsmap as root.  A service that\n"
-		"answers for the processes of other users does not exist yet, so there is no way without that privilege.\n",
+		"The kernel shows them to CAP_SYS_ADMIN in the initial user namespace only: run dsmap as root.\n",
 		why);
 	return DSMAP_NO_PFN;
 }
@@ -96,10 +120,13 @@ static int scan(struct subject *s, const struct dsmap_options *o, enum rle_split
 {
 	struct rle_src src;
 	const char *why = "";
-	int err = rle_src_open(&src, o->root, o->join, &why);
+	int err;
 
+	if (o->agent)
+		return ask(s, o, split, NULL);
+	err = rle_src_open(&src, o->root, o->join, &why);
 	if (err == -EPERM || err == -EACCES)
-		return no_frames(why);
+		return no_frames(s, o, split, why);
 	if (err) {
 		fprintf(stderr, "dsmap: %s: %s: %s\n", o->root ? o->root : "/proc", why, strerror(-err));
 		return DSMAP_SYSTEM;
@@ -121,10 +148,10 @@ static int scan(struct subject *s, const struct dsmap_options *o, enum rle_split
 		fprintf(stderr, "dsmap: process %d (%s) is a kernel thread or has ended: it has no address space\n", o->pid, s->comm);
 		return DSMAP_SYSTEM;
 	case ENOKEY:
-		return no_frames("its present pages show frame 0");
+		return no_frames(s, o, split, "its present pages show frame 0");
 	case EACCES:
 	case EPERM:
-		return no_frames("the kernel refuses to show this process");
+		return no_frames(s, o, split, "the kernel refuses to show this process");
 	case E2BIG:
 		fprintf(stderr, "dsmap: process %d has more runs than dsmap holds in memory (%" PRIu64 " MiB); try --split none\n", o->pid,
 			MAP_MAX_BYTES >> 20);
@@ -221,6 +248,7 @@ static int show(const struct dsmap_options *o, const struct subject *s, const st
 		.comm = s->scanned ? s->comm : NULL,
 		.counts = s->scanned ? &s->counts : NULL,
 		.joined = o->join == RLE_JOIN_FULL,
+		.no_frames = s->no_frames,
 	};
 	int code;
 

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "runtime/guest/local.h"
+
 static const char help_text[] =
 	"Usage: dsmap [options] PID\n"
 	"       dsmap [options] --from FILE\n"
@@ -20,12 +22,14 @@ static const char help_text[] =
 	"      --split WHAT   what else separates runs: none, prot (protection, the default), attr (every attribute)\n"
 	"      --join WHAT    what to look up in kpageflags and kpagecount: none (the default), head (of each run), full\n"
 	"      --root DIR     read a recorded tree laid out like /proc\n"
+	"      --agent        ask dsagent, as is done anyway for those who cannot see frame numbers\n"
+	"      --socket PATH  where dsagent listens (" DS_LOCAL_SOCKET "); asks it\n"
 	"  -h, --help         this text\n"
 	"  -V, --version      the version\n"
 	"\n"
 	"Exit status: 0 done, 1 usage, 2 system error (also: no such process), 3 frame numbers cannot be seen.  See dsmap(1).\n";
 
-enum { OPT_STATS = 256, OPT_DIFF, OPT_OUT, OPT_FROM, OPT_JSON, OPT_SPLIT, OPT_JOIN, OPT_ROOT };
+enum { OPT_STATS = 256, OPT_DIFF, OPT_OUT, OPT_FROM, OPT_JSON, OPT_SPLIT, OPT_JOIN, OPT_ROOT, OPT_AGENT, OPT_SOCKET };
 
 static const struct option long_options[] = {
 	{"stats", no_argument, NULL, OPT_STATS},
@@ -36,6 +40,8 @@ static const struct option long_options[] = {
 	{"split", required_argument, NULL, OPT_SPLIT},
 	{"join", required_argument, NULL, OPT_JOIN},
 	{"root", required_argument, NULL, OPT_ROOT},
+	{"agent", no_argument, NULL, OPT_AGENT},
+	{"socket", required_argument, NULL, OPT_SOCKET},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
 	{0},
@@ -106,6 +112,13 @@ static int option(struct dsmap_options *o, int c)
 	case OPT_ROOT:
 		o->root = optarg;
 		return -1;
+	case OPT_SOCKET:
+		o->socket = optarg;
+		o->agent = true;
+		return -1;
+	case OPT_AGENT:
+		o->agent = true;
+		return -1;
 	case 'h':
 		fputs(help_text, stdout);
 		return DSMAP_DONE;
@@ -135,10 +148,12 @@ int dsmap_options_read(struct dsmap_options *o, int argc, char **argv)
 	if (o->from) {
 		if (optind < argc)
 			return usage("a process or --from, not both: '%s'", argv[optind]);
-		if (o->root || o->join)
-			return usage("--root and --join say how a process is read; a saved map is as it was saved");
+		if (o->root || o->join || o->agent)
+			return usage("--root, --join and --agent say how a process is read; a saved map is as it was saved");
 		return -1;
 	}
+	if (o->agent && (o->root || o->join))
+		return usage("dsagent reads this machine's /proc, without a join: not with --root or --join");
 	if (optind == argc)
 		return usage("which process?  A PID, or --from FILE");
 	if (optind + 1 < argc)

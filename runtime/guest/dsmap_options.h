@@ -16,6 +16,8 @@ struct dsmap_options {
 	pid_t pid;	  /* 0: from a file */
 	const char *from; /* a saved map instead of a process */
 	const char *out, *diff, *root;
+	const char *socket; /* where dsagent listens; NULL: where it usually does */
+	bool agent;	    /* ask dsagent, whatever dsmap could see for itself */
 	bool stats, json;
 	bool split_said; /* --split was given: what a saved map says must agree */
 	enum rle_split split;

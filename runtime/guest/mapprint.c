@@ -66,8 +66,9 @@ static void put_head(const struct mapprint *p, const struct rle_map *map)
 			put_name(p);
 			fputc('"', p->f);
 		}
-		fprintf(p->f, ",\"split\":\"%s\",\"key\":\"%s\",\"space\":\"%s\",\"runs\":%" PRIu64 ",\"pages\":%" PRIu64,
-			dsmap_split_name(m->split), space_names[m->key], space_names[m->space], map->nruns, map->npages);
+		fprintf(p->f, ",\"split\":\"%s\",\"key\":\"%s\",\"space\":\"%s\",\"runs\":%" PRIu64 ",\"pages\":%" PRIu64 "%s",
+			dsmap_split_name(m->split), space_names[m->key], space_names[m->space], map->nruns, map->npages,
+			p->no_frames ? ",\"withheld\":[\"pfn\"]" : "");
 		return;
 	}
 	if (m->pid)
@@ -79,14 +80,24 @@ static void put_head(const struct mapprint *p, const struct rle_map *map)
 		put_name(p);
 		fputc(')', p->f);
 	}
-	fprintf(p->f, ", started at tick %" PRIu64 ": %" PRIu64 " runs, %" PRIu64 " pages; split %s, %s to %s\n", m->start_ticks, map->nruns,
-		map->npages, dsmap_split_name(m->split), space_names[m->key], space_names[m->space]);
+	fprintf(p->f, ", started at tick %" PRIu64 ": %" PRIu64 " runs, %" PRIu64 " pages; split %s, %s to %s%s\n", m->start_ticks, map->nruns,
+		map->npages, dsmap_split_name(m->split), space_names[m->key], space_names[m->space],
+		p->no_frames ? "; frame numbers are for root only" : "");
 }
 
 /* "START-END", addresses as in /proc/PID/maps. */
 static void put_range(const struct mapprint *p, ds_vpn vpn, uint32_t npages)
 {
 	fprintf(p->f, "%012" PRIx64 "-%012" PRIx64, vpn.n << DS_PAGE_SHIFT, ds_vpn_add(vpn, npages).n << DS_PAGE_SHIFT);
+}
+
+/* The first frame of a run, as its column has it. */
+static void put_frame(const struct mapprint *p, ds_pfn pfn)
+{
+	if (p->no_frames)
+		fputs(p->json ? "null" : "            -", p->f);
+	else
+		fprintf(p->f, p->json ? "%" PRIu64 : " %#12" PRIx64, pfn.n);
 }
 
 void mapprint_runs(const struct mapprint *p, const struct rle_map *map)
@@ -103,13 +114,14 @@ void mapprint_runs(const struct mapprint *p, const struct rle_map *map)
 		fprintf(p->f, "%-25s %12s %9s %-4s %s\n", "ADDRESSES", space_columns[map->meta.space], "PAGES", "PROT", "ATTRIBUTES");
 	while (rle_map_next(&it, &run)) {
 		if (p->json) {
-			fprintf(p->f, "%s\n{\"vpn\":%" PRIu64 ",\"pfn\":%" PRIu64 ",\"pages\":%u,\"prot\":\"%s\",\"attr\":[%s]}",
-				first ? "" : ",", run.vpn.n, run.pfn.n, run.npages, prot_text(run.attr, prot),
+			fprintf(p->f, "%s\n{\"vpn\":%" PRIu64 ",\"pfn\":", first ? "" : ",", run.vpn.n);
+			put_frame(p, run.pfn);
+			fprintf(p->f, ",\"pages\":%u,\"prot\":\"%s\",\"attr\":[%s]}", run.npages, prot_text(run.attr, prot),
 				attr_text(run.attr, "\"", "", attr));
 		} else {
 			put_range(p, run.vpn, run.npages);
-			fprintf(p->f, " %#12" PRIx64 " %9u %s %s\n", run.pfn.n, run.npages, prot_text(run.attr, prot),
-				attr_text(run.attr, "", "-", attr));
+			put_frame(p, run.pfn);
+			fprintf(p->f, " %9u %s %s\n", run.npages, prot_text(run.attr, prot), attr_text(run.attr, "", "-", attr));
 		}
 		first = false;
 	}
@@ -163,10 +175,13 @@ static void stats_text(const struct mapprint *p, const struct rle_stats *s)
 	fputs("\nCOVER: so many of the longest runs hold so much of the pages\n", p->f);
 	for (size_t i = 0; i < 5; i++)
 		fprintf(p->f, "%5.1f%%       %12" PRIu64 "\n", cover_permille[i] / 10.0, rle_stats_cover(s, cover_permille[i]));
-	fputs("\nSIZE    PAGES IN RUNS AS LONG         IN ALIGNED BLOCKS\n", p->f);
-	for (size_t i = 0; i < RLE_NSIZE; i++)
-		fprintf(p->f, "%-4s %12" PRIu64 " %6.2f%% %17" PRIu64 " %6.2f%%\n", size_names[i], s->in_size[i], percent(s->in_size[i], s->pages),
-			s->aligned[i], percent(s->aligned[i], s->pages));
+	fprintf(p->f, "\nSIZE    PAGES IN RUNS AS LONG%s\n", p->no_frames ? "" : "         IN ALIGNED BLOCKS");
+	for (size_t i = 0; i < RLE_NSIZE; i++) {
+		fprintf(p->f, "%-4s %12" PRIu64 " %6.2f%%", size_names[i], s->in_size[i], percent(s->in_size[i], s->pages));
+		if (!p->no_frames) /* alignment is a matter of frames */
+			fprintf(p->f, " %17" PRIu64 " %6.2f%%", s->aligned[i], percent(s->aligned[i], s->pages));
+		fputc('\n', p->f);
+	}
 	fputs("\nLENGTH FROM          RUNS        PAGES\n", p->f);
 	for (size_t i = 0; i < RLE_STATS_NLOG2; i++)
 		if (s->log2_runs[i])
@@ -197,9 +212,11 @@ static void stats_json(const struct mapprint *p, const struct rle_stats *s)
 	fputs("},\"in_runs_of\":{", p->f);
 	for (size_t i = 0; i < RLE_NSIZE; i++)
 		fprintf(p->f, "%s\"%s\":%" PRIu64, i ? "," : "", size_names[i], s->in_size[i]);
-	fputs("},\"aligned\":{", p->f);
-	for (size_t i = 0; i < RLE_NSIZE; i++)
-		fprintf(p->f, "%s\"%s\":%" PRIu64, i ? "," : "", size_names[i], s->aligned[i]);
+	if (!p->no_frames) {
+		fputs("},\"aligned\":{", p->f);
+		for (size_t i = 0; i < RLE_NSIZE; i++)
+			fprintf(p->f, "%s\"%s\":%" PRIu64, i ? "," : "", size_names[i], s->aligned[i]);
+	}
 	fputs("},\"lengths\":[", p->f);
 	comma = "";
 	for (size_t i = 0; i < RLE_STATS_NLOG2; i++) {

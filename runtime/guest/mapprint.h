@@ -19,6 +19,7 @@ struct mapprint {
 	const char *comm;		/* of a process; NULL: the map is from a file */
 	const struct rle_counts *counts; /* of a scan; NULL: the map is from a file */
 	bool joined;			/* the counts that need a join are known */
+	bool no_frames;			/* frame numbers were withheld: those of the map mean nothing and are not printed */
 };
 
 /** mapprint_runs() - The runs of @map, a line each; in JSON one object with an array "map". */

@@ -246,6 +246,14 @@ static void test_refusals(void)
 	close(host);
 	local_receive(local, &got);
 	reap(pid);
+	pid = spawn();
+	command(C_GROW, 20 << 20);
+	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
+	host = host_accept();
+	tap_eq(host_attached(host, 0), 0, "a process larger than what may be pinned is never told to the host");
+	close(host);
+	expect_refusal(DS_LOCAL_C_LIMIT, "--limit", "because of the limit on pinned memory");
+	reap(pid);
 	close(play_listen);
 	play_listen = -1;
 	unlink(play_host);

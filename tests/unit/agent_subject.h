@@ -21,7 +21,7 @@ static struct board {
 static char data_page[3 * PAGE] = {1};
 static const char rodata_page[3 * PAGE] = {1};
 
-enum { C_NONE, C_TOUCH, C_DONTNEED, C_UNMAP_MAP, C_EXIT, C_EXEC, C_PROTECT, C_MAP, C_TRACEME, C_STRICT, C_FILTER, C_HIDE };
+enum { C_NONE, C_TOUCH, C_DONTNEED, C_UNMAP_MAP, C_EXIT, C_EXEC, C_PROTECT, C_MAP, C_TRACEME, C_STRICT, C_FILTER, C_HIDE, C_GROW };
 
 static void obey(uint32_t c, uint64_t arg)
 {
@@ -45,6 +45,10 @@ static void obey(uint32_t c, uint64_t arg)
 	case C_MAP: /* a page where nothing was */
 		page = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		board->mapped = (uintptr_t)mremap(page, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, (void *)arg);
+		return;
+	case C_GROW:
+		page = mmap(NULL, arg, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
+		board->mapped = (uintptr_t)page;
 		return;
 	case C_TRACEME:
 		ptrace(PTRACE_TRACEME, 0, 0, 0);

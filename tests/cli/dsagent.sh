@@ -1,0 +1,109 @@
+#!/bin/bash
+# dsagent.sh - dsagent's command line, its socket, and dsmap through it: own processes, and frame numbers for root only
+# flavours: asan
+. tests/tap.sh
+a=$BIN/dsagent d=$BIN/dsmap
+refused() { # refused STATUS MESSAGE WHAT ARGUMENT...
+	local status=$1 message=$2 what=$3 got
+	shift 3
+	timeout 10 "$a" "$@" >"$TMP/same" 2>"$TMP/err"
+	got=$?
+	is "$got/$(wc -c <"$TMP/same")" "$status/0" "$what: exit status $status and no output"
+	matches "$(cat "$TMP/err")" "dsagent: .*$message" "$what: says so"
+}
+matches "$("$a" --help)" "^Usage: dsagent" "--help"
+matches "$("$a" --version)" "^dsagent [0-9]" "--version"
+refused 1 "1% to 100% of RAM" "no limit at all" --limit 0
+refused 1 "1% to 100% of RAM" "more than all of RAM" --limit 101%
+refused 1 "1% to 100% of RAM" "a limit that is no number" --limit 5x
+refused 1 "1 to 4096" "no shadows" --shadows 0
+refused 1 "3600 seconds" "no waiting" --retry 0
+refused 1 "is no option" "an argument" 1234
+if [ "$(id -u)" != 0 ]; then
+	skip "dsagent serves" "needs root"
+	tap_done
+	exit
+fi
+chmod 755 "$TMP"
+setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin "$a" --socket "$TMP/s" 2>"$TMP/err"
+is "$?/$(grep -c CAP_SYS_ADMIN "$TMP/err")" 3/1 "without CAP_SYS_ADMIN: exit status 3, and says what is missing"
+refused 2 "absent/deeper/socket" "a socket that cannot be made" --socket "$TMP/absent/deeper/socket"
+refused 2 "longer than" "a path that is too long" --socket "$TMP/$(head -c 120 /dev/zero | tr '\0' x)"
+
+"$a" --socket "$TMP/run/socket" --host "$TMP/nohost" 2>"$TMP/log" &
+agent=$!
+for _ in $(seq 100); do
+	[ -S "$TMP/run/socket" ] && break
+	sleep 0.1
+done
+is "$(stat -c %a "$TMP/run/socket")" 666 "everybody may connect"
+refused 75 "another dsagent answers there" "a second one at the same socket" --socket "$TMP/run/socket"
+
+# --- dsmap ------------------------------------------------------------------------------------------------------------
+# A copy that the other user may execute, wherever this tree lies.
+cp "$d" "$TMP/dsmap"
+chmod 755 "$TMP/dsmap" "$TMP/run"
+as_user() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@"; }
+setpriv --reuid=65534 --regid=65534 --clear-groups sleep 1000 >/dev/null 2>&1 &
+users=$!
+sleep 1000 >/dev/null 2>&1 &
+roots=$!
+sleep 0.3
+"$d" --json "$users" >"$TMP/direct"
+"$d" --socket "$TMP/run/socket" --json "$users" >"$TMP/through"
+is "$?" 0 "root through dsagent: exit status 0"
+is "$(jq -c .map "$TMP/through")" "$(jq -c .map "$TMP/direct")" "root gets the map that dsmap sees itself"
+is "$("$d" --socket "$TMP/run/socket" --out "$TMP/map" "$users" && "$d" --from "$TMP/map" --json | jq -c .map)" "$(jq -c .map "$TMP/direct")" \
+	"and can save it"
+chmod 644 "$TMP/map"
+as_user "$TMP/dsmap" --socket "$TMP/run/socket" --json "$users" >"$TMP/user" 2>"$TMP/err"
+is "$?/$(cat "$TMP/err")" 0/ "an ordinary user, an own process: exit status 0"
+is "$(jq -c '[.map[] | [.vpn, .pages, .prot]]' "$TMP/user")" "$(jq -c '[.map[] | [.vpn, .pages, .prot]]' "$TMP/direct")" "the same runs"
+is "$(jq -c '[.map[].pfn] | unique' "$TMP/user")/$(jq -c .withheld "$TMP/user")" '[null]/["pfn"]' "without frame numbers, and it says so"
+is "$(as_user "$TMP/dsmap" --socket "$TMP/run/socket" "$users" | awk 'NR > 2 { print $2 }' | sort -u)" "-" "as text: no frame numbers either"
+is "$(as_user "$TMP/dsmap" --socket "$TMP/run/socket" --stats --json "$users" | jq -c 'del(.comm)')" \
+	"$("$d" --stats --json "$users" | jq -c 'del(.comm, .aligned) | . as $d | {pid, start_ticks, split, key, space, runs, pages, withheld: ["pfn"]} + $d')" \
+	"statistics are those that root gets, but for alignment"
+user_refused() { # user_refused STATUS MESSAGE WHAT ARGUMENT...
+	local status=$1 message=$2 what=$3 got
+	shift 3
+	as_user "$TMP/dsmap" --socket "$TMP/run/socket" "$@" >"$TMP/same" 2>"$TMP/err"
+	got=$?
+	is "$got/$(wc -c <"$TMP/same")" "$status/0" "$what: exit status $status and no output"
+	matches "$(cat "$TMP/err")" "$message" "$what: says why"
+}
+user_refused 3 "not yours" "somebody else's process" "$roots"
+user_refused 3 "cannot be saved" "a map without frames is not saved" --out "$TMP/out" "$users"
+user_refused 3 "cannot be saved or compared" "nor compared" --diff "$TMP/map" "$users"
+user_refused 2 "no process" "a process that is not there" 4194303
+user_refused 1 "not with --root or --join" "a join" --join full "$users"
+"$d" --socket "$TMP/nobody" "$roots" >"$TMP/same" 2>"$TMP/err"
+is "$?/$(grep -c 'is dsagent running' "$TMP/err")" 2/1 "no dsagent: says so"
+
+# --- its end ----------------------------------------------------------------------------------------------------------
+kill -TERM "$agent"
+wait "$agent"
+is "$?" 0 "asked to end: exit status 0"
+ok "$([ ! -e "$TMP/run/socket" ]; echo $?)" "the socket is gone"
+matches "$(cat "$TMP/log")" "^dsagent: version .* listens at $TMP/run/socket" "the log says where it listens"
+"$a" --socket "$TMP/run/socket" 2>/dev/null &
+agent=$!
+for _ in $(seq 100); do
+	[ -S "$TMP/run/socket" ] && break
+	sleep 0.1
+done
+kill -KILL "$agent"
+wait "$agent" 2>/dev/null
+"$a" --socket "$TMP/run/socket" 2>/dev/null &
+agent=$!
+for _ in $(seq 100); do
+	"$d" --socket "$TMP/run/socket" "$roots" >/dev/null 2>&1 && break
+	sleep 0.1
+done
+"$d" --socket "$TMP/run/socket" "$roots" >/dev/null
+is "$?" 0 "a socket that a killed dsagent left is taken over"
+kill -TERM "$agent"
+wait "$agent"
+kill "$users" "$roots"
+wait "$users" "$roots" 2>/dev/null
+tap_done
