@@ -2,16 +2,20 @@
  *
  * The guest's process is a list of pages in the RAM (lay_out()), each filled with its own words.  The test answers each FAULT
  * from that list, as an agent would, and sees what the service then reads and writes.
+ *
+ * WARDEN_FUZZ_SECONDS and WARDEN_FUZZ_SEED: as in host_warden_hostile.c.
  */
 #include <linux/futex.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <time.h>
 
 #include "tests/services/calls.h"
 #include "tests/tap.h"
 #include "tests/warden_host.h"
 
-static const char lazily[] = "allow program=** service=calls uid=any mode=demand executors=3 max-pages=290\n";
+static const char lazily[] = "allow program=/bin/x service=calls uid=any mode=demand executors=3 max-pages=290\n"
+			     "allow program=/bin/large service=calls uid=any mode=demand executors=3\n";
 
 static struct shadow s;
 static unsigned int faults, writes, asked_pages;
@@ -82,7 +86,7 @@ static bool load(uint64_t address, uint64_t *value)
 	return ask(0, &request, (int64_t *)value);
 }
 
-static bool start_demand(const struct warden_times *times)
+static bool start_program(const char *program, const struct warden_times *times)
 {
 	struct ds_agent_hello hello;
 	struct ds_agent_attach msg;
@@ -94,12 +98,17 @@ static bool start_demand(const struct warden_times *times)
 	shadow_start(&s, &(struct shadow_want){.policy = lazily, .times = *times});
 	hello = agent_hello(&s.a);
 	agent_ask(&s.a, &hello, sizeof(hello), false);
-	msg = agent_attach(&s.a, "/bin/x", "calls", DS_AGENT_DEMAND);
+	msg = agent_attach(&s.a, program, "calls", DS_AGENT_DEMAND);
 	all = agent_attach_message(&msg, NULL, 0, &heap_range, 1, &bytes);
 	if (agent_ask(&s.a, all, bytes, true) == DS_AGENT_STARTED)
 		return true;
 	printf("# %s\n", s.a.refused.text);
 	return false;
+}
+
+static bool start_demand(const struct warden_times *times)
+{
+	return start_program("/bin/x", times);
 }
 
 /* Waits for the end.  Return: whether it came for this reason. */
@@ -322,6 +331,146 @@ static void test_lies(void)
 	shadow_free(&s);
 }
 
+/* --- made up ----------------------------------------------------------------------------------------------------- */
+
+#define EXECUTORS 3
+
+static struct {
+	uint64_t free_frame[RAM_PAGES];
+	uint32_t nfree;
+	uint64_t loading[EXECUTORS]; /* the page that an executor reads; 0: it is idle */
+	struct ds_agent_fault fault[64];
+	uint32_t nfaults;
+	struct ds_agent_range dropping; /* npages 0: nothing */
+	unsigned int loads, drops, wrong;
+} play;
+
+/* Frames that no page has, so that one that is given up is not used again at once. */
+static void play_begin(void)
+{
+	bool used[RAM_PAGES] = {0};
+
+	memset(&play, 0, sizeof(play));
+	for (uint32_t i = 0; i < HEAP_PAGES; i++)
+		used[ram_page(page[i].frame)] = true;
+	for (uint64_t n = 0; n < RAM_PAGES; n++)
+		if (!used[n])
+			play.free_frame[play.nfree++] = ram_frame(n);
+	fill();
+}
+
+/* The host says that the shadow has the dropped pages no more: their frames get other contents, the pages other frames. */
+static void play_dropped(void)
+{
+	if (mapped(play.dropping.vpn, play.dropping.npages))
+		play.wrong++;
+	for (uint64_t vpn = play.dropping.vpn; vpn < play.dropping.vpn + play.dropping.npages; vpn++) {
+		struct guest_page *p = &page[vpn - HEAP_VPN];
+		uint64_t *swap = &play.free_frame[(uint32_t)rand() % play.nfree];
+		const uint64_t was = p->frame;
+
+		memset(ram + ram_page(was) * PAGE, 0xee, 8);
+		p->frame = *swap;
+		*swap = was;
+		*(uint64_t *)(void *)(ram + ram_page(p->frame) * PAGE) = word(vpn);
+	}
+	play.dropping.npages = 0;
+	play.drops++;
+}
+
+/* Takes a message if there is one.  Return: false: the shadow has ended. */
+static bool play_hear(int timeout_ms)
+{
+	union agent_message m;
+	uint64_t value;
+
+	switch (agent_receive(&s.a, &m, timeout_ms)) {
+	case -1: return true;
+	case DS_AGENT_FAULT:
+		if (play.nfaults == 64)
+			return false;
+		play.fault[play.nfaults++] = m.fault;
+		return true;
+	case DS_AGENT_DONE: play_dropped(); return true;
+	case DS_AGENT_REPLY:
+		memcpy(&value, m.bytes + sizeof(m.reply), sizeof(value));
+		play.wrong += m.reply.executor >= EXECUTORS || value != word(play.loading[m.reply.executor]);
+		play.loading[m.reply.executor] = 0;
+		play.loads++;
+		return true;
+	default: printf("# %s\n", s.a.refused.text); return false;
+	}
+}
+
+/* One of the things that an agent does, at any time. */
+static void play_step(void)
+{
+	const uint32_t x = (uint32_t)rand() % EXECUTORS, i = play.nfaults ? (uint32_t)rand() % play.nfaults : 0;
+	const uint64_t vpn = HEAP_VPN + (uint64_t)rand() % 200;
+	size_t bytes;
+	void *all;
+
+	switch (rand() % 4) {
+	case 0:
+		if (!play.dropping.npages) {
+			play.dropping = (struct ds_agent_range){vpn, 1 + (uint64_t)rand() % 30};
+			all = agent_drop_message(&s.a, &play.dropping, 1, &bytes);
+			agent_write(&s.a, all, bytes);
+			free(all);
+		}
+		break;
+	case 1:
+		if (play.nfaults) { /* the oldest first, or not */
+			const struct ds_agent_fault f = play.fault[i];
+
+			play.fault[i] = play.fault[--play.nfaults];
+			answer_fault(&f);
+		}
+		break;
+	default:
+		if (!play.loading[x]) {
+			const struct calls_request request = {.op = CALLS_LOAD, .args = {vpn * PAGE}};
+
+			play.loading[x] = vpn;
+			agent_call(&s.a, x, &request, sizeof(request));
+		}
+	}
+}
+
+static void test_made_up(void)
+{
+	const char *seconds = getenv("WARDEN_FUZZ_SECONDS"), *given = getenv("WARDEN_FUZZ_SEED");
+	unsigned int seed = given ? (unsigned int)strtoul(given, NULL, 0) : (unsigned int)time(NULL);
+	const time_t end = time(NULL) + (seconds ? atoi(seconds) : 2);
+	unsigned int loads = 0, drops = 0;
+	bool ok = true;
+
+	do {
+		srand(seed++);
+		ok = start_program("/bin/large", &(struct warden_times){0});
+		play_begin();
+		for (int i = 0; ok && i < 400; i++) {
+			play_step();
+			ok = play_hear(rand() % 3 ? 0 : 1) && !play.wrong;
+		}
+		/* let everything come to its end */
+		for (int i = 0; ok && i < 2000 && (play.loading[0] || play.loading[1] || play.loading[2] || play.dropping.npages); i++) {
+			while (play.nfaults)
+				answer_fault(&play.fault[--play.nfaults]);
+			ok = play_hear(20) && !play.wrong;
+		}
+		ok = ok && !play.loading[0] && !play.loading[1] && !play.loading[2] && !play.dropping.npages;
+		ok = shadow_end(&s) == 0 && ok;
+		if (!ok)
+			shadow_logged(&s, "(all of it)");
+		shadow_free(&s);
+		loads += play.loads;
+		drops += play.drops;
+	} while (ok && time(NULL) < end);
+	if (!tap_ok(ok, "%u touches by three executors, %u drops, answers in any order: each touch finds what the page holds", loads, drops))
+		printf("# again: WARDEN_FUZZ_SEED=%u\n", seed - 1);
+}
+
 int main(void)
 {
 	const int fds = (prctl(PR_SET_CHILD_SUBREAPER, 1), ram_make(), lay_out(), fill(), open_fds(getpid()));
@@ -334,6 +483,7 @@ int main(void)
 	test_holes();
 	test_changes();
 	test_lies();
+	test_made_up();
 	tap_eq(left_processes(), 0, "no process is left");
 	tap_eq(open_fds(getpid()), fds, "no descriptor is left");
 	return tap_done();
