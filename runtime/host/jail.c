@@ -194,8 +194,8 @@ static int set_filter(const struct filter *f)
 }
 
 /*
- * What each step needs the ones before have left: the root belongs to the new user, mounts need capabilities, a death signal is forgotten when
- * credentials change (prctl(2), PR_SET_PDEATHSIG), the filter lets nothing through of all this.
+ * What each step needs the ones before have left: the root belongs to the new user, mounts need capabilities, a death
+ * signal is forgotten when credentials change (prctl(2), PR_SET_PDEATHSIG), the filter lets nothing through of all this.
  */
 static int confine(const struct jail_params *p, const struct jail *j, bool was_root, int sync_fd, enum step *step)
 {
