@@ -2,7 +2,7 @@
  *
  * Theory of operation
  *
- * One thread of the program (the main thread unless it has exited) is seized and stopped, made to do two system calls, and let
+ * One thread of the program (the main thread unless that one cannot be stopped now) is seized and stopped, made to do two system calls, and let
  * go: mmap() of a few pages for the helper's code and buffer, and clone(CLONE_VM) of the helper.  The other threads run on.
  * Everything else that the helper needs (its socket, its ring, closing what it inherited, blocking signals, dropping
  * privileges) it does itself, driven by ptrace as a process of its own, so nothing ever appears in the program's descriptor
@@ -62,7 +62,7 @@ struct inject_err {
  * Needs CAP_SYS_PTRACE, or the program's user without other obstacles; CAP_SYS_RESOURCE for pins beyond RLIMIT_MEMLOCK.
  *
  * Return: 0; -ESRCH: gone, or a zombie; -EPERM: a kernel thread, traced by another, or no right to; -ENOEXEC: 32-bit code;
- * -EACCES: seccomp would be in the way; -EBUSY: its memory is shared with another process (vfork); -EAGAIN: it could
+ * -EACCES: seccomp would be in the way; -EOPNOTSUPP: its main thread has ended; -EBUSY: its memory is shared with another process (vfork); -EAGAIN: it could
  * not be stopped in time, or where it must not be interrupted; -ENOMEM or -EAGAIN: its limits on memory or processes; -errno.
  */
 int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inject_err *why);

@@ -190,16 +190,26 @@ static int set_regs(pid_t tid, const struct user_regs_struct *regs)
 	return ptrace(PTRACE_SETREGSET, tid, (void *)NT_PRSTATUS, &iov) ? -errno : 0;
 }
 
-/* The next stop, of any kind.  @deadline_ms 0: whenever it comes.  Return: 0; -ESRCH; -ETIMEDOUT. */
+/* The next stop, of any kind.  @deadline_ms 0: whenever it comes.  An exit is left for the program's parent to see, which may
+ * be this process.  Return: 0; -ESRCH; -ETIMEDOUT. */
 static int next_stop(struct tracee *t, int64_t deadline_ms, int *status)
 {
-	for (unsigned int i = 0;; i++) {
-		pid_t got = waitpid(t->tid, status, __WALL | __WNOTHREAD | (deadline_ms ? WNOHANG : 0));
+	const int which = WSTOPPED | WEXITED | WNOWAIT | __WALL | __WNOTHREAD | (deadline_ms ? WNOHANG : 0);
 
-		if (got == t->tid && WIFSTOPPED(*status))
-			return 0;
-		if (got == t->tid || (got < 0 && errno == ECHILD))
+	for (unsigned int i = 0;; i++) {
+		siginfo_t info = {0};
+		int got = waitid(P_PID, t->tid, &info, which);
+
+		if (got < 0 && errno == ECHILD)
 			return -ESRCH;
+		if (got == 0 && info.si_pid == t->tid) {
+			if (info.si_code != CLD_TRAPPED && info.si_code != CLD_STOPPED)
+				return -ESRCH;
+			if (waitid(P_PID, t->tid, &info, WSTOPPED | WNOHANG | __WALL | __WNOTHREAD) || info.si_pid != t->tid)
+				continue; /* killed in between */
+			*status = info.si_status << 8 | 0x7f;
+			return 0;
+		}
 		if (!deadline_ms)
 			continue;
 		if (i % 64 == 63 && tracee_now_ms() >= deadline_ms)

@@ -1,0 +1,131 @@
+/* dsrun_options.c - the command line of dsrun */
+#include "runtime/guest/dsrun_options.h"
+
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "runtime/guest/local.h"
+
+static const char help_text[] =
+	"Usage: dsrun [--service NAME] [options] [--] PROGRAM [ARGUMENT...]\n"
+	"       dsrun --pid PID --service NAME [options]\n"
+	"       dsrun --stop PID\n"
+	"       dsrun --list\n"
+	"Give a program of this virtual machine a shadow: a process on the host that has the program's memory.\n"
+	"\n"
+	"      --service NAME   what runs in the shadow; DSGUEST_SERVICE if it is not said\n"
+	"      --mode MODE      eager: mirror all memory first (the default); demand: pages as they are touched\n"
+	"      --args TEXT      for the service\n"
+	"      --required       do not run the program without a shadow: exit 125 instead\n"
+	"      --pid PID        shadow a process that runs already\n"
+	"      --stop PID       end its shadow\n"
+	"      --list           print the shadows there are (root: everybody's)\n"
+	"      --socket PATH    dsagent's socket, " DS_LOCAL_SOCKET "\n"
+	"  -h, --help           this text\n"
+	"  -V, --version        the version\n"
+	"\n"
+	"Exit status: the program's.  Else 0 done, 1 usage, 2 refused or a system error, 75 it has a shadow already, 125 no shadow\n"
+	"(--required), 126 the program cannot be executed, 127 it is not there.  See dsrun(1).\n";
+
+enum { OPT_SERVICE = 256, OPT_MODE, OPT_ARGS, OPT_REQUIRED, OPT_PID, OPT_STOP, OPT_LIST, OPT_SOCKET };
+
+static const struct option long_options[] = {
+	{"service", required_argument, NULL, OPT_SERVICE},
+	{"mode", required_argument, NULL, OPT_MODE},
+	{"args", required_argument, NULL, OPT_ARGS},
+	{"required", no_argument, NULL, OPT_REQUIRED},
+	{"pid", required_argument, NULL, OPT_PID},
+	{"stop", required_argument, NULL, OPT_STOP},
+	{"list", no_argument, NULL, OPT_LIST},
+	{"socket", required_argument, NULL, OPT_SOCKET},
+	{"help", no_argument, NULL, 'h'},
+	{"version", no_argument, NULL, 'V'},
+	{0},
+};
+
+__attribute__((format(printf, 1, 2))) static int usage(const char *fmt, ...)
+{
+	va_list ap;
+
+	fputs("dsrun: ", stderr);
+	va_start(ap, fmt);
+	vfprintf(stderr, fmt, ap);
+	va_end(ap);
+	fputs("\nTry: dsrun --help\n", stderr);
+	return DSRUN_USAGE;
+}
+
+static int verb(struct dsrun_options *o, enum dsrun_verb v, const char *pid)
+{
+	char *end;
+
+	if (o->verb != DSRUN_RUN)
+		return usage("one of --pid, --stop and --list at a time");
+	o->verb = v;
+	if (!pid)
+		return -1;
+	o->pid = strtol(pid, &end, 10);
+	return *end || end == pid || o->pid <= 0 ? usage("'%s' is not the number of a process", pid) : -1;
+}
+
+static int option(struct dsrun_options *o, int c)
+{
+	switch (c) {
+	case OPT_SERVICE:
+		o->service = optarg;
+		return strlen(optarg) < DS_LOCAL_SERVICE_BYTES && *optarg ? -1 :
+								 usage("the name of a service has 1 to %d characters", DS_LOCAL_SERVICE_BYTES - 1);
+	case OPT_MODE:
+		o->demand = !strcmp(optarg, "demand");
+		return o->demand || !strcmp(optarg, "eager") ? -1 : usage("--mode: eager or demand, not '%s'", optarg);
+	case OPT_ARGS:
+		o->args = optarg;
+		return strlen(optarg) < DS_LOCAL_ARGS_BYTES ? -1 : usage("--args: %d characters at most", DS_LOCAL_ARGS_BYTES - 1);
+	case OPT_REQUIRED:
+		o->required = true;
+		return -1;
+	case OPT_PID:
+		return verb(o, DSRUN_PID, optarg);
+	case OPT_STOP:
+		return verb(o, DSRUN_STOP, optarg);
+	case OPT_LIST:
+		return verb(o, DSRUN_LIST, NULL);
+	case OPT_SOCKET:
+		o->socket = optarg;
+		return -1;
+	case 'h':
+		fputs(help_text, stdout);
+		return DSRUN_OK;
+	case 'V':
+		puts("dsrun " DS_VERSION);
+		return DSRUN_OK;
+	default: /* getopt has said what is wrong */
+		fputs("Try: dsrun --help\n", stderr);
+		return DSRUN_USAGE;
+	}
+}
+
+int dsrun_parse(struct dsrun_options *o, int argc, char **argv)
+{
+	int c, status;
+
+	*o = (struct dsrun_options){.args = "", .service = getenv("DSGUEST_SERVICE"), .socket = getenv("DSGUEST_SOCKET")};
+	while ((c = getopt_long(argc, argv, "+hV", long_options, NULL)) != -1) {
+		status = option(o, c);
+		if (status >= 0)
+			return status;
+	}
+	o->program = argv + optind;
+	if (o->verb == DSRUN_RUN && !*o->program)
+		return usage("which program?");
+	if (o->verb != DSRUN_RUN && *o->program)
+		return usage("'%s' is too much", *o->program);
+	if (o->verb != DSRUN_RUN && o->required)
+		return usage("--required is for a program that is to be run");
+	if (o->verb <= DSRUN_PID && (!o->service || !*o->service || strlen(o->service) >= DS_LOCAL_SERVICE_BYTES))
+		return usage("which service? --service NAME");
+	return -1;
+}
