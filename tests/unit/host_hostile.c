@@ -325,5 +325,6 @@ int main(void)
 	test_outlive();
 	test_limits();
 	test_rlimit();
+	jailgroup_sweep(); /* of the warden that was killed */
 	return tap_done();
 }
