@@ -67,6 +67,8 @@ static void unusable(struct vm *vm, const char *why, uint64_t gpa_bytes, bool ha
 	else
 		snprintf(text, sizeof(text), "%s", why);
 	vm->usable = false;
+	vm->board->ram_bytes = vm->board->ranges = 0;
+	vm->board->checked = 0;
 	set_state(vm, CONTROL_VM_UNUSABLE, text);
 	log_line(LOG_LEVEL_ERR, "vm %s: no shadows, its memory cannot be mirrored: %s", vm->p->name, text);
 }
