@@ -375,7 +375,6 @@ __attribute__((unused)) static bool dh_update(void)
 	struct ds_shadow_update update = {.head = host_head(&dh.h, DS_SHADOW_UPDATE, sizeof(update))};
 	struct ds_shadow_range ranges[DH_REGIONS];
 	const uint64_t n = dh_ranges(ranges);
-	const uint32_t before = dh.done;
 	int fd = host_data(NULL, 0, ranges, n, &update.data), rc;
 	bool good;
 
@@ -383,9 +382,10 @@ __attribute__((unused)) static bool dh_update(void)
 		dh_round(1);
 	if (rc)
 		errx(2, "demand_update_begin: %s", strerror(-rc));
+	dh.done = 0;
 	host_send(&dh.h, &update, sizeof(update), &fd, 1);
 	close(fd);
-	good = dh_until(&dh.done, before);
+	good = dh_until(&dh.done, 0);
 	rc = demand_update_end(dh.d, good);
 	if (rc)
 		errx(2, "demand_update_end: %s", strerror(-rc));

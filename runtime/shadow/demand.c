@@ -11,7 +11,7 @@
  *
  * Covering.  Memory that is not registered yet must not be touched: a touch would find a page of zeroes there, which
  * would stay.  So it is mapped without access, registered, and then made accessible, which keeps the registration.  In
- * between a touch is a SIGSEGV or EFAULT.  Where there was nothing before, that is what a touch was before, too.  Where pages of
+ * between a touch is a SIGSEGV or EFAULT.  Where there was nothing before, a touch was that before, too.  Where pages of
  * the RAM are covered again (a drop, an eviction), nobody may notice: no executor is in C meanwhile and none in a call of the
  * service, which may use the memory (exec_stop(EXEC_STOP_QUIET)).  The calls are interrupted and issued again as for a move.
  *
@@ -19,8 +19,8 @@
  * the channel meanwhile (ctl_serve()), MAP among them.  What a MAP can undo is left out, see struct ds_shadow_map.
  *
  * A mapping over registered memory splits it; covered again, the pieces merge (same userfaultfd, no pages in them).
- * Nobody is woken by a change of the mappings alone: every change here is followed by UFFDIO_WAKE.  Who is woken tries
- * again and finds what there is then.
+ * Nobody is woken by a change of the mappings alone: where somebody may sleep, it is followed by UFFDIO_WAKE.  Who is woken
+ * tries again and finds what there is then.
  *
  * tests/kernel/demand_kernel.c proves all this on the running kernel.
  */
@@ -82,7 +82,6 @@ static int cover(void *ctx, struct ds_shadow_range r)
 		ret = sys(ioctl, cap.fault_fd, UFFDIO_REGISTER, &reg);
 	if (!ret)
 		ret = sys(mprotect, reg.range.start, reg.range.len, SYS_PROT_READ | SYS_PROT_WRITE);
-	wake(r.vpn, r.npages);
 	return (int)ret;
 }
 
