@@ -63,6 +63,17 @@ static int ask(struct rle_pagemap *pm, uint64_t from, uint64_t end, uint64_t max
 	return n > 0;
 }
 
+int rle_pagemap_next(int fd, ds_vpn from, ds_vpn end, ds_vpn *found)
+{
+	struct rle_pagemap pm = {.fd = fd, .scan = &(bool){true}};
+	struct page_region region;
+	int r = ask(&pm, from.n, end.n, 1, &region);
+
+	if (r > 0)
+		found->n = region.start;
+	return r;
+}
+
 /* Return: words read, at least 1; -ESRCH the mm is gone; -errno. */
 static ssize_t read_words(struct rle_pagemap *pm, uint64_t vpn, uint64_t n)
 {

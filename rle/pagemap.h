@@ -31,6 +31,17 @@ struct rle_pagemap {
 int rle_pagemap_vma(struct rle_pagemap *pm, const struct rle_vma *vma, struct rle_enc *e);
 
 /**
+ * rle_pagemap_next() - Where the next page is that is present or swapped out
+ * @fd: open pagemap
+ * @from: first page looked at
+ * @end: page behind the last one
+ * @found: set to its number
+ *
+ * Return: 1; 0: there is none; -ENOTTY: the kernel cannot tell (before 6.7); -errno.
+ */
+int rle_pagemap_next(int fd, ds_vpn from, ds_vpn end, ds_vpn *found);
+
+/**
  * rle_pagemap_alive() - Whether the mm behind the descriptor still had its pages
  * @pm: open pagemap
  * @vpn: a page inside a mapping

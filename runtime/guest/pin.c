@@ -12,6 +12,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "rle/pagemap.h"
 #include "rle/pte.h"
 #include "rle/vma.h"
 #include "runtime/guest/freeze.h"
@@ -20,6 +21,7 @@
 #define PAGE DS_PAGE_BYTES
 #define USER_END (UINT64_C(1) << 56)
 #define WORDS 512 /* of pagemap, read at a time */
+#define LARGE_BYTES (UINT64_C(4) << 20) /* from here on it pays to ask the kernel where the next page is */
 #define TABLE_BYTES (PIN_SLOTS * sizeof(struct pin_slot))
 #define COPY_BYTES (256ul << 10) /* copied at a time, from outside */
 #define COPY_OFFSET (TABLE_BYTES + RLE_VMA_BUF_BYTES)
@@ -451,15 +453,27 @@ static bool populated(uint64_t word)
 static int pin_mapping(const struct job *job, uint64_t addr, uint64_t end, uint32_t attr)
 {
 	uint64_t word[WORDS], start = addr;
-	bool in = false;
+	bool in = false, ask = true;
 
 	if (job->flags & PIN_POPULATE) {
 		hold_unpinned(job, addr, end, attr);
 		return 0;
 	}
 	for (uint64_t at = addr; at < end;) {
-		uint64_t n = (end - at) / PAGE < WORDS ? (end - at) / PAGE : WORDS;
-		long got = call4(SYS_pread64, job->pagemap_fd, (uint64_t)word, n * 8, at / PAGE * 8);
+		ds_vpn next = {end / PAGE};
+		uint64_t n;
+		long got;
+
+		/* Some programs map terabytes and use little of them. */
+		if (!in && ask && end - at >= LARGE_BYTES) {
+			ask = rle_pagemap_next(job->pagemap_fd, (ds_vpn){at / PAGE}, next, &next) >= 0;
+			if (ask)
+				at = next.n * PAGE;
+			if (at == end)
+				break;
+		}
+		n = (end - at) / PAGE < WORDS ? (end - at) / PAGE : WORDS;
+		got = call4(SYS_pread64, job->pagemap_fd, (uint64_t)word, n * 8, at / PAGE * 8);
 
 		if (got < 8)
 			return got < 0 ? got : -ESRCH;
