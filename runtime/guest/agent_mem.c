@@ -225,7 +225,8 @@ static void on_stretch(void *ctx, const struct pin_stretch *s)
 	case PIN_ABSENT:
 	case PIN_HOLE:
 	case PIN_KERNEL:
-		break;
+	case PIN_NOACCESS:
+		break; /* there is nothing that anybody could use */
 	default:
 		step->out->left_out[s->outcome] += s->bytes / DS_PAGE_BYTES;
 	}
