@@ -146,48 +146,37 @@ static bool is_connected(struct job *j, const struct device *d)
 	return false;
 }
 
-/* Looks through query-pci for the bridge that is called @port.  Return: 1 it is empty, 0 it is not, -1 not here. */
-static int port_is_empty(struct json_object *devices, const char *port)
+/* Whether nothing is plugged into a port: its bus, which has its name, links to no child.  (query-pci sees what firmware set up.) */
+static bool port_is_empty(struct job *j, const char *port)
 {
-	int found = -1;
+	cleanup_json struct json_object *list = NULL;
+	char path[3 * ID_BYTES];
 
-	for (size_t i = 0; found < 0 && i < json_object_array_length(devices); i++) {
-		struct json_object *o = json_object_array_get_idx(devices, i), *bridge, *behind = NULL;
-
-		if (!json_object_object_get_ex(o, "pci_bridge", &bridge))
-			continue;
-		json_object_object_get_ex(bridge, "devices", &behind);
-		if (!strcmp(member_text(o, "qdev_id"), port))
-			return !behind || json_object_array_length(behind) == 0;
-		if (behind)
-			found = port_is_empty(behind, port);
-	}
-	return found;
+	snprintf(path, sizeof(path), "/machine/peripheral/%.127s/%.127s", port, port);
+	if (qmp_command(&j->q, "qom-list", strings("path", path, NULL), &list))
+		return false;
+	for (size_t i = 0; i < json_object_array_length(list); i++)
+		if (!strncmp(member_text(json_object_array_get_idx(list, i), "name"), "child[", 6))
+			return false;
+	return true;
 }
 
 /* A pcie-root-port with nothing behind it that is not @taken. */
 static int find_port(struct job *j, const char *taken, char bus[static ID_BYTES])
 {
-	cleanup_json struct json_object *list = NULL, *buses = NULL;
+	cleanup_json struct json_object *list = NULL;
 	int e = qmp_command(&j->q, "qom-list", strings("path", "/machine/peripheral", NULL), &list);
 
-	e = e ? e : qmp_command(&j->q, "query-pci", NULL, &buses);
 	if (e)
 		return e;
 	for (size_t i = 0; i < json_object_array_length(list); i++) {
 		struct json_object *o = json_object_array_get_idx(list, i);
 		const char *name = member_text(o, "name");
 
-		if (strcmp(member_text(o, "type"), "child<pcie-root-port>") || !strcmp(name, taken) || strlen(name) >= ID_BYTES)
-			continue;
-		for (size_t k = 0; k < json_object_array_length(buses); k++) {
-			struct json_object *devices;
-
-			if (json_object_object_get_ex(json_object_array_get_idx(buses, k), "devices", &devices) &&
-			    port_is_empty(devices, name) == 1) {
-				snprintf(bus, ID_BYTES, "%s", name);
-				return 0;
-			}
+		if (!strcmp(member_text(o, "type"), "child<pcie-root-port>") && strcmp(name, taken) && strlen(name) < ID_BYTES &&
+		    port_is_empty(j, name)) {
+			snprintf(bus, ID_BYTES, "%s", name);
+			return 0;
 		}
 	}
 	return -ENOENT;

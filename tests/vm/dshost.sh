@@ -87,7 +87,7 @@ attach() { # attach WHAT
 }
 
 life() { # life MACHINE
-	local boot warden vmm
+	local boot warden vmm before
 	: >"$TMP/guest"
 	: >"$TMP/log"
 	rm -f "$TMP/qmp"
@@ -133,6 +133,11 @@ life() { # life MACHINE
 	attach "$1: dshost attach gives it new devices"
 	is "$(status '.vms[0] | [.source, .doorbell] | join(" ")')" "vhost-user+monitor true" "$1: the table is the one that the monitor tells"
 	await "$1: and a stream comes through" 20 shadow_up
+	sleep 1
+	before=$(awk '{ print $14 + $15 }' "/proc/$(status '.vms[0].process')/stat")
+	sleep 3
+	is "$(($(awk '{ print $14 + $15 }' "/proc/$(status '.vms[0].process')/stat") - before <= 1))" 1 \
+		"$1: attached and idle the VM process takes no CPU time that could be measured in 3 s"
 	"$dshost" attach --qmp "$TMP/qmp" --run-dir "$run" --name other >"$TMP/out" 2>&1
 	is "$?/$(grep -c "back end that lives" "$TMP/out")" 75/1 "$1: a VM that is attached is not attached again"
 
@@ -154,6 +159,81 @@ life() { # life MACHINE
 	await "$1: no process is left" 5 none_left
 	is "$(find "$run" -mindepth 1)" "" "$1: and nothing in the run directory"
 }
+
+# A VM that was started without dshost, with shared RAM; on q35 it has ports to spare.
+later() { # later MACHINE QEMU-ARGUMENT...
+	local boot machine=$1 args=() word
+	shift
+	for word in "$@" -qmp "unix:$TMP/qmp,server=on,wait=off"; do args+=(--qemu "$word"); done
+	: >"$TMP/guest"
+	rm -f "$TMP/qmp"
+	serve
+	tests/vm/boot --kernel "$kernel" --machine "$machine" --mem 384 --smp 1 --ram memfd --timeout 200 "${args[@]}" -- \
+		sh -c 'modprobe vmw_vsock_virtio_transport && exec python3 "$0"' "$TMP/guest.py" >"$TMP/guest" 2>"$TMP/err" &
+	boot=$!
+	for _ in $(seq 600); do
+		if grep -q other-port "$TMP/guest" || ! kill -0 $boot 2>/dev/null; then break; fi
+		sleep 0.2
+	done
+	if kill -0 $boot 2>/dev/null; then
+		attach "$machine, started without devices: dshost attach gives it some"
+		is "$(status '.vms[0] | [.state, .source, .doorbell, .ram_bytes / 1048576] | join(" ")')" "ready vhost-user+monitor true 384" \
+			"$machine: and it is ready"
+		await "$machine: and a stream comes through" 20 shadow_up
+		"$dshost" stop guest --run-dir "$run"
+		is "$?/$(status '.vms | length')" 0/0 "$machine: dshost stop lets go of it"
+		kill -0 $boot
+		ok $? "$machine: and it runs on"
+		attach "$machine: and can be attached again"
+		kill -TERM $boot
+		wait $boot
+	else
+		wait $boot
+		skip "$machine, started without devices" "$(head -n 1 "$TMP/err")"
+	fi
+	kill $daemon
+	wait $daemon
+	await "$machine: no process is left" 5 none_left
+}
+
+# VMs that need not boot to be refused.
+refused() { # refused WHAT REGEX QEMU-ARGUMENT...
+	local what=$1 regex=$2 vm out
+	shift 2
+	rm -f "$TMP/qmp"
+	setpriv --pdeathsig KILL qemu-system-x86_64 -S -nodefaults -display none -m 64 -qmp "unix:$TMP/qmp,server=on,wait=off" "$@" >"$TMP/qemu" 2>&1 &
+	vm=$!
+	for _ in $(seq 100); do
+		[ -S "$TMP/qmp" ] && break
+		sleep 0.1
+	done
+	out=$("$dshost" attach --qmp "$TMP/qmp" --run-dir "$run" --name refused 2>&1)
+	is "$?/$(grep -cE -- "$regex" <<<"$out")" 2/1 "$what: $out"
+	kill -0 $vm
+	ok $? "and the VM goes on"
+	kill -KILL $vm
+	wait $vm 2>/dev/null
+}
+if command -v qemu-system-x86_64 >/dev/null; then
+	: >"$TMP/log"
+	serve
+	backend=(-object "memory-backend-memfd,id=m,share=on,size=64M")
+	refused "memory that is private to QEMU" "memory cannot be mirrored" -machine pc
+	refused "q35 without a free port" "no free pcie-root-port" -machine q35,memory-backend=m "${backend[@]}"
+	refused "q35 whose only port is in use" "no free pcie-root-port" -machine q35,memory-backend=m "${backend[@]}" \
+		-device pcie-root-port,id=p,chassis=1 -device virtio-rng-pci,bus=p
+	"$dshost" attach --qmp "$TMP/control" --run-dir "$run" >"$TMP/out" 2>&1
+	is "$?/$(grep -c "No such file" "$TMP/out")" 2/1 "no monitor there: $(cat "$TMP/out")"
+	is "$(status '.vms | length')/$(ls "$run" | tr '\n' ' ')" "0/control lock " "nothing is left of what was refused"
+	kill $daemon
+	wait $daemon
+	"$dshost" attach --qmp /nowhere --run-dir "$run" >"$TMP/out" 2>&1
+	is "$?" 2 "no daemon and no monitor"
+else
+	skip "VMs that are refused" "no QEMU"
+fi
 life pc
 life q35
+later pc
+later q35 -device pcie-root-port,id=spare1,chassis=1 -device pcie-root-port,id=spare2,chassis=2
 tap_done
