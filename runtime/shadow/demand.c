@@ -22,7 +22,7 @@
  * Nobody is woken by a change of the mappings alone: where somebody may sleep, it is followed by UFFDIO_WAKE.  Who is woken
  * tries again and finds what there is then.
  *
- * tests/kernel/demand_kernel.c proves all this on the running kernel.
+ * tests/kernel/demand_kernel.c and demand_calls.c prove all this on the running kernel.
  */
 #include <errno.h>
 #include <linux/ioctl.h>
