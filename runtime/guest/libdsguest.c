@@ -25,6 +25,7 @@
 #include "runtime/guest/dsguest.h"
 
 #define EXPORT __attribute__((visibility("default")))
+#define BUSY_MS 10000
 #define FD_FLOOR 800 /* programs count descriptors from 0, and select() ends at 1024 */
 
 struct guest_state *guest;
@@ -413,6 +414,17 @@ EXPORT const char *dsguest_why(void)
 
 /* --- started by dsrun --------------------------------------------------------------------------------------------- */
 
+/* After exec the shadow of the program before may still be on its way out. */
+static int ask_again(const char *service, int mode, const char *args)
+{
+	int64_t until_ms = now_ms() + BUSY_MS;
+	int err;
+
+	while ((err = dsguest_shadow(service, mode, args)) == -EBUSY && now_ms() < until_ms)
+		usleep(10000);
+	return err;
+}
+
 /* dsrun says whom it means by the process's number, which exec keeps: children inherit the environment, not the shadow. */
 __attribute__((constructor)) static void begin(void)
 {
@@ -422,7 +434,7 @@ __attribute__((constructor)) static void begin(void)
 
 	pthread_atfork(NULL, NULL, in_child);
 	if (service && pid && atoi(pid) == getpid() &&
-	    dsguest_shadow(service, mode && !strcmp(mode, "demand") ? DSGUEST_DEMAND : DSGUEST_EAGER, secure_getenv("DSGUEST_ARGS"))) {
+	    ask_again(service, mode && !strcmp(mode, "demand") ? DSGUEST_DEMAND : DSGUEST_EAGER, secure_getenv("DSGUEST_ARGS"))) {
 		dprintf(STDERR_FILENO, "dsrun: no shadow for process %d: %s; %s\n", getpid(), why, required ? "it is not started (--required)" : "it runs without");
 		if (required)
 			_exit(125);

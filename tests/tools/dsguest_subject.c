@@ -29,6 +29,8 @@ static char *pages(size_t n)
 	if (p == MAP_FAILED)
 		_exit(90);
 	memset(p, 1, n * PAGE);
+	if (getenv("SUBJECT_REFRESH")) /* the host is told of them, so it must be asked before they go */
+		dsguest_refresh(p, n * PAGE);
 	return p;
 }
 
@@ -113,6 +115,8 @@ static int do_brk(void)
 	if (brk(p + 4 * PAGE) || sbrk(0) != p + 4 * PAGE)
 		return 1;
 	memset(p, 1, 4 * PAGE);
+	if (getenv("SUBJECT_REFRESH"))
+		dsguest_refresh(p, 4 * PAGE);
 	if (sbrk(-(intptr_t)PAGE) != p + 4 * PAGE || sbrk(0) != p + 3 * PAGE)
 		return 2;
 	return brk(p + PAGE) || sbrk(0) != p + PAGE || p[0] != 1 ? 3 : 0;
