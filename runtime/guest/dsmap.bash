@@ -12,7 +12,7 @@ _dsmap() {
 	case $opt in
 	--join) mapfile -t COMPREPLY < <(compgen -W "none head full" -- "$cur") ;;
 	--split) mapfile -t COMPREPLY < <(compgen -W "none prot attr" -- "$cur") ;;
-	--from | --out | --diff)
+	--from | --out | --diff | --socket)
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
@@ -22,7 +22,7 @@ _dsmap() {
 		;;
 	*)
 		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W "--stats --diff --out --from --json --split --join --root --help --version" -- "$cur")
+			mapfile -t COMPREPLY < <(compgen -W "--stats --diff --out --from --json --split --join --root --agent --socket --help --version" -- "$cur")
 		else
 			mapfile -t COMPREPLY < <(cd /proc && compgen -G "[1-9]*" | grep "^$cur")
 		fi

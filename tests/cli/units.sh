@@ -26,6 +26,12 @@ if command -v systemd-analyze >/dev/null; then
 		"systemd-analyze verify finds nothing wrong with dshost.service"
 	score=$(systemd-analyze security --offline=true --no-pager "$root/usr/lib/systemd/system/dshost.service" | grep -oE 'Overall exposure level[^:]*: [0-9.]+' | grep -oE '[0-9.]+$')
 	ok "$(awk -v s="$score" 'BEGIN { print !(s != "" && s < 6) }')" "systemd-analyze security scores dshost.service, which makes jails, below 6 ($score)"
+	mkdir "$TMP/guest"
+	sed "s|/usr/sbin/dsagent|$root&|" "$root/usr/lib/systemd/system/dsagent.service" >"$TMP/guest/dsagent.service"
+	is "$(MANPATH=$root/usr/share/man systemd-analyze verify --recursive-errors=no "$TMP/guest/dsagent.service" 2>&1)" "" \
+		"systemd-analyze verify finds nothing wrong with dsagent.service"
+	score=$(systemd-analyze security --offline=true --no-pager "$root/usr/lib/systemd/system/dsagent.service" | grep -oE 'Overall exposure level[^:]*: [0-9.]+' | grep -oE '[0-9.]+$')
+	ok "$(awk -v s="$score" 'BEGIN { print !(s != "" && s < 4) }')" "systemd-analyze security scores dsagent.service, which traces processes, below 4 ($score)"
 	next=$(systemd-analyze calendar --iterations=4 "$(sed -n 's/^OnCalendar=//p' "$timer")" | grep -oE '[0-9]{2}:[0-9]{2}:[0-9]{2} UTC' | cut -d: -f2 | sort -u | paste -sd' ')
 	is "$next" "00 15 30 45" "the timer acts at every quarter of an hour"
 else
@@ -34,6 +40,17 @@ fi
 is "$(grep -nE '^(PrivateUsers|ProcSubset|RootDirectory|RootImage|ProtectProc|User|DynamicUser)=' "$unit")" "" "nothing is set that hides frame numbers or processes"
 is "$(grep -nE '^(Persistent|RandomizedDelaySec)=' "$timer")" "" "missed snapshots are not made up for, times are not shifted"
 matches "$(setting SuccessExitStatus)" '^4 75$' "a partial snapshot and a busy database are no failures of the service"
+
+agent=$root/usr/lib/systemd/system/dsagent.service
+is "$(grep -nE '^(PrivateUsers|PrivateNetwork|ProcSubset|RootDirectory|RootImage|ProtectProc|User|DynamicUser)=' "$agent")" "" \
+	"dsagent.service: nothing is set that hides frame numbers, processes, or their execs"
+if [ "$(id -u)" = 0 ] && [ -x "$b/tests/unit/agent_eager" ]; then
+	caps=$(sed -n 's/^CapabilityBoundingSet=//p' "$agent" | sed 's/CAP_//g; s/ /,+/g; s/^/-all,+/' | tr '[:upper:]' '[:lower:]')
+	out=$(setpriv --no-new-privs --inh-caps=-all --bounding-set="$caps" "$b/tests/unit/agent_eager" </dev/null 2>&1)
+	is "$?/$(grep '^not ok' <<<"$out")" 0/ "dsagent does all it must with the capabilities of its unit and no others"
+else
+	skip "dsagent with the capabilities of its unit" "needs root"
+fi
 
 # --- the sandbox, by hand --------------------------------------------------------------------------------------------
 caps=$(setting CapabilityBoundingSet | sed 's/CAP_//g; s/ /,+/g; s/^/-all,+/' | tr '[:upper:]' '[:lower:]')
