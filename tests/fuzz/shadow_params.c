@@ -94,6 +94,25 @@ static void check_data(const struct ds_shadow_boot *boot, const uint8_t *data, s
 	free(block);
 }
 
+static void check_map(const struct ds_shadow_map *m, size_t bytes)
+{
+	const struct ds_shadow_boot boot = {.ram_bytes = 1 << 20, .min_vpn = 16};
+	struct ds_shadow_refused refused = {0};
+
+	if (params_map(m, &boot, &refused)) {
+		MUST(refused.reason > 0 && refused.reason < DS_SHADOW_R_END);
+		return;
+	}
+	MUST(m->nsegs && m->nsegs <= DS_SHADOW_SEGS_MAX && sizeof(*m) + m->nsegs * sizeof(m->seg[0]) == bytes);
+	for (uint32_t i = 0; i < m->nsegs; i++) {
+		const struct ds_shadow_seg s = m->seg[i];
+
+		MUST(s.npages && s.vpn >= boot.min_vpn && s.vpn < PLACE_VPN_END && s.npages <= PLACE_VPN_END - s.vpn);
+		MUST(params_covers(m) ? s.prot == DS_SHADOW_COVER : !(s.prot & ~3u));
+		MUST(s.prot & 3 ? s.pfn + s.npages <= boot.ram_bytes >> DS_PAGE_SHIFT && s.pfn < 256 : !s.pfn);
+	}
+}
+
 static void check_message(const uint8_t *data, size_t size, bool mend)
 {
 	struct ds_shadow_refused refused = {0};
@@ -135,6 +154,8 @@ static void check_message(const uint8_t *data, size_t size, bool mend)
 
 		if (!params_message(m, 3, &refused))
 			MUST(sizeof(*m) + m->payload_bytes == bytes && m->executor < 3);
+	} else if (head.kind == DS_SHADOW_MAP) {
+		check_map((const struct ds_shadow_map *)copy, bytes);
 	}
 	free(copy);
 }

@@ -33,6 +33,73 @@ static void test_pages(void)
 	host_free(&dh.h);
 }
 
+/* One thing wrong with a MAP, or with a BOOT in demand mode. */
+static void test_refusals(void)
+{
+	static const struct {
+		const char *what;
+		struct ds_shadow_seg seg[2];
+		uint32_t nsegs, reason;
+	} bad[] = {
+		{"no segment", {{0}}, 0, DS_SHADOW_R_LIMIT},
+		{"an empty segment", {{REGION, 1, 0, 3}}, 1, DS_SHADOW_R_MAP},
+		{"an unknown protection", {{REGION, 1, 1, 4}}, 1, DS_SHADOW_R_MAP},
+		{"covering and mapping at once", {{REGION, 0, 1, DS_SHADOW_COVER}, {REGION + 1, 1, 1, 3}}, 2, DS_SHADOW_R_MAP},
+		{"mapping and covering at once", {{REGION + 1, 1, 1, 3}, {REGION, 0, 1, DS_SHADOW_COVER}}, 2, DS_SHADOW_R_MAP},
+		{"a page beyond the RAM", {{REGION, RAM_PAGES, 1, 3}}, 1, DS_SHADOW_R_RUN_RAM},
+		{"a segment that ends beyond the RAM", {{REGION, RAM_PAGES - 1, 2, 3}}, 1, DS_SHADOW_R_RUN_RAM},
+		{"a hole with a frame", {{REGION, 1, 1, 0}}, 1, DS_SHADOW_R_RUN_RAM},
+		{"a segment beyond the user half", {{0x7fffffffe, 1, 4, 3}}, 1, DS_SHADOW_R_RUN_HIGH},
+		{"a segment below vm.mmap_min_addr", {{0, 1, 1, 3}}, 1, DS_SHADOW_R_RUN_LOW},
+	};
+	struct {
+		struct ds_shadow_map map;
+		struct ds_shadow_seg seg[2];
+	} m;
+	union host_message answer;
+	struct ds_shadow_boot boot;
+	int fds[4], kind;
+
+	begin(1, 100, 0);
+	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+		if (bad[i].reason == DS_SHADOW_R_RUN_LOW && !host_sysctl("/proc/sys/vm/mmap_min_addr"))
+			continue;
+		m.map = (struct ds_shadow_map){.head = host_head(&dh.h, DS_SHADOW_MAP, sizeof(m.map) + bad[i].nsegs * sizeof(m.seg[0])),
+					       .nsegs = bad[i].nsegs};
+		memcpy(m.seg, bad[i].seg, sizeof(m.seg));
+		host_send(&dh.h, &m, m.map.head.bytes, NULL, 0);
+		kind = host_receive(&dh.h, &answer, HOST_TIMEOUT_MS);
+		if (!tap_ok(kind == DS_SHADOW_REFUSED && dh.h.refused.reason == bad[i].reason, "refused: %s", bad[i].what))
+			printf("# kind %d, reason %u\n", kind, dh.h.refused.reason);
+	}
+	/* not in the guest's mappings: neither mapped nor refused */
+	m.map = (struct ds_shadow_map){.head = host_head(&dh.h, DS_SHADOW_MAP, sizeof(m.map) + sizeof(m.seg[0])), .nsegs = 1};
+	m.seg[0] = (struct ds_shadow_seg){dh.h.status.capsule.vpn, 1, 1, 3};
+	host_send(&dh.h, &m, m.map.head.bytes, NULL, 0);
+	tap_eq(call(CALLS_FETCH, address(REGION), 0, 0), 0, "a MAP over the capsule itself maps nothing, and all goes on");
+	mirror_is_right("after them");
+	dh_end();
+
+	host_exec(&dh.h, "calls");
+	boot = host_boot(&dh.h, "calls", 1);
+	boot.mode = DS_SHADOW_DEMAND;
+	fds[0] = dh.h.ram_fd, fds[1] = dh.h.ram_ro_fd, fds[2] = host_data(NULL, 0, NULL, 0, &boot.data), fds[3] = open("/dev/null", O_RDWR);
+	host_send(&dh.h, &boot, sizeof(boot), fds, 4);
+	kind = host_receive(&dh.h, &answer, HOST_TIMEOUT_MS);
+	tap_ok(kind == DS_SHADOW_REFUSED && dh.h.refused.reason == DS_SHADOW_R_KERNEL && dh.h.refused.err == -ENOTTY,
+	       "a descriptor that is not /dev/userfaultfd's is refused, with the kernel's reason");
+	host_end(&dh.h);
+	host_exec(&dh.h, "calls");
+	boot.head.seq = ++dh.h.seq;
+	host_send(&dh.h, &boot, sizeof(boot), fds, 3);
+	kind = host_receive(&dh.h, &answer, HOST_TIMEOUT_MS);
+	tap_ok(kind == DS_SHADOW_REFUSED && dh.h.refused.reason == DS_SHADOW_R_FDS && dh.h.refused.value == 4, "and so is its absence");
+	host_end(&dh.h);
+	close(fds[2]);
+	close(fds[3]);
+	host_free(&dh.h);
+}
+
 /* --- system calls on addresses that fault ------------------------------------------------------------------------- */
 
 static int64_t syscall_at(long nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
@@ -212,6 +279,7 @@ int main(void)
 		return tap_done();
 	}
 	test_pages();
+	test_refusals();
 	test_syscalls();
 	test_update_waits();
 	test_few_mappings();

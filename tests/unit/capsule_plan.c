@@ -110,6 +110,55 @@ static void test_place(void)
 	tap_eq(free_wrong, 0, "place_free() agrees with the model");
 }
 
+static uint8_t pieced[WINDOW];
+static uint64_t piece_end;
+static unsigned int bad_pieces;
+
+/* A place_piece_fn: rising, not touching each other unless their ranges do. */
+static int take_piece(void *ctx, struct ds_shadow_range piece)
+{
+	(void)ctx;
+	bad_pieces += !piece.npages || piece.vpn < piece_end || piece.vpn + piece.npages > WINDOW;
+	piece_end = piece.vpn + piece.npages;
+	memset(pieced + piece.vpn, 1, piece.npages);
+	return 0;
+}
+
+static void test_pieces(void)
+{
+	static struct ds_shadow_range a[WINDOW], b[WINDOW];
+	static uint8_t in_a[WINDOW], in_b[WINDOW];
+	unsigned int wrong_within = 0, wrong_without = 0;
+
+	bad_pieces = 0;
+	for (int round = 0; round < ROUNDS; round++) {
+		const unsigned int gap = 1 + (unsigned int)host_random(60), length = 1 + (unsigned int)host_random(60);
+		struct ds_shadow_range r = {host_random(WINDOW), 0};
+		uint64_t na, nb;
+
+		memset(taken, 0, sizeof(taken));
+		na = random_ranges(a, WINDOW, gap, length);
+		memcpy(in_a, taken, sizeof(taken));
+		memset(taken, 0, sizeof(taken));
+		nb = random_ranges(b, WINDOW, 1 + (unsigned int)host_random(60), length);
+		memcpy(in_b, taken, sizeof(taken));
+		r.npages = 1 + host_random(WINDOW - r.vpn);
+		memset(pieced, 0, sizeof(pieced));
+		piece_end = 0;
+		wrong_within += place_within(a, na, r, take_piece, NULL) != 0;
+		for (uint64_t i = 0; i < WINDOW; i++)
+			wrong_within += pieced[i] != (in_a[i] && i >= r.vpn && i < r.vpn + r.npages);
+		memset(pieced, 0, sizeof(pieced));
+		piece_end = 0;
+		wrong_without += place_without(a, na, b, nb, take_piece, NULL) != 0;
+		for (uint64_t i = 0; i < WINDOW; i++)
+			wrong_without += pieced[i] != (in_a[i] && !in_b[i]);
+	}
+	tap_eq(wrong_within, 0, "place_within() finds the part of a range that lies in ranges");
+	tap_eq(wrong_without, 0, "place_without() finds what of ranges lies in no other");
+	tap_eq(bad_pieces, 0, "in pieces that rise");
+}
+
 static void test_spread(void)
 {
 	const struct ds_shadow_range stack = {0x7ffffff00, 0xff};
@@ -245,6 +294,7 @@ int main(void)
 {
 	host_random_state = 99;
 	test_place();
+	test_pieces();
 	test_spread();
 	test_plans();
 	return tap_done();
