@@ -99,6 +99,19 @@ else
 	is "$(status_of "$stranger")" "denied" "without CAP_DAC_READ_SEARCH another user's process is denied: the unit gives no more than is needed"
 fi
 
+# --- dshost's capabilities -------------------------------------------------------------------------------------------
+# A jail, a guard and a mirror must be possible with what dshost.service leaves: the unit tests of both run under that.
+host_caps=$(sed -n 's/^CapabilityBoundingSet=//p' "$root/usr/lib/systemd/system/dshost.service" | sed 's/CAP_//g; s/ /,+/g; s/^/-all,+/' |
+	tr '[:upper:]' '[:lower:]')
+for t in host_jail host_warden; do
+	if [ "$(id -u)" != 0 ] || [ ! -x "$b/tests/unit/$t" ]; then
+		skip "$t as dshost.service is confined" "needs root, and $b/tests/unit/$t"
+		continue
+	fi
+	setpriv --no-new-privs --inh-caps=-all --bounding-set="$host_caps" "$b/tests/unit/$t" >"$TMP/out" 2>/dev/null
+	is "$?/$(grep -c '^not ok' "$TMP/out")/$(grep -cE '^1\.\.[0-9]+' "$TMP/out")" 0/0/1 "$t passes as confined as dshost.service is"
+done
+
 # --- its system calls ------------------------------------------------------------------------------------------------
 # allowed: what SystemCallFilter= leaves, sets within sets followed
 expand_set() { # expand_set @NAME
