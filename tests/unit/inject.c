@@ -99,6 +99,34 @@ static int do_faults(void)
 	return 0;
 }
 
+/* Signals of that kind that the program does not repeat by itself: a trap, and one sent with a value. */
+static int last_value;
+static void on_value(int sig, siginfo_t *info, void *ctx)
+{
+	(void)ctx;
+	if (sig == SIGBUS)
+		last_value = info->si_code == SI_QUEUE ? info->si_value.sival_int : -1;
+	signals++;
+}
+
+static int do_traps(void)
+{
+	struct sigaction sa = {.sa_sigaction = on_value, .sa_flags = SA_SIGINFO};
+	int n = 0;
+
+	sigaction(SIGTRAP, &sa, NULL);
+	sigaction(SIGBUS, &sa, NULL);
+	while (tracee_now_ms() - began_ms < WAIT_MS) {
+		__asm__ volatile("int3");
+		if (signals != ++n)
+			return 1;
+		sigqueue(getpid(), SIGBUS, (union sigval){.sival_int = n});
+		if (signals != ++n || last_value != n - 1)
+			return 2;
+	}
+	return 0;
+}
+
 /* The lowest free descriptor stays the lowest, and those that are open stay open. */
 static int do_descriptors(void)
 {
@@ -206,6 +234,7 @@ static const struct behaviour {
 	{"registers: integer, flags, AVX", do_registers},
 	{"signals to itself and the mask", do_signals},
 	{"faults that a handler mends", do_faults},
+	{"traps, and faults that were sent", do_traps},
 	{"the lowest free descriptor", do_descriptors},
 	{"the end of a pipe", do_pipe_end},
 	{"threads and children that come and go", do_threads},
