@@ -24,6 +24,8 @@
 #define ALL_LIMIT_MS 20000   /* a gigabyte is pinned in about 25 ms, and copied in some 200 */
 #define WINDOW_LIMIT_MS 3000
 #define END_MS 1
+#define HELPER_TRIES 100 /* to see the helper wait: after an answer it runs for a moment */
+#define HELPER_US 200
 #define TOUCH_PAGES 16 /* made in one go around a page that is missing: as much as the kernel maps around a fault in a file */
 #define USER_PAGES (UINT64_C(1) << (47 - DS_PAGE_SHIFT))
 
@@ -173,13 +175,43 @@ static bool has_workers(pid_t pid)
 	return found;
 }
 
-/* The helper's code is as it was put there. */
+/* Whether the helper waits in its own recvfrom() for a message to its own buffer: 1; 0: it does not; -EAGAIN: it is running. */
+static int helper_waits(const struct agent_mem *m)
+{
+	uint64_t nr, arg[6], sp, pc;
+	cleanup_close int fd = -1;
+	char path[64], text[256];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/syscall", m->remote.helper);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	if (!strncmp(text, "running", 7))
+		return -EAGAIN;
+	return sscanf(text, "%" SCNu64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64, &nr,
+		      &arg[0], &arg[1], &arg[2], &arg[3], &arg[4], &arg[5], &sp, &pc) == 9 &&
+	       nr == SYS_recvfrom && !arg[0] && arg[1] == m->remote.buf && arg[2] == REMOTE_MESSAGE_BYTES &&
+	       pc == m->remote.stub + helper_received_offset();
+}
+
+/* The helper will do what it is told: its code is as it was put there, and it is where it should be in it.  Its registers matter
+ * no more from there on, and with all threads stopped the program cannot change its code either. */
 static bool helper_intact(const struct agent_mem *m)
 {
 	uint8_t code[DS_PAGE_BYTES];
 	size_t n = helper_code_bytes();
+	int waits = -EAGAIN;
 
-	return n <= sizeof(code) && !remote_read(&m->remote, m->remote.stub, code, n) && !memcmp(code, helper_code, n);
+	for (int i = 0; waits == -EAGAIN && i < HELPER_TRIES; i++) {
+		if (i)
+			usleep(HELPER_US);
+		waits = helper_waits(m);
+	}
+	return waits == 1 && n <= sizeof(code) && m->remote.buf == m->remote.stub + DS_PAGE_BYTES &&
+	       !remote_read(&m->remote, m->remote.stub, code, n) && !memcmp(code, helper_code, n);
 }
 
 static int still(struct agent_mem *m, agent_mem_check_fn check, void *ctx, struct agent_refusal *why)
@@ -192,7 +224,7 @@ static int still(struct agent_mem *m, agent_mem_check_fn check, void *ctx, struc
 		return agent_refuse(why, same ? DS_LOCAL_C_SYSTEM : DS_LOCAL_C_EXEC, "process %d %s%s", m->remote.pid,
 				    same ? "cannot be told from others: kcmp: " : "has executed another program", same ? strerror(-same) : "");
 	if (!helper_intact(m))
-		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d has changed the code of dsagent's helper in it", m->remote.pid);
+		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d has changed the code of dsagent's helper in it, or what it does", m->remote.pid);
 	if (has_workers(m->remote.pid))
 		return agent_refuse(why, DS_LOCAL_C_BUSY, "process %d has workers of an io_uring at work, which cannot be stopped; try again",
 				    m->remote.pid);

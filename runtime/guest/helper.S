@@ -9,7 +9,7 @@
  */
 	.section .rodata
 	.balign	16
-	.globl	helper_code, helper_loop, helper_code_end
+	.globl	helper_code, helper_loop, helper_received, helper_code_end
 helper_code:
 	syscall
 	ud2
@@ -22,8 +22,10 @@ helper_loop:
 	xor	%r8d, %r8d
 	xor	%r9d, %r9d
 	syscall
+helper_received:
 	cmp	$64, %rax		/* 0: the other end was closed */
 	jl	3f
+	lea	helper_code + 4096(%rip), %r12	/* whatever the program made of it: remote.h, "Trust" */
 	mov	(%r12), %r14
 	lea	8(%r12), %r13
 	mov	%r12, %r15

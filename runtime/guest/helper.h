@@ -7,7 +7,7 @@
 
 #define HELPER_BUF_PAGES 1 /* behind the page of code */
 
-extern const uint8_t helper_code[], helper_loop[], helper_code_end[];
+extern const uint8_t helper_code[], helper_loop[], helper_received[], helper_code_end[];
 
 /** helper_code_bytes() - How much there is; it begins with a syscall instruction, for calls made by way of ptrace. */
 static inline size_t helper_code_bytes(void)
@@ -19,6 +19,12 @@ static inline size_t helper_code_bytes(void)
 static inline size_t helper_loop_offset(void)
 {
 	return helper_loop - helper_code;
+}
+
+/** helper_received_offset() - Where a helper that waits for a message goes on. */
+static inline size_t helper_received_offset(void)
+{
+	return helper_received - helper_code;
 }
 
 #endif

@@ -178,6 +178,60 @@ static void test_ends(void)
 	reap(pid);
 }
 
+/* Where the helper of a process waits: the instruction behind its system call.  0: not found. */
+static uint64_t helper_pc(pid_t pid)
+{
+	char line[256], *at;
+	uint64_t pc = 0;
+	FILE *f;
+
+	snprintf(line, sizeof(line), "cat /proc/$(ps -eo pid=,ppid= | awk '$2 == %d { print $1 }')/syscall", pid);
+	f = popen(line, "r");
+	if (f && fgets(line, sizeof(line), f) && (at = strrchr(line, ' ')))
+		pc = strtoull(at, NULL, 16);
+	if (f)
+		pclose(f);
+	return pc;
+}
+
+static void poke(pid_t pid, uint64_t addr, uint8_t *byte)
+{
+	char path[64];
+	uint8_t was;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || pread(fd, &was, 1, addr) != 1 || pwrite(fd, byte, 1, addr) != 1)
+		play_die(path);
+	close(fd);
+	*byte = was;
+}
+
+/* A process that rewrites the helper could make it claim pins that there are not. */
+static void test_tampered(void)
+{
+	uint64_t frames[4], pc;
+	uint8_t byte = 0x90;
+	pid_t pid = spawn();
+	int host = stand(local, pid, 0, frames);
+	uint16_t kind;
+
+	pc = helper_pc(pid);
+	if (!tap_ok(pc, "the helper's code is found"))
+		return;
+	poke(pid, pc, &byte); /* what it does when a message has come */
+	local_ranges(local, 15, DS_LOCAL_REFRESH, pid, 0, 0);
+	kind = local_receive(local, &got);
+	tap_ok(kind == DS_LOCAL_REFUSED && strstr(local_no()->text, "changed the code"), "code that was changed is noticed: nothing is pinned or told with it");
+	poke(pid, pc, &byte);
+	local_ranges(local, 16, DS_LOCAL_REFRESH, pid, 0, 0);
+	tap_eq(local_receive(local, &got), DS_LOCAL_DONE, "as it should be, it is used again");
+	close(host);
+	local_receive(local, &got);
+	reap(pid);
+}
+
 static void expect_refusal(uint32_t code, const char *part, const char *what)
 {
 	uint16_t kind = local_receive(local, &got);
@@ -346,6 +400,7 @@ int main(void)
 	play_begin(4096, true);
 	local = local_connect();
 	test_ends();
+	test_tampered();
 	test_refusals();
 	test_user();
 	/* dsagent is asked to end while shadows stand. */
