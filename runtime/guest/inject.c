@@ -144,7 +144,8 @@ int inject_choose(pid_t pid, int64_t deadline_ms, pid_t *tid, struct inject_err 
 
 /* --- where to ----------------------------------------------------------------------------------------------------- */
 
-uint64_t inject_find_syscall(int maps_fd, int mem_fd, const struct user_regs_struct *regs)
+/* The first syscall instruction of the first mapping above @above that has one, or 0. */
+static uint64_t find_syscall(int maps_fd, int mem_fd, uint64_t above)
 {
 	char vma_buf[RLE_VMA_BUF_BYTES];
 	struct rle_vma_iter it;
@@ -152,14 +153,12 @@ uint64_t inject_find_syscall(int maps_fd, int mem_fd, const struct user_regs_str
 	uint8_t code[8192];
 	bool query = true;
 
-	if (pread(mem_fd, code, 2, regs->rip - 2) == 2 && code[0] == 0x0f && code[1] == 0x05)
-		return regs->rip - 2;
 	lseek(maps_fd, 0, SEEK_SET);
 	rle_vma_start(&it, maps_fd, vma_buf, &query);
 	while (rle_vma_next(&it, &vma) > 0) {
 		uint64_t at = vma.start.n * PAGE, end = vma.end.n * PAGE;
 
-		if (!(vma.prot & RLE_ATTR_EXEC) || vma.kernel_page)
+		if (at <= above || !(vma.prot & RLE_ATTR_EXEC) || vma.kernel_page)
 			continue;
 		while (at + 1 < end) {
 			ssize_t got = pread(mem_fd, code, end - at < sizeof(code) ? end - at : sizeof(code), at);
@@ -173,6 +172,22 @@ uint64_t inject_find_syscall(int maps_fd, int mem_fd, const struct user_regs_str
 		}
 	}
 	return 0;
+}
+
+int inject_first_call(struct tracee *t, int maps_fd, int mem_fd, const struct remote_call *call, uint64_t *ip, int64_t *ret)
+{
+	uint8_t code[2];
+	int err = -ENOEXEC;
+
+	*ip = t->regs.rip - 2;
+	if (pread(mem_fd, code, 2, *ip) == 2 && code[0] == 0x0f && code[1] == 0x05)
+		err = tracee_call(t, *ip, call, ret);
+	for (*ip = err ? 0 : *ip; err == -ENOEXEC || err == -EACCES || err == -EFAULT; err = tracee_call(t, *ip, call, ret)) {
+		*ip = find_syscall(maps_fd, mem_fd, *ip);
+		if (!*ip)
+			return err;
+	}
+	return err;
 }
 
 /* The largest hole of the address space.  Its middle is where nothing grows soon. */
@@ -204,7 +219,7 @@ static void find_hole(int maps_fd, uint64_t *start, uint64_t *end)
 
 /* --- in the program ------------------------------------------------------------------------------------------------ */
 
-static int map_area(struct inject_plan *p, uint64_t ip, uint64_t *stub)
+static int map_area(struct inject_plan *p, uint64_t *ip, uint64_t *stub)
 {
 	uint64_t start, end, at;
 	int64_t ret = -EEXIST;
@@ -214,13 +229,17 @@ static int map_area(struct inject_plan *p, uint64_t ip, uint64_t *stub)
 	/* Another thread may map something there in the meantime. */
 	for (int i = 1; i < 8 && ret == -EEXIST; i++) {
 		at = (start + (end - start) / 8 * (i % 2 ? 4 + i / 2 : 4 - i / 2)) & ~(uint64_t)(PAGE - 1);
-		err = tracee_call(&p->thread, ip,
-				  INJECT_CALL(SYS_mmap, at, INJECT_AREA, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0), &ret);
+		err = inject_first_call(&p->thread, p->maps_fd, p->mem_fd,
+					INJECT_CALL(SYS_mmap, at, INJECT_AREA, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0),
+					ip, &ret);
 		if (err)
-			return err;
+			return tracee_refuse(p->why, err, p->thread.tid,
+					     err == -ENOEXEC ? "its code has no system call instruction" :
+					     err == -ESRCH   ? "it was killed" :
+							       "its system calls are intercepted, wherever they are made");
 	}
 	if (ret < 0)
-		return ret;
+		return tracee_refuse(p->why, ret, p->thread.tid, "no memory for code could be mapped in it");
 	*stub = ret;
 	return 0;
 }
@@ -248,21 +267,16 @@ static int make_helper(struct inject_plan *p)
 	struct remote *r = p->out;
 	struct tracee *t = &p->thread;
 	const uint64_t flags = CLONE_VM | CLONE_FILES; /* descriptors are never copied: leave_descriptors() */
-	uint64_t ip = inject_find_syscall(p->maps_fd, p->mem_fd, &t->regs), stub = 0;
+	uint64_t ip, stub = 0;
 	int64_t ret = 0, ignore;
-	int err;
+	int err = map_area(p, &ip, &stub);
 
-	if (!ip)
-		return tracee_refuse(p->why, -ENOEXEC, t->tid, "its code has no system call instruction");
-	err = map_area(p, ip, &stub);
-	if (err == -EACCES)
-		return tracee_refuse(p->why, err, t->tid, "its system calls are intercepted, or memory for code is denied to it");
 	if (err)
-		return tracee_refuse(p->why, err, t->tid, "no memory could be mapped in it");
+		return err;
 	if (pwrite(p->mem_fd, helper_code, helper_code_bytes(), stub) != (ssize_t)helper_code_bytes())
 		err = tracee_refuse(p->why, -EIO, t->tid, "the helper's code could not be written");
 	if (!err)
-		err = tracee_call(t, stub, INJECT_CALL(SYS_clone, flags, stub + INJECT_AREA, 0, 0, 0, 0), &ret);
+		err = tracee_call(t, ip, INJECT_CALL(SYS_clone, flags, stub + INJECT_AREA, 0, 0, 0, 0), &ret);
 	if (!err && ret > 0 && t->events) {
 		r->stub = stub;
 		r->buf = stub + PAGE;

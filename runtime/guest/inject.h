@@ -20,6 +20,7 @@
  *   a write that is half done	would return early.  Threads blocked in calls of that kind are waited for, and then refused (-EAGAIN).
  *   signals	are blocked meanwhile in that thread and stay pending where they are.  SIGSTOP and SIGCONT take effect as usual: a
  *	stopped process stays stopped.
+ *   intercepted calls	(Syscall User Dispatch) The two calls are made at an instruction that is exempt, if one is found.
  *   restartable sequences	A thread stopped inside one finds it aborted, as after any preemption.
  *
  * What is visible afterwards: in /proc/PID/maps a page of code and a buffer, in the middle of the largest hole; in ps one more
@@ -62,7 +63,7 @@ struct inject_err {
  * Needs CAP_SYS_PTRACE, or the program's user without other obstacles; CAP_SYS_RESOURCE for pins beyond RLIMIT_MEMLOCK.
  *
  * Return: 0; -ESRCH: gone, or a zombie; -EPERM: a kernel thread, traced by another, or no right to; -ENOEXEC: 32-bit code;
- * -EACCES: seccomp would be in the way; -EOPNOTSUPP: its main thread has ended; -EBUSY: its memory is shared with another process (vfork); -EAGAIN: it could
+ * -EACCES: seccomp would be in the way, or its system calls are intercepted; -EOPNOTSUPP: its main thread has ended; -EBUSY: its memory is shared with another process (vfork); -EAGAIN: it could
  * not be stopped in time, or where it must not be interrupted; -ENOMEM or -EAGAIN: its limits on memory or processes; -errno.
  */
 int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inject_err *why);

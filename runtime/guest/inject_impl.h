@@ -23,8 +23,21 @@ struct inject_plan {
 /** inject_choose() - A thread that can be stopped now, the main thread if that is one; waits for it.  Return: 0 or -errno. */
 int inject_choose(pid_t pid, int64_t deadline_ms, pid_t *tid, struct inject_err *why);
 
-/** inject_find_syscall() - The address of a syscall instruction in the program's own code, or 0. */
-uint64_t inject_find_syscall(int maps_fd, int mem_fd, const struct user_regs_struct *regs);
+/**
+ * inject_first_call() - Make a stopped thread do a system call, at a syscall instruction of the program's own
+ * @t: saved
+ * @maps_fd: the program's mappings
+ * @mem_fd: and its memory
+ * @call: what
+ * @ip: the instruction that worked, good for further calls
+ * @ret: what it returned
+ *
+ * The instruction that the thread is blocked in, or else the first of each mapping in turn: with Syscall User Dispatch only those of
+ * one range are not intercepted.
+ *
+ * Return: 0; -ENOEXEC: there is none; -EACCES: all are intercepted; -errno of tracee_call().
+ */
+int inject_first_call(struct tracee *t, int maps_fd, int mem_fd, const struct remote_call *call, uint64_t *ip, int64_t *ret);
 
 /** inject_of_helper() - One call by the helper, while it is traced.  Return: what it returned, or -errno of ptrace. */
 int64_t inject_of_helper(struct inject_plan *p, const struct remote_call *call);

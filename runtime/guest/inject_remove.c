@@ -23,15 +23,13 @@ static int remove_from(struct removal *m, struct tracee *t)
 	struct remote *r = m->r;
 	__attribute__((cleanup(inject_close_fd))) int mem_fd = inject_open_proc(r->pid, "mem", O_RDWR);
 	__attribute__((cleanup(inject_close_fd))) int maps_fd = inject_open_proc(r->pid, "maps", O_RDONLY);
-	uint64_t ip = inject_find_syscall(maps_fd, mem_fd, &t->regs);
 	bool ours = pread(mem_fd, code, helper_code_bytes(), r->stub) == (ssize_t)helper_code_bytes() &&
 		    !memcmp(code, helper_code, helper_code_bytes());
 	int64_t ret, reaped;
+	uint64_t ip;
 	int err;
 
-	if (!ip)
-		return tracee_refuse(m->why, -ENOEXEC, t->tid, "its code has no system call instruction");
-	err = tracee_call(t, ip, INJECT_CALL(SYS_wait4, r->helper_inside, 0, WNOHANG | __WCLONE, 0), &reaped);
+	err = inject_first_call(t, maps_fd, mem_fd, INJECT_CALL(SYS_wait4, r->helper_inside, 0, WNOHANG | __WCLONE, 0), &ip, &reaped);
 	/* Not if it executed another program meanwhile, which has its own mappings there. */
 	if (!err && m->same && ours) {
 		err = tracee_call(t, ip, INJECT_CALL(SYS_munmap, r->stub, INJECT_AREA), &ret);

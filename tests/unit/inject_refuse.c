@@ -119,6 +119,33 @@ static void code32(void)
 	__asm__ volatile("ljmp *%0" : : "m"(to));
 }
 
+/* Every system call is intercepted (and would kill, without a handler) but those of one page, which is not the first that has
+ * a syscall instruction. */
+static void dispatched(void)
+{
+	uint8_t *low = mmap((void *)0x10000000, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	uint8_t *exempt = mmap((void *)0x20000000, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+
+	memcpy(low, "\x0f\x05\xc3", 3);
+	memcpy(exempt, "\x0f\x05\xc3", 3);
+	mprotect(low, 4096, PROT_READ | PROT_EXEC);
+	mprotect(exempt, 4096, PROT_READ | PROT_EXEC);
+	is_ready();
+	if (prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, exempt, 4096, NULL))
+		_exit(77);
+	for (;;)
+		;
+}
+
+/* The same with no page that is exempt. */
+static void all_dispatched(void)
+{
+	is_ready();
+	prctl(PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, 0x10000, 0x1000, NULL);
+	for (;;)
+		;
+}
+
 static void in_vfork(void)
 {
 	pid_t child;
@@ -217,6 +244,12 @@ static void refusals(void)
 	child = start(code32);
 	refused(child, -ENOEXEC, "32-bit", "32-bit code");
 	tap_eq(end(child), SIGKILL, "which goes on until it is killed");
+	child = start(dispatched);
+	tap_ok(works(child, 0), "intercepted system calls, with an exempt range: works");
+	tap_eq(end(child), SIGKILL, "and it goes on until it is killed");
+	child = start(all_dispatched);
+	refused(child, -EACCES, "intercepted", "intercepted system calls");
+	tap_eq(end(child), SIGKILL, "it does not notice");
 	child = start(in_vfork);
 	refused(child, -EBUSY, "vfork", "a process in vfork");
 	end(child);
