@@ -45,11 +45,14 @@ SAY = $(if $(V),,@echo "  $(1) $(2)";)
 PAR = $(if $(findstring -j,$(MAKEFLAGS)),,-j$(shell nproc))
 
 # --- the two commands ---------------------------------------------------------------------------------------------
-run: ## as root: install what is missing, build, take 20 snapshots of this machine, print the report, write out/report.html
+run: ## as root: install what is missing, build, take 20 snapshots of this machine, print the report, write out/report.html; then the demo
 	@[ "$$(id -u)" = 0 ] || { echo "make run reads the page table of every process, which the kernel shows to root only: sudo make run"; exit 2; }
 	@tests/deps run
 	@$(MAKE) $(PAR) --no-print-directory all man
 	@collector/packaging/run-study $(B)/bin out
+	@echo
+	@tests/deps demo || echo "So the demo may be skipped."
+	@$(MAKE) --no-print-directory demo
 
 check: ## install what is missing, build plain and with sanitizers, run every test
 	@tests/deps check
