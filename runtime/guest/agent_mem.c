@@ -175,6 +175,12 @@ static bool has_workers(pid_t pid)
 	return found;
 }
 
+static int workers_in_the_way(const struct agent_mem *m, struct agent_refusal *why)
+{
+	return agent_refuse(why, DS_LOCAL_C_BUSY, "process %d has workers of an io_uring of its own, which cannot be stopped (idle ones go, polling ones stay)",
+			    m->remote.pid);
+}
+
 /* Whether the helper waits in its own recvfrom() for a message to its own buffer: 1; 0: it does not; -EAGAIN: it is running. */
 static int helper_waits(const struct agent_mem *m)
 {
@@ -226,8 +232,7 @@ static int still(struct agent_mem *m, agent_mem_check_fn check, void *ctx, struc
 	if (!helper_intact(m))
 		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d has changed the code of dsagent's helper in it, or what it does", m->remote.pid);
 	if (has_workers(m->remote.pid))
-		return agent_refuse(why, DS_LOCAL_C_BUSY, "process %d has workers of an io_uring at work, which cannot be stopped; try again",
-				    m->remote.pid);
+		return workers_in_the_way(m, why);
 	return check ? check(ctx, why) : 0;
 }
 
@@ -521,6 +526,8 @@ static int take_once(struct agent_mem *m, struct step *step, agent_mem_check_fn 
 	int err, late;
 
 	err = freeze_start(&m->remote, all ? ALL_LIMIT_MS : WINDOW_LIMIT_MS, &freeze, &ierr);
+	if (err == -EPERM && has_workers(m->remote.pid))
+		return workers_in_the_way(m, why);
 	if (err)
 		return agent_refuse(why, err == -EBUSY || err == -EAGAIN ? DS_LOCAL_C_BUSY : code_of(err), "process %d cannot be stopped: %s",
 				    m->remote.pid, ierr.why ? ierr.why : strerror(-err));

@@ -15,7 +15,8 @@
  *		whoever waits for that (STOP, DROP) is answered
  *	wait	for the host; there is no child, no stream and no pin
  *
- * Limits: clients in all and of one user; requests under way on a connection; maps at a time; shadows; pages pinned in all.  Who
+ * Limits: clients in all and of one user; requests under way on a connection; maps at a time; shadows in all and (half of them) of one
+ * user; pages pinned in all.  Who
  * does not read its answers is disconnected.  A child that does not read its requests has them refused as busy.
  *
  * When dsagent dies, however, its children die too (PR_SET_PDEATHSIG), the helpers end with their sockets, streams and rings

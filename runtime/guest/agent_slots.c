@@ -227,17 +227,23 @@ void agent_slot_shadow(struct agent_server *s, struct agent_client *c, const str
 	struct agent_slot *slot = slot_of(s, pid), *fresh = NULL;
 	struct agent_refusal why = {0};
 	struct agent_target t = {.pidfd = -1};
+	uint32_t of_user = 0;
 	int err = 0;
 
-	for (uint32_t i = 0; i < s->o->max_shadows; i++)
+	for (uint32_t i = 0; i < s->o->max_shadows; i++) {
 		if (s->slot[i].state == AGENT_SLOT_FREE)
 			fresh = fresh ? fresh : &s->slot[i];
+		else
+			of_user += s->slot[i].caller.uid == c->who.uid;
+	}
 	if (slot && slot->state != AGENT_SLOT_DRAIN)
 		err = agent_refuse(&why, DS_LOCAL_C_BUSY, "process %d has a shadow already", pid);
 	else if (slot && slot->child) /* its helper is being taken out: nobody else can trace the process */
 		err = agent_refuse(&why, DS_LOCAL_C_BUSY, "the last shadow of process %d is still on its way out: try again", pid);
 	else if (!fresh || s->ending)
 		err = agent_refuse(&why, DS_LOCAL_C_LIMIT, "there are as many shadows as may be: %u (dsagent --shadows)", s->o->max_shadows);
+	else if (c->who.uid && of_user >= (s->o->max_shadows + 1) / 2) /* nobody but root can leave others without */
+		err = agent_refuse(&why, DS_LOCAL_C_LIMIT, "user %u has half of all shadows that may be: %u (dsagent --shadows)", c->who.uid, of_user);
 	else if (m->flags & DS_LOCAL_FORCE && c->who.uid)
 		err = agent_refuse(&why, DS_LOCAL_C_ACCESS, "only root may insist (FORCE)");
 	err = err ? err : agent_target_open(&t, &c->who, pid, m->flags & DS_LOCAL_FORCE, &why);

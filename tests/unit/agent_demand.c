@@ -190,6 +190,19 @@ int main(void)
 	tap_eq(local_no()->code, DS_LOCAL_C_EXIT, "and why");
 	close(host);
 	waitpid(pid, NULL, 0);
-	tap_eq(play_end(), 0, "dsagent ends in order");
+	/* dsagent is killed: what is in processes and on the host ends by itself. */
+	pid = spawn();
+	test_attach();
+	tap_eq(helpers(pid, true), 1, "another shadow stands");
+	kill(play_server, SIGKILL);
+	tap_eq(host_receive(host, &seq), 0, "dsagent is killed: streams end");
+	for (int i = 0; i < 200 && helpers(pid, false); i++)
+		usleep(10000);
+	tap_eq(helpers(pid, false), 0, "helpers end");
+	command(C_TOUCH, board->area);
+	tap_ok(board->done && !kill(pid, 0), "the process goes on");
+	kill(pid, SIGKILL);
+	waitpid(pid, NULL, 0);
+	tap_ok(WIFSIGNALED(play_end()), "it was killed indeed");
 	return tap_done();
 }

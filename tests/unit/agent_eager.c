@@ -166,7 +166,7 @@ static void test_stop(int local, int host, pid_t pid)
 	struct pollfd p = {.fd = local, .events = POLLIN};
 	uint32_t seq, got;
 
-	tap_eq(helpers(pid), 1, "while the shadow stands there is a helper");
+	tap_eq(helpers(pid, true), 1, "while the shadow stands there is a helper");
 	local_about(local, 51, DS_LOCAL_STOP, pid);
 	tap_eq(host_receive(host, &seq), 0, "STOP ends the stream");
 	tap_eq(local_receive(local, &got), DS_LOCAL_ENDED, "who asked for the shadow hears that it has ended");
@@ -174,7 +174,7 @@ static void test_stop(int local, int host, pid_t pid)
 	tap_eq(poll(&p, 1, 300), 0, "STOP is not done as long as the host has not closed");
 	close(host);
 	tap_eq(local_receive(local, &got), DS_LOCAL_DONE, "and done when it has");
-	tap_eq(helpers(pid), 0, "nothing is left in the process");
+	tap_eq(helpers(pid, true), 0, "nothing is left in the process");
 	command(C_TOUCH, board->area);
 	tap_ok(board->done && !kill(pid, 0), "which goes on");
 }

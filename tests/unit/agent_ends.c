@@ -123,7 +123,7 @@ static void test_ends(void)
 	tap_eq(held(frames), 4, "exec: frames of the old memory stay");
 	close(host);
 	tap_ok(let_go(frames), "until the host has closed");
-	tap_eq(helpers(pid), 0, "exec: no helper is left");
+	tap_eq(helpers(pid, true), 0, "exec: no helper is left");
 	reap(pid);
 
 	pid = spawn();
@@ -301,6 +301,15 @@ static void test_refusals(void)
 	local_receive(local, &got);
 	reap(pid);
 	pid = spawn();
+	command(C_RING, 0);
+	tap_ok((int64_t)board->mapped >= 0, "a process makes an io_uring that polls");
+	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
+	host = host_accept();
+	tap_eq(host_attached(host, 0), 0, "it is never told to the host");
+	close(host);
+	expect_refusal(DS_LOCAL_C_BUSY, "io_uring", "because its kernel threads would change memory while the others are stopped");
+	reap(pid);
+	pid = spawn();
 	command(C_GROW, 20 << 20);
 	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
 	host = host_accept();
@@ -367,6 +376,23 @@ static void test_user(void)
 	command(C_HIDE, 1);
 	host = stand(local, pid, 0, frames);
 	tap_ok(((struct ds_local_started *)local_msg)->pinned_pages, "a user's own process can have a shadow");
+	/* Half of the 8 that there may be are the most that a user can have. */
+	pid_t more[4];
+	int hosts[4];
+
+	for (int i = 0; i < 4; i++) {
+		more[i] = spawn_as(NOBODY);
+		if (i < 3)
+			hosts[i] = stand(local, more[i], 0, frames);
+	}
+	refused(more[3], 0, DS_LOCAL_C_LIMIT, "half of all", "a user who has four of eight");
+	for (int i = 0; i < 4; i++) {
+		reap(more[i]);
+		if (i < 3)
+			close(hosts[i]);
+		if (i < 3)
+			local_receive(local, &got);
+	}
 	int other = local;
 
 	local = connect_as(NOBODY - 1);
@@ -410,7 +436,7 @@ int main(void)
 	tap_eq(host_receive(host, &got), 0, "dsagent is asked to end: streams end");
 	close(host);
 	tap_eq(play_end(), 0, "and it ends when the host has closed them");
-	tap_eq(helpers(pid), 0, "without a helper left behind");
+	tap_eq(helpers(pid, true), 0, "without a helper left behind");
 	reap(pid);
 	return tap_done();
 }

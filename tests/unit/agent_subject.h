@@ -5,6 +5,7 @@
 #include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/seccomp.h>
 
 #include "tests/unit/agent_play.h"
@@ -21,7 +22,7 @@ static struct board {
 static char data_page[3 * PAGE] = {1};
 static const char rodata_page[3 * PAGE] = {1};
 
-enum { C_NONE, C_TOUCH, C_DONTNEED, C_UNMAP_MAP, C_EXIT, C_EXEC, C_PROTECT, C_MAP, C_TRACEME, C_STRICT, C_FILTER, C_HIDE, C_GROW };
+enum { C_NONE, C_TOUCH, C_DONTNEED, C_UNMAP_MAP, C_EXIT, C_EXEC, C_PROTECT, C_MAP, C_TRACEME, C_STRICT, C_FILTER, C_HIDE, C_GROW, C_RING };
 
 static void obey(uint32_t c, uint64_t arg)
 {
@@ -50,6 +51,12 @@ static void obey(uint32_t c, uint64_t arg)
 		page = mmap(NULL, arg, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 		board->mapped = (uintptr_t)page;
 		return;
+	case C_RING: { /* with a kernel thread that polls */
+		struct io_uring_params p = {.flags = IORING_SETUP_SQPOLL, .sq_thread_idle = 100};
+
+		board->mapped = syscall(SYS_io_uring_setup, 4, &p);
+		return;
+	}
 	case C_TRACEME:
 		ptrace(PTRACE_TRACEME, 0, 0, 0);
 		return;
@@ -157,14 +164,14 @@ __attribute__((unused)) static bool has(const struct rle_map *map, uint64_t vpn,
 	return hit.pfn.n == frame;
 }
 
-/* Whether anything of the agent is left in a process: its helper is a child, its pages are mappings. */
-__attribute__((unused)) static int helpers(pid_t pid)
+/* Children of a process, of which the helper is one; @dead: also those that have exited and were not waited for. */
+__attribute__((unused)) static int helpers(pid_t pid, bool dead)
 {
 	char line[512];
 	FILE *f;
 	int n = -1;
 
-	snprintf(line, sizeof(line), "ps -eo ppid= | grep -cw %d", pid);
+	snprintf(line, sizeof(line), "ps -eo ppid=,stat= | awk '$1 == %d && $2 !~ /^%s/ { n++ } END { print n + 0 }'", pid, dead ? "-" : "Z");
 	f = popen(line, "r");
 	if (f && fgets(line, sizeof(line), f))
 		n = atoi(line);
