@@ -207,6 +207,7 @@ static int attach(struct agent_shadow *s, bool want_hash)
 	answer.host_pid = started->host_pid;
 	answer.reserve = (struct ds_local_range){s->mem.reserve.vpn, s->mem.reserve.npages};
 	answer.capsule = (struct ds_local_range){started->capsule.vpn, started->capsule.npages};
+	memcpy(answer.token, started->token, sizeof(answer.token));
 	agent_tell(s, &answer, sizeof(answer), DS_LOCAL_STARTED, 0);
 	left_out_text(&take, text, sizeof(text));
 	agent_log(LOG_INFO, "shadow %u stands: process %d (%s), uid %u, service %s, %s: %" PRIu64 " pages in %" PRIu64 " runs pinned and told%s",

@@ -419,6 +419,9 @@ void agent_slot_chan(struct agent_server *s, struct agent_slot *slot)
 	switch (m->kind) {
 	case DS_LOCAL_STARTED:
 		slot->answered = true;
+		/* Whoever has the token can post calls for the process. */
+		if (slot->caller.uid && slot->caller.pid != slot->target.pid)
+			memset(((struct ds_local_started *)packet)->token, 0, DS_LOCAL_TOKEN_BYTES);
 		agent_client_send(s, slot->client, packet, n, DS_LOCAL_STARTED, slot->seq);
 		return;
 	case DS_LOCAL_REFUSED:

@@ -54,6 +54,7 @@
 #define DS_LOCAL_SERVICE_BYTES 32     /* terminated */
 #define DS_LOCAL_ARGS_BYTES 256	      /* terminated */
 #define DS_LOCAL_COMM_BYTES 64	      /* terminated */
+#define DS_LOCAL_TOKEN_BYTES 16
 
 enum ds_local_kind {
 	DS_LOCAL_MAP = 1,
@@ -159,6 +160,9 @@ struct ds_local_started {
 	uint64_t mirror_pages;	 /* as the host says */
 	uint64_t host_pid;	 /* the shadow's, on the host */
 	struct ds_local_range reserve, capsule;
+	/* What a bell of the process has to show the host (runtime/wire/forward.h); zero for who is neither the process
+	 * itself nor root. */
+	uint8_t token[DS_LOCAL_TOKEN_BYTES];
 };
 
 /** struct ds_local_about - DS_LOCAL_STOP, and DS_LOCAL_LIST (@pid: the id after which to go on, 0 at first). */
@@ -241,7 +245,7 @@ struct ds_local_listed {
 };
 
 _Static_assert(sizeof(struct ds_local_head) == 16 && sizeof(struct ds_local_map) == 24 && sizeof(struct ds_local_mapped) == 208 &&
-		       sizeof(struct ds_local_shadow) == 40 + 32 + 256 && sizeof(struct ds_local_started) == 96 &&
+		       sizeof(struct ds_local_shadow) == 40 + 32 + 256 && sizeof(struct ds_local_started) == 112 &&
 		       sizeof(struct ds_local_about) == 24 && sizeof(struct ds_local_ranges) == 24 &&
 		       sizeof(struct ds_local_call) == 32 && sizeof(struct ds_local_refused) == 256 &&
 		       sizeof(struct ds_local_entry) == 88 + 32 + 64 && sizeof(struct ds_local_listed) == 24,

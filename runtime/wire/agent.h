@@ -49,6 +49,7 @@
 #define DS_AGENT_SERVICE_BYTES 32		     /* terminated */
 #define DS_AGENT_ARGS_BYTES 256			     /* terminated */
 #define DS_AGENT_SHA256_BYTES 32
+#define DS_AGENT_TOKEN_BYTES 16
 
 enum ds_agent_kind {
 	DS_AGENT_HELLO = 1,
@@ -125,6 +126,7 @@ struct ds_agent_started {
 	struct ds_agent_range capsule;
 	uint64_t mirror_pages;
 	uint64_t host_pid; /* the shadow's, for people who look for it */
+	uint8_t token[DS_AGENT_TOKEN_BYTES]; /* random; who knows it may bring bells (forward.h): for the process and root only */
 };
 
 /** struct ds_agent_update - DS_AGENT_UPDATE; ranges and a map follow as in an ATTACH. */
@@ -190,7 +192,7 @@ struct ds_agent_done {
 };
 
 _Static_assert(sizeof(struct ds_agent_head) == 16 && sizeof(struct ds_agent_hello) == 96 && sizeof(struct ds_agent_welcome) == 56 &&
-		       sizeof(struct ds_agent_attach) == 80 + 32 + 256 + 32 + 1024 && sizeof(struct ds_agent_started) == 48 &&
+		       sizeof(struct ds_agent_attach) == 80 + 32 + 256 + 32 + 1024 && sizeof(struct ds_agent_started) == 64 &&
 		       sizeof(struct ds_agent_update) == 32 && sizeof(struct ds_agent_drop) == 24 &&
 		       sizeof(struct ds_agent_fault) == 48 && sizeof(struct ds_agent_pages) == 24 &&
 		       sizeof(struct ds_agent_call) == 24 && sizeof(struct ds_agent_refused) == 256,

@@ -21,12 +21,20 @@
  *
  * The bell is a stream of the guest thread's own: AF_VSOCK, to port DS_FORWARD_PORT of the host, from any port.  The guest
  * sends struct ds_forward_hello first; the host pairs it with the shadow by the token, which dshost told the agent in STARTED and
- * the agent the process, and nobody else.  From then on a byte each way is a ring.  When the stream ends, the executor is
- * free for another thread.
+ * the agent the process, and nobody else.  An executor that is free gets the bell (DS_SHADOW_FD in shadow.h); it has it when
+ * it has stored host_asleep, 0 or 1, so who waits for that stores something else there before the hello.  If there is
+ * none, or the hello is wrong, the host ends the stream, without a word.  From then on a byte each way is a ring.  When the
+ * stream ends, the executor is free for another thread.
  *
  * Who interrupts: a signal of the guest's program ends the guest thread's read of the bell.  It writes DS_FORWARD_INTERRUPT to
  * the bell, and goes on waiting for DONE: dshost has the executor's call interrupted, so it ends with -EINTR, or with its
- * result if that was there first.
+ * result if that was there first.  The byte is seen by the VM process as it passes (vsock.h), and the warden is told: the way of
+ * a ring, from queue to executor, has no process in it that it would not have otherwise.  The byte then goes on, and is a
+ * ring without need.  An interrupt may come too early, before the executor has taken the call, or get lost when
+ * thousands are under way: who still waits after a while writes it again.  It may also come too late and meet the
+ * next call in the slot: -EINTR when no interrupt was written since POSTED means to post that call again.
+ *
+ * How many calls there were is told by the executor (struct ds_forward_report), for people; nobody relies on it.
  *
  * What the host believes: nothing.  The slot's address comes in the hello; it is fetched and stored like any guest memory,
  * each word once; the registers may hold anything, and what limits the call is the shadow's jail.
@@ -62,6 +70,18 @@ struct ds_forward_slot {
 	uint64_t spare[5];
 };
 
+/**
+ * struct ds_forward_report - What an executor answers to DS_SHADOW_FD (MESSAGE, seq of the FD), any number of times
+ *
+ * About once a second while it works, and when the bell has ended.
+ */
+struct ds_forward_report {
+	uint64_t calls;	  /* that it has made for this bell */
+	uint64_t busy_ns; /* time in them */
+	uint32_t over;	  /* 1: the bell has ended, the descriptor is closed, the executor is free */
+	uint32_t zero;
+};
+
 /** struct ds_forward_hello - The first bytes on a bell. */
 struct ds_forward_hello {
 	uint32_t magic, version;
@@ -71,6 +91,8 @@ struct ds_forward_hello {
 	uint32_t zero;
 };
 
-_Static_assert(sizeof(struct ds_forward_slot) == 128 && sizeof(struct ds_forward_hello) == 40, "no padding");
+_Static_assert(sizeof(struct ds_forward_slot) == 128 && sizeof(struct ds_forward_hello) == 40 &&
+		       sizeof(struct ds_forward_report) == 24,
+	       "no padding");
 
 #endif

@@ -13,6 +13,9 @@
  *                                                   it covers pages again
  *                       PING                        answered by STATUS
  *                       MESSAGE                     a payload for one executor of the service
+ *                       FD       fds: a socket      the bell of a guest thread, for one executor (forward.h): answered by
+ *                                                   MESSAGEs, the last of which says that the executor has done with it
+ *                       INTERRUPT                   the call of an executor returns as if a signal had come; not answered
  *                       QUIT                        the shadow ends, as it does when the socket is closed
  *   capsule -> dshost   STATUS   seq of the request
  *                       REFUSED  seq of the request; a reason and numbers, never text: the capsule holds none.
@@ -78,6 +81,8 @@ enum ds_shadow_kind {
 	DS_SHADOW_MESSAGE = 4,
 	DS_SHADOW_QUIT = 5,
 	DS_SHADOW_MAP = 7,
+	DS_SHADOW_FD = 8,
+	DS_SHADOW_INTERRUPT = 9,
 	DS_SHADOW_STATUS = 16,
 	DS_SHADOW_REFUSED = 17,
 	DS_SHADOW_FAULT = 18,
@@ -182,6 +187,21 @@ struct ds_shadow_message {
 	uint8_t payload[];
 };
 
+/** struct ds_shadow_fd - DS_SHADOW_FD; answered by MESSAGEs with struct ds_forward_report, or REFUSED. */
+struct ds_shadow_fd {
+	struct ds_shadow_head head;
+	uint32_t executor; /* one that has no bell, so its mailbox is empty */
+	uint32_t spin_ns;  /* as the guest's hello says, bounded */
+	uint64_t slot;	   /* likewise: checked by nobody but for its alignment */
+};
+
+/** struct ds_shadow_interrupt - DS_SHADOW_INTERRUPT; nothing happens if the executor is in no call of the service. */
+struct ds_shadow_interrupt {
+	struct ds_shadow_head head;
+	uint32_t executor;
+	uint32_t zero;
+};
+
 /** struct ds_shadow_status - DS_SHADOW_STATUS: what is in force. */
 struct ds_shadow_status {
 	struct ds_shadow_head head;
@@ -245,7 +265,8 @@ _Static_assert(sizeof(struct ds_shadow_head) == 16 && sizeof(struct ds_shadow_bo
 		       sizeof(struct ds_shadow_update) == 40 && sizeof(struct ds_shadow_message) == 24 &&
 		       sizeof(struct ds_shadow_status) == 96 && sizeof(struct ds_shadow_refused) == 40 &&
 		       sizeof(struct ds_shadow_fault) == 40 && sizeof(struct ds_shadow_seg) == 24 &&
-		       sizeof(struct ds_shadow_map) == 24,
+		       sizeof(struct ds_shadow_map) == 24 && sizeof(struct ds_shadow_fd) == 32 &&
+		       sizeof(struct ds_shadow_interrupt) == 24,
 	       "messages have no padding");
 
 #endif
