@@ -310,7 +310,7 @@ static void test_refusals(void)
 	expect_refusal(DS_LOCAL_C_BUSY, "io_uring", "because its kernel threads would change memory while the others are stopped");
 	reap(pid);
 	pid = spawn();
-	command(C_GROW, 20 << 20);
+	command(C_GROW, 300 << 20);
 	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
 	host = host_accept();
 	tap_eq(host_attached(host, 0), 0, "a process larger than what may be pinned is never told to the host");
@@ -423,7 +423,7 @@ int main(void)
 		return tap_done();
 	}
 	reap(pid);
-	play_begin(4096, true);
+	play_begin(65536, true);
 	local = local_connect();
 	test_ends();
 	test_tampered();
