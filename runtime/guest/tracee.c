@@ -397,7 +397,8 @@ int tracee_restore(struct tracee *t)
 	int sig = 0, err;
 
 	/* The kernel looks at what is to be restarted on its way out of a stop for signals, not out of a stop at a system call's
-	 * end: that is why it is made to stop once more, before it executes anything. */
+	 * end: that is why it is made to stop once more, before it executes anything.  (A detach happens to bring that about too, on 6.1
+	 * and 6.18; nothing promises it.) */
 	err = last_stop(t, 0);
 	if (!err && t->due.si_signo) {
 		sig = t->due.si_signo;
