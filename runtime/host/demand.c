@@ -86,12 +86,13 @@ static int serve(struct demand *d, const struct wait *w, bool *stay)
 	*stay = d->updating && !demand_ranges_find(&d->ranges, w->vpn) && demand_ranges_find(&d->coming, w->vpn);
 	if (!demand_within(d, w->vpn, &in))
 		return *stay ? 0 : demand_make_hole(d, w->vpn, false);
-	*stay = false;
-	if (c && (c->mapped | c->hole) & bit) {
-		/* the message that wakes has been made; if the page is covered meanwhile it faults again */
-		*stay = demand_being_covered(d, w->vpn);
+	*stay = w->unsure && demand_being_covered(d, w->vpn);
+	if (*stay)
 		return 0;
-	}
+	if (w->unsure) /* if it was after, it faults again */
+		return demand_wake(d, w->vpn);
+	if (c && (c->mapped | c->hole) & bit) /* the message that wakes has been made */
+		return 0;
 	*stay = true;
 	if (demand_dropped(d, w->vpn))
 		return 0;
@@ -116,6 +117,11 @@ int demand_settle(struct demand *d)
 			d->waits[kept++] = d->waits[i];
 	}
 	d->nwaits = kept;
+	if (!rc && d->cover.kind != COVER_NONE) {
+		struct outgoing *o = NULL;
+
+		rc = demand_tell_sleepers(d, &o);
+	}
 	if (!rc)
 		rc = demand_evict(d);
 	return rc ? rc : demand_flush(d);
@@ -151,16 +157,33 @@ static void choose_window(struct demand *d, struct wait *w)
 	*s = (struct stream){w->vpn, w->vpn + 1, DEMAND_WINDOW_MIN, ++d->clock};
 }
 
-static int note_fault(struct demand *d, uint64_t vpn, bool write)
+/* It sleeps until a message has @vpn.  A process that has more threads than a capsule gets no help. */
+static void note_sleeper(struct demand *d, uint32_t tid, uint64_t vpn)
+{
+	uint32_t i = 0;
+
+	while (i < d->nsleepers && d->sleepers[i].tid != tid)
+		i++;
+	if (!tid || i == SLEEPERS_MAX || (i < d->nsleepers && d->sleepers[i].vpn == vpn))
+		return;
+	d->sleepers[i] = (struct sleeper){.tid = tid, .vpn = vpn};
+	d->nsleepers += i == d->nsleepers;
+}
+
+static int note_fault(struct demand *d, uint64_t vpn, bool write, uint32_t tid)
 {
 	const struct chunk *c = pages_find(&d->pages, vpn);
+	const bool done = c && (c->mapped | c->hole) & pages_bit(vpn), unsure = done && demand_being_covered(d, vpn);
+	struct ds_shadow_range in;
 	struct wait *w;
 
 	d->stat.faults++;
-	if (c && (c->mapped | c->hole) & pages_bit(vpn) && !demand_being_covered(d, vpn)) {
+	if (done && !unsure) {
 		d->stat.stale_faults++;
 		return 0;
 	}
+	if (!unsure && demand_within(d, vpn, &in))
+		note_sleeper(d, tid, vpn);
 	for (uint32_t i = 0; i < d->nwaits; i++) {
 		if (d->waits[i].vpn == vpn) {
 			d->waits[i].write |= write;
@@ -170,14 +193,15 @@ static int note_fault(struct demand *d, uint64_t vpn, bool write)
 	if (d->nwaits == DEMAND_WAITS_MAX)
 		return -EPROTO;
 	w = &d->waits[d->nwaits++];
-	*w = (struct wait){.vpn = vpn, .write = write};
-	choose_window(d, w);
+	*w = (struct wait){.vpn = vpn, .write = write, .unsure = unsure};
+	if (!unsure)
+		choose_window(d, w);
 	return 0;
 }
 
-int demand_fault(struct demand *d, uint64_t vpn, bool write)
+int demand_fault(struct demand *d, uint64_t vpn, bool write, uint32_t tid)
 {
-	int rc = note_fault(d, vpn, write);
+	int rc = note_fault(d, vpn, write, tid);
 
 	return rc ? rc : demand_settle(d);
 }
@@ -197,7 +221,8 @@ int demand_run(struct demand *d)
 			if (events[i].event != UFFD_EVENT_PAGEFAULT)
 				return -EPROTO;
 			rc = note_fault(d, events[i].arg.pagefault.address >> DS_PAGE_SHIFT,
-					events[i].arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE);
+					events[i].arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WRITE,
+					events[i].arg.pagefault.feat.ptid);
 		}
 		if (!rc)
 			rc = demand_settle(d);

@@ -27,8 +27,9 @@
  * - Several threads on one page, or in one window: one question.  A fault on a page that is mapped already was sent before
  *   the mapping was made and is woken by it; it is dropped.
  * - Covering.  Drops and evictions are MAP messages with DS_SHADOW_COVER, one at a time, each answered by STATUS.
- *   The capsule waits for its executors first, and they may be waiting for faults: so faults in a range that is being
- *   covered are served as before.  A MAP sent before the STATUS was read may arrive behind the covering, and would undo it:
+ *   The capsule waits for its executors first, and they may be waiting for faults.  Who waits for a page need not be waited
+ *   for and is named to the capsule (DS_SHADOW_WAITS), since the guest may hold its answer back until the drop is done;
+ *   whatever it does answer meanwhile is served, also in a range that is being covered.  A MAP sent before the STATUS was read may arrive behind the covering, and would undo it:
  *   each MAP carries the number of coverings its sender knows of, the capsule leaves out what is behind the times and
  *   only wakes; the fault comes again.  When STATUS is read, nothing in the range is mapped, whatever was sent, and what
  *   was ordered there and not used is revoked.
@@ -129,10 +130,11 @@ int demand_run(struct demand *d);
 /**
  * demand_fault() - What demand_run() does with each fault it reads, for owners that read themselves
  * @vpn: the page; outside of the mappings it becomes a hole
+ * @tid: the thread that waits, as the capsule counts threads (UFFD_FEATURE_THREAD_ID); 0: not known
  *
  * Return: as demand_run().
  */
-int demand_fault(struct demand *d, uint64_t vpn, bool write);
+int demand_fault(struct demand *d, uint64_t vpn, bool write, uint32_t tid);
 
 /**
  * demand_pages() - The guest's answer

@@ -5,7 +5,9 @@
 
 #include "runtime/shadow/place.h"
 
-#define HULLS_MAX 96 /* of a drop; leaves room in a message for those beyond 2^32 pages */
+#define HULLS_MAX 48 /* of a drop; leaves room in a message for those beyond 2^32 pages, and for sleepers */
+#define EVICT_MAX (DS_SHADOW_SEGS_MAX - SLEEPERS_MAX)
+_Static_assert(HULLS_MAX + (PLACE_VPN_END >> 32) < EVICT_MAX, "a covering and all sleepers fit into one message");
 
 static int cover(struct demand *d, enum cover_kind kind)
 {
@@ -14,6 +16,10 @@ static int cover(struct demand *d, enum cover_kind kind)
 
 	for (uint32_t i = 0; i < d->cover.n && !rc; i++)
 		rc = demand_add(d, &o, d->cover.seg[i]);
+	for (uint32_t i = 0; i < d->nsleepers; i++)
+		d->sleepers[i].told = false;
+	if (!rc)
+		rc = demand_tell_sleepers(d, &o);
 	if (rc)
 		return rc;
 	d->cover.kind = kind;
@@ -39,7 +45,7 @@ int demand_evict(struct demand *d)
 	if (!d->evicting || d->cover.kind != COVER_NONE || d->drop.state == DROP_QUEUED)
 		return 0;
 	d->cover.n = 0;
-	for (const struct chunk *c = d->pages.full.oldest; c && left > enough && d->cover.n < DS_SHADOW_SEGS_MAX; c = c->newer) {
+	for (const struct chunk *c = d->pages.full.oldest; c && left > enough && d->cover.n < EVICT_MAX; c = c->newer) {
 		const uint64_t bits = c->mapped | c->hole;
 		const unsigned int first = (unsigned int)__builtin_ctzll(bits), last = 63 - (unsigned int)__builtin_clzll(bits);
 
@@ -167,6 +173,13 @@ int demand_drop_end(struct demand *d)
 	return demand_settle(d);
 }
 
+/* A place_piece_fn: who waits for these pages will be woken at a time that is not known here. */
+static int going(void *ctx, struct ds_shadow_range piece)
+{
+	demand_awake(ctx, piece);
+	return 0;
+}
+
 int demand_update_begin(struct demand *d, const struct ds_shadow_range *ranges, uint64_t n)
 {
 	int rc;
@@ -176,8 +189,10 @@ int demand_update_begin(struct demand *d, const struct ds_shadow_range *ranges, 
 	if (d->updating)
 		return -EBUSY;
 	rc = demand_ranges_copy(&d->coming, ranges, n);
-	d->updating = !rc;
-	return rc;
+	if (rc)
+		return rc;
+	d->updating = true;
+	return place_without(d->ranges.at, d->ranges.n, ranges, n, going, d);
 }
 
 /* A place_piece_fn: these pages are in no mapping any more. */

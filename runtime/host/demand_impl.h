@@ -98,7 +98,16 @@ struct wait {
 	struct ds_shadow_range window;
 	bool write;
 	bool all; /* map everything that is known of the window */
+	bool unsure; /* the page was mapped, and is being covered: the touch may have been before or after */
 };
+
+/* A thread of the capsule that sleeps, for sure, until a message has its page. */
+struct sleeper {
+	uint32_t tid;
+	bool told; /* to the capsule, during the covering under way */
+	uint64_t vpn;
+};
+#define SLEEPERS_MAX DS_SHADOW_EXECUTORS_MAX
 
 struct ask {
 	uint32_t seq;
@@ -136,6 +145,8 @@ struct demand {
 	bool evicting; /* until there is room again */
 	struct wait waits[DEMAND_WAITS_MAX];
 	uint32_t nwaits;
+	struct sleeper sleepers[SLEEPERS_MAX];
+	uint32_t nsleepers;
 	struct ask asks[DEMAND_ASKS_MAX];
 	uint32_t nasks, ask_seq;
 	struct stream streams[DEMAND_STREAMS];
@@ -181,6 +192,11 @@ bool demand_being_covered(const struct demand *d, uint64_t vpn);
 /** demand_add() - Adds a segment to *@o, or to a new message if that is full or NULL.  Return: 0, -ENOMEM, -EPROTO. */
 int demand_add(struct demand *d, struct outgoing **o, struct ds_shadow_seg seg);
 
+/** demand_awake() - A message has been made that wakes who waits for these pages. */
+void demand_awake(struct demand *d, struct ds_shadow_range r);
+/** demand_tell_sleepers() - While something is being covered: tells the capsule who sleeps.  Return: 0, -errno. */
+int demand_tell_sleepers(struct demand *d, struct outgoing **o);
+
 /* --- demand_map.c --- */
 /** demand_vmas() - Mappings that the mirror takes, rather too many than too few. */
 uint64_t demand_vmas(const struct demand *d);
@@ -188,6 +204,8 @@ uint64_t demand_vmas(const struct demand *d);
 uint64_t demand_many_vmas(const struct demand *d);
 /** demand_map_wait() - Maps what @w waits for, and more, in @in.  Return: 0; -ENOSPC: not now; -errno. */
 int demand_map_wait(struct demand *d, const struct wait *w, struct ds_shadow_range in);
+/** demand_wake() - Has who waits for @vpn try again.  Return: 0, -errno. */
+int demand_wake(struct demand *d, uint64_t vpn);
 /** demand_make_hole() - Tells the capsule that a page is not there.  @remember: it is in the guest's mappings. */
 int demand_make_hole(struct demand *d, uint64_t vpn, bool remember);
 

@@ -71,6 +71,7 @@ static int map_run(struct demand *d, uint64_t vpn, struct ds_shadow_range reach,
 		first -= 4;
 	*run = (struct ds_shadow_range){lo, hi - lo};
 	mark(d, *run);
+	demand_awake(d, *run);
 	return demand_add(d, o, (struct ds_shadow_seg){.vpn = lo, .pfn = first >> 2, .npages = (uint32_t)(hi - lo), .prot = first & 3});
 }
 
@@ -117,6 +118,14 @@ int demand_map_wait(struct demand *d, const struct wait *w, struct ds_shadow_ran
 	return rc;
 }
 
+int demand_wake(struct demand *d, uint64_t vpn)
+{
+	struct outgoing *o = NULL;
+
+	demand_awake(d, (struct ds_shadow_range){vpn, 1});
+	return demand_add(d, &o, (struct ds_shadow_seg){.vpn = vpn, .npages = 1, .prot = DS_SHADOW_WAKE});
+}
+
 int demand_make_hole(struct demand *d, uint64_t vpn, bool remember)
 {
 	struct chunk *c = remember ? pages_get(&d->pages, vpn) : NULL;
@@ -129,5 +138,6 @@ int demand_make_hole(struct demand *d, uint64_t vpn, bool remember)
 		d->pages.holes++;
 		pages_recount(&d->pages, c);
 	}
+	demand_awake(d, (struct ds_shadow_range){vpn, 1});
 	return demand_add(d, &o, (struct ds_shadow_seg){.vpn = vpn, .npages = 1});
 }

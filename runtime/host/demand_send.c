@@ -43,13 +43,38 @@ int demand_add(struct demand *d, struct outgoing **o, struct ds_shadow_seg seg)
 	return 0;
 }
 
+void demand_awake(struct demand *d, struct ds_shadow_range r)
+{
+	uint32_t kept = 0;
+
+	for (uint32_t i = 0; i < d->nsleepers; i++)
+		if (d->sleepers[i].vpn - r.vpn >= r.npages)
+			d->sleepers[kept++] = d->sleepers[i];
+	d->nsleepers = kept;
+}
+
+int demand_tell_sleepers(struct demand *d, struct outgoing **o)
+{
+	int rc = 0;
+
+	for (uint32_t i = 0; i < d->nsleepers && !rc; i++) {
+		struct sleeper *s = &d->sleepers[i];
+
+		if (s->told)
+			continue;
+		s->told = true;
+		rc = demand_add(d, o, (struct ds_shadow_seg){.vpn = s->vpn, .pfn = s->tid, .npages = 1, .prot = DS_SHADOW_WAITS});
+	}
+	return rc;
+}
+
 static int order(struct demand *d, struct outgoing *o)
 {
 	for (; o->nordered < o->map.nsegs; o->nordered++) {
 		const struct ds_shadow_seg *seg = &o->seg[o->nordered];
 		int rc = 0;
 
-		if (seg->prot && seg->prot != DS_SHADOW_COVER && !o->late[o->nordered])
+		if (seg->prot & 3 && !o->late[o->nordered])
 			rc = d->ops->order(d->ctx, seg);
 		if (rc)
 			return rc == -ENOSPC ? -EAGAIN : rc;

@@ -120,6 +120,12 @@ struct capsule {
 		struct ds_shadow_map map;
 		struct ds_shadow_seg seg[DS_SHADOW_SEGS_MAX];
 	} covered; /* the last one, or the one under way */
+	bool covering; /* one has arrived and is not in force */
+	uint32_t nwaits;
+	struct cap_wait {
+		uint64_t vpn;
+		int32_t tid;
+	} waits[DS_SHADOW_EXECUTORS_MAX]; /* while covering: who waits for a page, and for which */
 	/* a change (UPDATE, covering MAP) that came while another waits for executors; held.head.kind 0: none */
 	union {
 		struct ds_shadow_head head;
@@ -282,6 +288,10 @@ int demand_make(struct ds_shadow_refused *refused);
 int demand_change(void);
 /** demand_map() - Does what a MAP says that covers nothing.  Return: 0, -errno (@refused says why). */
 int demand_map(const struct ds_shadow_map *map, struct ds_shadow_refused *refused);
+/** demand_arrived() - Notes a MAP that covers; done when it comes, also if it has to wait for another change. */
+void demand_arrived(const struct ds_shadow_map *map);
+/** demand_waits() - While covering: whether thread @tid is known to wait for a page. */
+bool demand_waits(int32_t tid);
 /** demand_cover() - Covers the segments of cap.covered; executors are stopped quietly.  Return: 0; -errno: some are not. */
 int demand_cover(void);
 

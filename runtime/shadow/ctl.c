@@ -404,6 +404,8 @@ void ctl_serve(void)
 		if (handle())
 			continue;
 		if (!cap.held.head.kind) {
+			if (in.m.head.kind == DS_SHADOW_MAP)
+				demand_arrived(&in.m.map);
 			memcpy(&cap.held, &in, in.m.head.bytes);
 			cap.held_fd = fds[0];
 			continue;
@@ -421,9 +423,10 @@ static void cover(const struct ds_shadow_map *map)
 	uint32_t who = 0;
 	int rc;
 
-	memcpy(&cap.covered, map, map->head.bytes);
 	rc = exec_stop(EXEC_STOP_QUIET, &who);
 	if (rc) {
+		cap.covering = false;
+		cap.nwaits = 0;
 		refused.err = rc;
 		refused.index = who;
 		ctl_refuse(seq, &refused);
@@ -450,6 +453,8 @@ int64_t ctl_step(void)
 		cap.held.head.kind = 0;
 	} else if (!take(true, fds) || handle()) {
 		return 0;
+	} else if (in.m.head.kind == DS_SHADOW_MAP) {
+		demand_arrived(&in.m.map);
 	}
 	if (in.m.head.kind == DS_SHADOW_MAP) {
 		cover(&in.m.map);

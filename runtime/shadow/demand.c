@@ -7,13 +7,17 @@
  * DS_SHADOW_MAP has a page of the RAM mapped over the place and wakes him.  Who reads the faults is outside
  * (runtime/host/demand.c) and has the descriptor from us.  It is made from /dev/userfaultfd, which dshost opens and passes:
  * a process without privileges may not have one that also handles faults of system calls (Linux 6.1, userfaultfd(2),
- * ioctl_userfaultfd(2)).  UFFD_FEATURE_EVENT_* are not asked for: nothing here waits for who reads.
+ * ioctl_userfaultfd(2)).  A fault says which thread waits.  UFFD_FEATURE_EVENT_* are not asked for: nothing here waits for
+ * who reads.
  *
  * Covering.  Memory that is not registered yet must not be touched: a touch would find a page of zeroes there, which
  * would stay.  So it is mapped without access, registered, and then made accessible, which keeps the registration.  In
  * between a touch is a SIGSEGV or EFAULT.  Where there was nothing before, a touch was that before, too.  Where pages of
  * the RAM are covered again (a drop, an eviction), nobody may notice: no executor is in C meanwhile and none in a call of the
  * service, which may use the memory (exec_stop(EXEC_STOP_QUIET)).  The calls are interrupted and issued again as for a move.
+ * An executor that waits for a page is as good as stopped, wherever it is: it tries no other page before this one is mapped,
+ * which only the control thread does.  It must not be waited for, since the guest may give that page only when
+ * the covering is in force.  dshost says who waits (DS_SHADOW_WAITS), a mapping or wake-up of the page makes it void.
  *
  * Order.  While an update, or a covering, waits for executors, these may wait for faults: exec_stop() serves messages of
  * the channel meanwhile (ctl_serve()), MAP among them.  What a MAP can undo is left out, see struct ds_shadow_map.
@@ -36,7 +40,7 @@
 
 int demand_open(struct ds_shadow_refused *refused)
 {
-	struct uffdio_api api = {.api = UFFD_API};
+	struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_THREAD_ID};
 	long ret = sys(ioctl, DS_SHADOW_FAULT_DEV_FD, USERFAULTFD_IOC_NEW, O_NONBLOCK_CLOEXEC);
 
 	if (ret >= 0) {
@@ -54,6 +58,9 @@ static void wake(uint64_t vpn, uint64_t npages)
 {
 	struct uffdio_range range = {vpn << DS_PAGE_SHIFT, npages << DS_PAGE_SHIFT};
 
+	for (uint32_t i = 0; i < cap.nwaits; i++)
+		if (cap.waits[i].vpn - vpn < npages)
+			cap.waits[i].tid = 0;
 	sys(ioctl, cap.fault_fd, UFFDIO_WAKE, &range); /* can only fail for a range that is none */
 }
 
@@ -127,7 +134,7 @@ static bool was_covered(const struct ds_shadow_seg *seg)
 	for (uint32_t i = 0; i < cap.covered.map.nsegs; i++) {
 		const struct ds_shadow_seg *c = &cap.covered.seg[i];
 
-		if (c->vpn < seg->vpn + seg->npages && seg->vpn < c->vpn + c->npages)
+		if (c->prot == DS_SHADOW_COVER && c->vpn < seg->vpn + seg->npages && seg->vpn < c->vpn + c->npages)
 			return true;
 	}
 	return false;
@@ -143,26 +150,92 @@ static int map_piece(void *ctx, struct ds_shadow_range r)
 	return seg->prot ? mirror_map(&piece) : (int)without_access(r);
 }
 
+static void note_wait(const struct ds_shadow_seg *seg)
+{
+	uint32_t i = 0;
+
+	for (uint32_t k = 0; k < cap.nwaits; k++)
+		if (cap.waits[k].tid == (int32_t)seg->pfn)
+			cap.waits[k].tid = 0;
+	while (i < cap.nwaits && cap.waits[i].tid)
+		i++;
+	if (!cap.covering || i == DS_SHADOW_EXECUTORS_MAX)
+		return;
+	cap.waits[i] = (struct cap_wait){seg->vpn, (int32_t)seg->pfn};
+	cap.nwaits += i == cap.nwaits;
+}
+
+bool demand_waits(int32_t tid)
+{
+	for (uint32_t i = 0; i < cap.nwaits; i++)
+		if (cap.waits[i].tid == tid)
+			return true;
+	return false;
+}
+
+void demand_arrived(const struct ds_shadow_map *map)
+{
+	memcpy(&cap.covered, map, map->head.bytes);
+	cap.covering = true;
+	cap.nwaits = 0;
+	for (uint32_t i = 0; i < map->nsegs; i++)
+		if (map->seg[i].prot == DS_SHADOW_WAITS)
+			note_wait(&map->seg[i]);
+}
+
 int demand_map(const struct ds_shadow_map *map, struct ds_shadow_refused *refused)
 {
 	const struct place_src ranges = mirror_forbidden(&cap.now);
-	uint64_t lo = UINT64_MAX, hi = 0;
+	uint64_t lo = 0, hi = 0; /* mapped, and not woken yet */
 
 	for (uint32_t i = 0; i < map->nsegs; i++) {
 		struct ds_shadow_seg seg = map->seg[i];
 		int rc = 0;
 
-		if (map->covers == cap.covers || !was_covered(&seg))
+		if (seg.prot == DS_SHADOW_WAITS) {
+			note_wait(&seg);
+			continue;
+		}
+		if (seg.prot == DS_SHADOW_WAKE)
+			; /* as below */
+		else if (map->covers == cap.covers || !was_covered(&seg))
 			rc = place_within(ranges.ranges, ranges.n, (struct ds_shadow_range){seg.vpn, seg.npages}, map_piece, &seg);
 		if (rc) {
 			*refused = (struct ds_shadow_refused){
 				.reason = DS_SHADOW_R_MMAP, .err = rc, .index = i, .value = seg.vpn};
 			return rc;
 		}
-		lo = seg.vpn < lo ? seg.vpn : lo;
-		hi = seg.vpn + seg.npages > hi ? seg.vpn + seg.npages : hi;
+		if (seg.vpn != hi) {
+			if (hi > lo)
+				wake(lo, hi - lo);
+			lo = seg.vpn;
+		}
+		hi = seg.vpn + seg.npages;
 	}
-	wake(lo, hi - lo);
+	if (hi > lo)
+		wake(lo, hi - lo);
+	return 0;
+}
+
+/* A place_piece_fn.  The pages that somebody waits for are covered already, and stay so without a moment of anything else. */
+static int cover_around(void *ctx, struct ds_shadow_range r)
+{
+	const uint64_t end = r.vpn + r.npages;
+	uint64_t at = r.vpn;
+
+	while (at < end) {
+		uint64_t to = end;
+		int rc = 0;
+
+		for (uint32_t i = 0; i < cap.nwaits; i++)
+			if (cap.waits[i].tid && cap.waits[i].vpn >= at && cap.waits[i].vpn < to)
+				to = cap.waits[i].vpn;
+		if (to > at)
+			rc = cover(ctx, (struct ds_shadow_range){at, to - at});
+		if (rc)
+			return rc;
+		at = to + 1;
+	}
 	return 0;
 }
 
@@ -172,11 +245,15 @@ int demand_cover(void)
 
 	for (uint32_t i = 0; i < cap.covered.map.nsegs; i++) {
 		const struct ds_shadow_seg *seg = &cap.covered.seg[i];
-		int rc = place_within(ranges.ranges, ranges.n, (struct ds_shadow_range){seg->vpn, seg->npages}, cover, NULL);
+		int rc = 0;
 
+		if (seg->prot == DS_SHADOW_COVER)
+			rc = place_within(ranges.ranges, ranges.n, (struct ds_shadow_range){seg->vpn, seg->npages}, cover_around, NULL);
 		if (rc)
 			return rc;
 	}
 	cap.covers++;
+	cap.covering = false;
+	cap.nwaits = 0;
 	return 0;
 }

@@ -12,7 +12,8 @@
  *		   in a call stays there; when the call returns it parks before it enters C.  Enough to change the mirror.
  *   stop hard     and a signal to those in a call.  It interrupts the call; see exec_signal in start.S.  Needed to
  *		   move.
- *   stop quietly  the same, but only calls of the service are interrupted: nobody uses the guest's memory then.
+ *   stop quietly  the same, but only calls of the service are interrupted, and who waits for a page of a mirror that
+ *		   faults is left alone (demand.c): nobody uses the guest's memory then.
  *   go            order = GO.
  *
  * In demand mode an executor may wait for memory, in C or in a call, and what it waits for comes through the control
@@ -262,6 +263,8 @@ int exec_start(void)
 /* `doing` is the executor's, but it has written it before it said that it is in a call, and does not go on. */
 static bool stopped(const struct shadow_exec *x, uint32_t state, enum exec_how how)
 {
+	if (how == EXEC_STOP_QUIET && demand_waits(x->tid))
+		return true;
 	if (state == EXEC_IN_CALL)
 		return how == EXEC_STOP_SOFT || (how == EXEC_STOP_QUIET && x->doing != CAP_CALL);
 	return state == EXEC_PARKED || state == EXEC_ARRIVED;
@@ -314,11 +317,18 @@ int exec_stop(enum exec_how how, uint32_t *who)
 		set_order(exec_at(i), EXEC_STOP);
 	for (uint32_t i = 0; i < cap.nexec; i++)
 		told |= (uint64_t)interrupt(exec_at(i), how) << i;
-	for (uint32_t i = 0; i < cap.nexec; i++) {
-		if (!await_stop(exec_at(i), how, until_ns, told >> i & 1)) {
-			*who = i;
-			exec_go();
-			return -EBUSY;
+	/* What is served while one is waited for may wake another that waited for a page: until all have stopped at once. */
+	for (bool all = false; !all;) {
+		all = true;
+		for (uint32_t i = 0; i < cap.nexec; i++) {
+			if (stopped(exec_at(i), state_of(exec_at(i)), how))
+				continue;
+			all = false;
+			if (!await_stop(exec_at(i), how, until_ns, told >> i & 1)) {
+				*who = i;
+				exec_go();
+				return -EBUSY;
+			}
 		}
 	}
 	return 0;

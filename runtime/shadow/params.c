@@ -2,6 +2,7 @@
 #include "runtime/shadow/params.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "rle/map.h"
@@ -89,14 +90,16 @@ int params_map(const struct ds_shadow_map *map, const struct ds_shadow_boot *boo
 		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_map, nsegs), map->nsegs);
 	for (uint32_t i = 0; i < map->nsegs; i++) {
 		const struct ds_shadow_seg seg = map->seg[i];
+		const bool waits = seg.prot == DS_SHADOW_WAITS && seg.npages == 1 && seg.pfn && seg.pfn <= INT32_MAX;
+		const bool good = params_covers(map) ? seg.prot == DS_SHADOW_COVER : seg.prot <= 3 || seg.prot == DS_SHADOW_WAKE;
 
-		if (!seg.npages || (params_covers(map) ? seg.prot != DS_SHADOW_COVER : (seg.prot & ~3u) != 0))
+		if (!seg.npages || (!good && !waits))
 			return refuse(refused, -EINVAL, DS_SHADOW_R_MAP, i, seg.vpn);
 		if (seg.vpn >= PLACE_VPN_END || seg.npages > PLACE_VPN_END - seg.vpn)
 			return refuse(refused, -EINVAL, DS_SHADOW_R_RUN_HIGH, i, seg.vpn);
 		if (seg.vpn < boot->min_vpn)
 			return refuse(refused, -EINVAL, DS_SHADOW_R_RUN_LOW, i, seg.vpn);
-		if (seg.prot & 3 ? seg.pfn >= ram_pages || seg.npages > ram_pages - seg.pfn : seg.pfn != 0)
+		if (seg.prot & 3 ? seg.pfn >= ram_pages || seg.npages > ram_pages - seg.pfn : !waits && seg.pfn != 0)
 			return refuse(refused, -EINVAL, DS_SHADOW_R_RUN_RAM, i, seg.pfn);
 	}
 	return 0;

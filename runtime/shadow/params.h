@@ -34,7 +34,7 @@ int params_update(const struct ds_shadow_update *update, struct ds_shadow_refuse
  * @boot: that has passed
  *
  * Afterwards each segment has pages, lies between min_vpn and the end of the user half and within the RAM, and has no
- * other bits of @prot than PROT_READ and PROT_WRITE; or all are to be covered again.
+ * other @prot than what runtime/wire/shadow.h says.
  *
  * Return: 0, -EBADMSG, -ERANGE, -EINVAL.
  */

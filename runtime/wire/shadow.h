@@ -22,7 +22,22 @@
  *                                After a BOOT that is refused the shadow ends; after an UPDATE the old map stays in
  *                                force, except for DS_SHADOW_R_LOST.
  *                       MESSAGE  a payload from an executor; seq of the message it answers
+ *                       FREE     seq of the FD: the executor has closed that bell and may be given another
  *                       FAULT    the service touched memory that is not there; the shadow ends
+ *
+ * FD and INTERRUPT are for services that say they want them (struct shadow_service, `bells`); others refuse them:
+ * DS_SHADOW_R_ORDER.
+ *
+ * Descriptors.  A service that has bells makes system calls for a guest program with that program's descriptor numbers, which are
+ * 0 to DS_SHADOW_GUEST_FDS - 1.  All that the capsule has is above:
+ *
+ *   0 .. 4095	       the guest program's; at first, and when closed, the number holds DS_SHADOW_HOLD_FD's file
+ *   4096 .. 4111      the capsule's own: the guard's filter refuses them in every call of the service
+ *   4112 .. 4175      DS_SHADOW_BELL_FD + i: the bell of executor i
+ *   4176	       DS_SHADOW_HOLD_FD: "/", opened with O_PATH: good for nothing, but there
+ *   4177 .. 8191      what is new: since no number below is ever free, the kernel takes the next one here for whatever
+ *		       is opened, accepted or received.  dup3() from there to the guest's number, then close(): no two
+ *		       threads, and not the control thread either, can ever want the same number at the same time.
  *
  * The data file is a memfd: the map's blob (rle/map.h: keyed by virtual pages, into RLE_SPACE_FILE or RLE_SPACE_HOST,
  * split by RLE_SPLIT_ATTR) from byte 0 on, directly behind it the forbidden ranges (struct ds_shadow_range), directly
@@ -55,18 +70,27 @@
 
 #include <stdint.h>
 
-#define DS_SHADOW_CTL_FD 3
+#include "runtime/wire/forward.h"
+
 #define DS_SHADOW_MAGIC UINT32_C(0x48535344) /* the bytes "DSSH" */
-#define DS_SHADOW_VERSION 2
-#define DS_SHADOW_RAM_FD 8
-#define DS_SHADOW_RAM_RO_FD 9
-#define DS_SHADOW_FAULT_DEV_FD 10 /* /dev/userfaultfd, in demand mode */
+#define DS_SHADOW_VERSION 3
 #define DS_SHADOW_KNOCK 0x6b6e6f63
+
+#define DS_SHADOW_EXECUTORS_MAX 64
+#define DS_SHADOW_GUEST_FDS 4096 /* the numbers below are the guest program's */
+#define DS_SHADOW_CTL_FD 4096
+#define DS_SHADOW_RAM_FD 4097
+#define DS_SHADOW_RAM_RO_FD 4098
+#define DS_SHADOW_FAULT_DEV_FD 4099 /* /dev/userfaultfd, in demand mode, until the next is made */
+#define DS_SHADOW_FAULT_FD 4100	    /* the userfaultfd */
+#define DS_SHADOW_OWN_FDS_END 4112  /* from DS_SHADOW_GUEST_FDS to here: nobody's but the capsule's */
+#define DS_SHADOW_BELL_FD DS_SHADOW_OWN_FDS_END /* and one for each executor */
+#define DS_SHADOW_HOLD_FD (DS_SHADOW_BELL_FD + DS_SHADOW_EXECUTORS_MAX)
+#define DS_SHADOW_FDS_MAX 8192 /* RLIMIT_NOFILE of a capsule */
 
 #define DS_SHADOW_NAME_BYTES 32
 #define DS_SHADOW_ARGS_BYTES 256
 #define DS_SHADOW_PAYLOAD_MAX 4096	     /* bytes */
-#define DS_SHADOW_EXECUTORS_MAX 64
 #define DS_SHADOW_FORBIDDEN_MAX 65536	     /* ranges */
 #define DS_SHADOW_MAP_BYTES_MAX (UINT64_C(64) << 20)
 #define DS_SHADOW_HEAP_BYTES_MAX (UINT64_C(1) << 30)
@@ -83,9 +107,12 @@ enum ds_shadow_kind {
 	DS_SHADOW_MAP = 7,
 	DS_SHADOW_FD = 8,
 	DS_SHADOW_INTERRUPT = 9,
+	DS_SHADOW_FD = 8,
+	DS_SHADOW_INTERRUPT = 9,
 	DS_SHADOW_STATUS = 16,
 	DS_SHADOW_REFUSED = 17,
 	DS_SHADOW_FAULT = 18,
+	DS_SHADOW_FREE = 19,
 };
 
 /** struct ds_shadow_head - Every message begins with it. */
@@ -154,9 +181,11 @@ struct ds_shadow_update {
 struct ds_shadow_seg {
 	uint64_t vpn, pfn;
 	uint32_t npages;
-	uint32_t prot; /* PROT_READ | PROT_WRITE; 0: a hole, whoever touches it gets SIGSEGV or EFAULT; or DS_SHADOW_COVER */
+	uint32_t prot; /* PROT_READ | PROT_WRITE; 0: a hole, whoever touches it gets SIGSEGV or EFAULT; or one of these */
 };
-#define DS_SHADOW_COVER 0x100 /* the pages fault again; like a hole it has no pfn: 0 */
+#define DS_SHADOW_COVER 0x100 /* the pages fault again; pfn is 0, as in a hole and in DS_SHADOW_WAKE */
+#define DS_SHADOW_WAKE 0x200  /* nothing is mapped; whoever waits for these pages tries again */
+#define DS_SHADOW_WAITS 0x400 /* thread pfn (as the capsule counts threads) waits for page vpn; npages is 1 */
 
 /**
  * struct ds_shadow_map - DS_SHADOW_MAP, in demand mode only; head.bytes ends with the last segment
@@ -165,9 +194,12 @@ struct ds_shadow_seg {
  * executors, which may be blocked in a fault.  What lies outside of the guest's mappings in force is not mapped, only
  * woken.
  *
- * A MAP covers pages again if its first segment is DS_SHADOW_COVER, and then all are.  Executors are stopped for it, those in a
- * call of the service too, as there is a moment in which the pages are neither mapped nor fault; then STATUS is sent.  MAPs
- * that arrive while it waits for executors are served first; at most one such MAP and one UPDATE may be unanswered.
+ * A MAP covers pages again if its first segment is DS_SHADOW_COVER; the others are that or DS_SHADOW_WAITS then.  Executors are
+ * stopped for it, those in a call of the service too, as there is a moment in which the pages are neither mapped nor fault;
+ * then STATUS is sent.  MAPs that arrive while it waits for executors are served first; at most one such MAP and one UPDATE
+ * may be unanswered.  An executor that waits for a page uses no other memory meanwhile: if DS_SHADOW_WAITS, in
+ * this MAP or in later ones, says that it does, it need not be waited for, until a segment has its page.  Without
+ * that, a guest that gives a page only when another has been dropped would wait for itself.
  * A MAP whose @covers is not the number of covering MAPs that are in force was sent before the last STATUS had been
  * read: its segments that meet the last covered pages are behind the times, and only woken.  A sender cuts segments where
  * a covering under way begins or ends.
@@ -197,6 +229,31 @@ struct ds_shadow_fd {
 
 /** struct ds_shadow_interrupt - DS_SHADOW_INTERRUPT; nothing happens if the executor is in no call of the service. */
 struct ds_shadow_interrupt {
+	struct ds_shadow_head head;
+	uint32_t executor;
+	uint32_t zero;
+};
+
+/**
+ * struct ds_shadow_fd - DS_SHADOW_FD, with one descriptor: a stream socket that carries the guest thread's bell
+ *
+ * The hello is as it came, checked by nobody but for its magic, version and token; the token may be zeroed.  An executor that
+ * still has a bell refuses another: DS_SHADOW_R_MAILBOX.
+ */
+struct ds_shadow_fd {
+	struct ds_shadow_head head;
+	uint32_t executor;
+	uint32_t zero;
+	struct ds_forward_hello hello;
+};
+
+/**
+ * struct ds_shadow_executor - DS_SHADOW_INTERRUPT and DS_SHADOW_FREE
+ *
+ * INTERRUPT: the call that the executor makes for its guest thread returns -EINTR if it has done nothing, otherwise what it has
+ * done.  One that comes between two calls is for the next: who sent it late sees one -EINTR too many.
+ */
+struct ds_shadow_executor {
 	struct ds_shadow_head head;
 	uint32_t executor;
 	uint32_t zero;

@@ -217,6 +217,57 @@ static void test_drop_under_call(void)
 	close(pipe_fds[1]);
 }
 
+static void change_awaited(void)
+{
+	dh.regions[0].pages[12].pfn = 1;
+	dh.regions[0].pages[40].pfn = 2;
+}
+
+/* A guest may give a page only when the drop that has it is done: who waits for the page must not be waited for. */
+static void test_drop_of_what_is_awaited(void)
+{
+	const struct ds_shadow_range r = {REGION, 60};
+	struct calls_request fetch = {.op = CALLS_FETCH, .args = {address(REGION + 12)}};
+	struct calls_request read_there = {.op = CALLS_SYSCALL, .nr = SYS_read, .args = {0, address(REGION + 40), 8}};
+	uint64_t word = 4711;
+	bool mapped = true;
+
+	make_pipe();
+	begin(3, 100, 0);
+	read_there.args[0] = (uint64_t)pipe_fds[0];
+	if (write(pipe_fds[1], &word, sizeof(word)) != sizeof(word))
+		err(2, "write");
+	for (uint64_t k = 0; k < 60; k += 20)
+		mapped &= dh_call(2, (struct calls_request){.op = CALLS_FETCH, .args = {address(REGION + k)}}) == 0;
+	dh.regions[0].pages[12].attr = dh.regions[0].pages[40].attr = RW;
+	tap_ok(dh_drop(&(struct ds_shadow_range){REGION + 12, 1}, 1, NULL) && dh_drop(&(struct ds_shadow_range){REGION + 40, 1}, 1, NULL) && mapped,
+	       "pages are mapped, two among them are not");
+	dh.held = 1;
+	host_message(&dh.h, 0, &fetch, sizeof(fetch));
+	while (dh.nasks < 1 && !dh.ended)
+		dh_round(10);
+	host_message(&dh.h, 1, &read_there, sizeof(read_there));
+	while (dh.nasks < 2 && !dh.ended)
+		dh_round(10);
+	dh_calls_seq = 0;
+	tap_ok(dh_drop(&r, 1, change_awaited), "all are dropped while an executor waits for one in C, and another in read()");
+	tap_eq(dh_calls_seq, 0, "who go on waiting");
+	dh.held = 0;
+	for (int i = 0; i < 2; i++) {
+		dh_until(&dh_calls_seq, 0);
+		dh_calls_seq = 0;
+		if (dh_calls_answer.result == 0)
+			tap_ok(*(uint64_t *)dh_calls_answer.bytes == host_word(1), "the one gets the page that is there then");
+		else
+			tap_ok(dh_calls_answer.result == 8 && *(uint64_t *)(dh.h.ram + 2 * PAGE) == word, "so does the other");
+	}
+	mirror_is_right("after that");
+	tap_eq(dh_end(), 0, "the shadow ends");
+	host_free(&dh.h);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+}
+
 #define BUFFER_PAGES 256u
 
 static unsigned int writes, bad_writes;
@@ -328,6 +379,7 @@ int main(void)
 	test_drops(false);
 	test_drops(true);
 	test_drop_under_call();
+	test_drop_of_what_is_awaited();
 	test_drops_under_busy_calls();
 	test_moves(false);
 	test_moves(true);

@@ -108,6 +108,8 @@ static struct {
 	uint32_t covers;
 	union message last_cover;
 	union message change, held; /* head.kind 0: none */
+	bool covering;		    /* one of them covers */
+	uint32_t waits[THREADS];    /* then: the page + 1 that a thread is known to wait for; 0: none */
 	union message in[QUEUE];
 	unsigned int in_first, in_n;
 	struct ds_shadow_head out[QUEUE];
@@ -145,16 +147,42 @@ static void access_page(struct thread *t)
 static void wake(uint32_t first, uint32_t end)
 {
 	for (unsigned int i = 0; i < THREADS; i++)
+		if (capsule.waits[i] > first && capsule.waits[i] <= end)
+			capsule.waits[i] = 0;
+	for (unsigned int i = 0; i < THREADS; i++)
 		if (threads[i].waits && threads[i].page >= first && threads[i].page < end)
 			access_page(&threads[i]);
 }
 
-static bool anybody_waits(void)
+/* @known: but for those that are known to, who use no memory meanwhile. */
+static bool anybody_waits(bool known)
 {
-	for (unsigned int i = 0; i < THREADS; i++)
-		if (threads[i].waits)
-			return true;
-	return false;
+	bool any = false;
+
+	for (unsigned int i = 0; i < THREADS; i++) {
+		any |= threads[i].waits && !(known && capsule.waits[i]);
+		if (capsule.waits[i] && (!threads[i].waits || threads[i].page + 1 != capsule.waits[i]))
+			fail("a thread is said to wait for a page, and does not");
+	}
+	return any;
+}
+
+static void note_waits(const union message *m)
+{
+	for (uint32_t s = 0; s < m->m.map.nsegs && capsule.covering; s++)
+		if (m->m.seg[s].prot == DS_SHADOW_WAITS)
+			capsule.waits[m->m.seg[s].pfn - 1] = (uint32_t)(m->m.seg[s].vpn - BASE) + 1;
+}
+
+/* A covering has come, or is over. */
+static void covering(const union message *m)
+{
+	memset(capsule.waits, 0, sizeof(capsule.waits));
+	capsule.covering = m;
+	if (m) {
+		capsule.last_cover = *m;
+		note_waits(m);
+	}
 }
 
 static void answer(uint16_t kind, uint32_t seq)
@@ -167,7 +195,7 @@ static bool meets_last_cover(const struct ds_shadow_seg *seg)
 	for (uint32_t i = 0; i < capsule.last_cover.m.map.nsegs; i++) {
 		const struct ds_shadow_seg *c = &capsule.last_cover.m.seg[i];
 
-		if (c->vpn < seg->vpn + seg->npages && seg->vpn < c->vpn + c->npages)
+		if (c->prot == DS_SHADOW_COVER && c->vpn < seg->vpn + seg->npages && seg->vpn < c->vpn + c->npages)
 			return true;
 	}
 	return false;
@@ -191,23 +219,22 @@ static void map_page(const struct ds_shadow_seg *seg, uint64_t i)
 
 static void do_map(const union message *m)
 {
-	uint64_t lo = UINT64_MAX, hi = 0;
-
+	note_waits(m);
 	for (uint32_t s = 0; s < m->m.map.nsegs; s++) {
 		const struct ds_shadow_seg *seg = &m->m.seg[s];
 		uint64_t here = 0;
 
+		if (seg->prot == DS_SHADOW_WAITS)
+			continue;
 		for (uint64_t i = 0; i < seg->npages && seg->vpn >= BASE && seg->vpn + i < BASE + PAGES; i++)
 			here += capsule.here[(seg->vpn + i - BASE) / REGION_PAGES];
 		if (here && here < seg->npages)
 			fail("a segment can be mapped in part only, which is not what was ordered");
 		for (uint64_t i = 0; i < seg->npages && seg->vpn >= BASE && seg->vpn + i < BASE + PAGES; i++)
-			if (m->m.map.covers == capsule.covers || !meets_last_cover(seg))
+			if (seg->prot != DS_SHADOW_WAKE && (m->m.map.covers == capsule.covers || !meets_last_cover(seg)))
 				map_page(seg, i);
-		lo = seg->vpn < lo ? seg->vpn : lo;
-		hi = seg->vpn + seg->npages > hi ? seg->vpn + seg->npages : hi;
+		wake((uint32_t)(seg->vpn - BASE), (uint32_t)(seg->vpn + seg->npages - BASE));
 	}
-	wake((uint32_t)(lo - BASE), (uint32_t)(hi - BASE));
 }
 
 static bool is_cover(const union message *m)
@@ -221,11 +248,12 @@ static void apply_cover(const union message *m)
 		for (uint64_t i = 0; i < m->m.seg[s].npages; i++) {
 			const uint64_t page = m->m.seg[s].vpn + i - BASE;
 
-			if (page < PAGES && capsule.here[page / REGION_PAGES])
+			if (m->m.seg[s].prot == DS_SHADOW_COVER && page < PAGES && capsule.here[page / REGION_PAGES])
 				capsule.is[page] = FAULTS;
 		}
 	}
 	capsule.covers++;
+	covering(NULL);
 	answer(DS_SHADOW_STATUS, m->m.map.head.seq);
 }
 
@@ -250,7 +278,7 @@ static bool capsule_step(void)
 	union message *m = &capsule.in[capsule.in_first % QUEUE];
 	bool change;
 
-	if (capsule.change.m.map.head.kind && !anybody_waits()) {
+	if (capsule.change.m.map.head.kind && !anybody_waits(is_cover(&capsule.change))) {
 		if (is_cover(&capsule.change))
 			apply_cover(&capsule.change);
 		else
@@ -261,25 +289,24 @@ static bool capsule_step(void)
 	if (!capsule.change.m.map.head.kind && capsule.held.m.map.head.kind) {
 		capsule.change = capsule.held;
 		capsule.held.m.map.head.kind = 0;
-		if (is_cover(&capsule.change))
-			capsule.last_cover = capsule.change;
 		return true;
 	}
 	if (capsule.change.m.map.head.kind && is_cover(&capsule.change) && !dropping() && rnd(30) == 0) {
 		answer(DS_SHADOW_REFUSED, capsule.change.m.map.head.seq); /* an executor did not stop */
 		capsule.change.m.map.head.kind = 0;
+		covering(NULL);
 		evict_refused++;
 		return true;
 	}
 	if (!capsule.in_n)
 		return false;
 	change = is_cover(m) || m->m.map.head.kind == DS_SHADOW_UPDATE;
+	if (is_cover(m) && !capsule.held.m.map.head.kind)
+		covering(m);
 	if (!change) {
 		do_map(m);
 	} else if (!capsule.change.m.map.head.kind) {
 		capsule.change = *m;
-		if (is_cover(m))
-			capsule.last_cover = *m;
 	} else if (!capsule.held.m.map.head.kind) {
 		capsule.held = *m;
 	} else {

@@ -20,6 +20,7 @@ static struct demand *d;
 
 static struct question {
 	uint32_t seq;
+	uint64_t vpn;
 	struct ds_shadow_range window;
 	bool made;
 	struct rle_run runs[DEMAND_WINDOW_MAX];
@@ -38,7 +39,7 @@ static int op_ask(void *ctx, uint32_t seq, uint64_t vpn, struct ds_shadow_range 
 		errx(2, "too many questions");
 	if (vpn < window.vpn || vpn >= window.vpn + window.npages || window.npages > DEMAND_WINDOW_MAX)
 		fail("a window that does not hold the page, or is too large");
-	*q = (struct question){.seq = seq, .window = window};
+	*q = (struct question){.seq = seq, .vpn = vpn, .window = window};
 	return 0;
 }
 
@@ -88,6 +89,7 @@ static struct ds_shadow_range drop_ranges[200];
 static uint64_t ndrop;
 static bool coming[REGIONS]; /* the mappings after the change under way */
 static bool will_update;
+static bool strict; /* the guest */
 static unsigned int drops, updates;
 
 static bool dropping(void)
@@ -109,7 +111,17 @@ static void make_answer(struct question *q)
 	}
 }
 
-static void give_answer(unsigned int i)
+/* A guest may hold an answer back until what it gives up is given up. */
+static bool held_back(const struct question *q)
+{
+	for (uint64_t i = 0; i < ndrop && strict && (doing == DROPPING || doing == DROPPED); i++)
+		if (q->vpn - drop_ranges[i].vpn < drop_ranges[i].npages)
+			return true;
+	return false;
+}
+
+/* Return: whether it is given. */
+static bool give_answer(unsigned int i)
 {
 	const struct rle_map_meta meta = {.split = RLE_SPLIT_ATTR, .key = RLE_SPACE_VIRTUAL, .space = RLE_SPACE_FILE};
 	struct question *q = &questions[i];
@@ -118,6 +130,8 @@ static void give_answer(unsigned int i)
 	size_t bytes;
 	void *blob;
 
+	if (held_back(q))
+		return false;
 	make_answer(q);
 	if (rle_mapw_begin_mem(&w, &meta, 1 << 20))
 		errx(2, "rle_mapw_begin_mem");
@@ -132,6 +146,7 @@ static void give_answer(unsigned int i)
 	check(demand_pages(d, q->seq, &map), "demand_pages");
 	free(blob);
 	questions[i] = questions[--nquestions];
+	return true;
 }
 
 static void drop_in_force(void)
@@ -262,7 +277,7 @@ static bool read_fault(void)
 
 		if (t->unread) {
 			t->unread = false;
-			check(demand_fault(d, BASE + t->page, t->write), "demand_fault");
+			check(demand_fault(d, BASE + t->page, t->write, (uint32_t)(t - threads) + 1), "demand_fault");
 			return true;
 		}
 	}
@@ -321,6 +336,7 @@ static void begin(uint64_t seed)
 	doing = IDLE;
 	calm = full = false;
 	random_state = seed;
+	strict = seed % 2;
 	for (uint32_t i = 0; i < REGIONS; i++)
 		guest.here[i] = capsule.here[i] = i % 3 != 2;
 	for (uint32_t i = 0; i < PAGES; i++) {
@@ -359,12 +375,12 @@ static void histories(void)
 			if (doing == DROPPED || doing == UPDATE_DUE)
 				owner_step(), more = true;
 			check(demand_flush(d), "demand_flush");
-			if (nquestions)
-				give_answer(0), more = true;
+			for (unsigned int q = 0; q < nquestions && !more; q++)
+				more = give_answer(q);
 			if (!more && !capsule.in_n)
 				break;
 		}
-		waits |= anybody_waits();
+		waits |= anybody_waits(false);
 		loose += demand_stat(d).waiting;
 		faults += demand_stat(d).faults;
 		covers += demand_stat(d).covers;
@@ -412,10 +428,10 @@ static void bad_input(void)
 	tap_eq(demand_new(&other, &params), -EINVAL, "and a limit that leaves no room");
 	begin(1);
 	calm = true;
-	check(demand_fault(d, BASE + 3, false), "demand_fault");
+	check(demand_fault(d, BASE + 3, false, 0), "demand_fault");
 	tap_eq(nquestions, 1, "a fault is a question");
-	check(demand_fault(d, BASE + 3, true), "demand_fault");
-	check(demand_fault(d, BASE + 4, false), "demand_fault");
+	check(demand_fault(d, BASE + 3, true, 0), "demand_fault");
+	check(demand_fault(d, BASE + 4, false, 0), "demand_fault");
 	tap_eq(nquestions, 1, "the same fault again, or one in its window, is none");
 	tap_ok(demand_asked_ns(d) != 0, "it is known since when an answer is awaited");
 	map = one_run(BASE + 3, 1, &blob);
@@ -439,9 +455,9 @@ static void bad_input(void)
 	nquestions = 0;
 	for (uint64_t i = 0; i < 10 * DEMAND_WAITS_MAX && !rc; i++) {
 		nquestions = 0;
-		rc = demand_fault(d, BASE + 20 + i % REGION_PAGES + (i / REGION_PAGES % REGIONS) * REGION_PAGES, false);
+		rc = demand_fault(d, BASE + 20 + i % REGION_PAGES + (i / REGION_PAGES % REGIONS) * REGION_PAGES, false, 0);
 		if (!rc) /* and far away, where nothing is mapped */
-			rc = demand_fault(d, (BASE << 1) + i, false);
+			rc = demand_fault(d, (BASE << 1) + i, false, 0);
 	}
 	tap_eq(rc, -EPROTO, "a shadow that makes faults without end is found out");
 	demand_free(d);
