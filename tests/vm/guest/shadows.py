@@ -115,7 +115,7 @@ class Agent:
 
     def shadow(self, pid, service, mode=EAGER, flags=0, args="", reserve=1024):
         body = struct.pack("<IIIIQ32s256s", pid, mode, flags, 0, reserve, service.encode(), args.encode())
-        a = struct.unpack("<IIQQQQQQQQQ", self.request(SHADOW, body))
+        a = struct.unpack_from("<IIQQQQQQQQQ", self.request(SHADOW, body))
         return {"pid": a[0], "id": a[1], "pinned": a[2], "runs": a[3], "left_out": a[4], "mirror": a[5], "host_pid": a[6],
                 "reserve": a[7:9], "capsule": a[9:11], "seq": self.seq}
 
