@@ -506,6 +506,10 @@ static int too_little(const struct agent_mem *m, const struct agent_take *out, u
 {
 	uint64_t limit_mib = m->account->limit_pages >> (20 - DS_PAGE_SHIFT);
 
+	if (out->left_out[PIN_LIMIT] && m->pin.budget_pages - m->pin.pages > out->left_out[PIN_LIMIT])
+		return agent_refuse(why, DS_LOCAL_C_LIMIT,
+				    "process %d: the kernel does not pin %" PRIu64 " MiB more of it: RLIMIT_MEMLOCK, which dsagent needs CAP_SYS_RESOURCE to raise",
+				    m->remote.pid, (out->left_out[PIN_LIMIT] >> (20 - DS_PAGE_SHIFT)) + 1);
 	if (out->left_out[PIN_LIMIT])
 		return agent_refuse(why, DS_LOCAL_C_LIMIT,
 				    "process %d: %" PRIu64 " MiB more would have to be pinned than may be (%" PRIu64 " MiB in all, of which %" PRIu64
@@ -563,6 +567,17 @@ int agent_mem_take(struct agent_mem *m, uint64_t first, uint64_t npages, uint64_
 		step.err = 0;
 		if (i)
 			usleep(20000u << i); /* workers go after a while, a child in vfork() calls exec */
+		err = take_once(m, &step, check, ctx, lease, why);
+	}
+	/* The estimate was too low: mapped zero pages, for one, are not counted as resident and become pages when they are pinned. */
+	for (int i = 0; !err && i < TRIES && out->left_out[PIN_LIMIT]; i++) {
+		uint64_t more = account_lease(m, out->left_out[PIN_LIMIT] + lease / 4 + TOUCH_PAGES);
+
+		if (more <= TOUCH_PAGES)
+			break;
+		lease += more;
+		undo(&step);
+		step.err = 0;
 		err = take_once(m, &step, check, ctx, lease, why);
 	}
 	if (!err && end - first == USER_PAGES && too_little(m, out, lease, why)) {

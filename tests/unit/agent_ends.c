@@ -35,11 +35,11 @@ static bool frame_is_anon(uint64_t frame)
 }
 
 /* A shadow that stands.  Return: the host's end; frames[]: of the first known pages. */
-static int stand(int fd, pid_t pid, uint32_t flags, uint64_t frames[4])
+static int stand_in(uint32_t mode, int fd, pid_t pid, uint32_t flags, uint64_t frames[4])
 {
 	int host;
 
-	local_shadow(fd, 7, pid, DS_LOCAL_EAGER, flags, 0);
+	local_shadow(fd, 7, pid, mode, flags, 0);
 	host = host_accept();
 	host_started(host, host_attached(host, 0));
 	if (local_receive(fd, &got) != DS_LOCAL_STARTED) {
@@ -49,6 +49,11 @@ static int stand(int fd, pid_t pid, uint32_t flags, uint64_t frames[4])
 	for (int i = 0; i < 4; i++)
 		frames[i] = true_frame(pid, board->area / PAGE + i);
 	return host;
+}
+
+static int stand(int fd, pid_t pid, uint32_t flags, uint64_t frames[4])
+{
+	return stand_in(DS_LOCAL_EAGER, fd, pid, flags, frames);
 }
 
 static int held(const uint64_t frames[4])
@@ -185,12 +190,14 @@ static uint64_t helper_pc(pid_t pid)
 	uint64_t pc = 0;
 	FILE *f;
 
-	snprintf(line, sizeof(line), "cat /proc/$(ps -eo pid=,ppid= | awk '$2 == %d { print $1 }')/syscall", pid);
-	f = popen(line, "r");
-	if (f && fgets(line, sizeof(line), f) && (at = strrchr(line, ' ')))
-		pc = strtoull(at, NULL, 16);
-	if (f)
-		pclose(f);
+	for (int i = 0; !pc && i < 50; i++) { /* it may be running */
+		snprintf(line, sizeof(line), "cat /proc/$(ps -eo pid=,ppid= | awk '$2 == %d { print $1 }')/syscall", pid);
+		f = popen(line, "r");
+		if (f && fgets(line, sizeof(line), f) && !strncmp(line, "45 ", 3) && (at = strrchr(line, ' ')))
+			pc = strtoull(at, NULL, 16);
+		if (f)
+			pclose(f);
+	}
 	return pc;
 }
 
@@ -218,8 +225,8 @@ static void test_tampered(void)
 	uint16_t kind;
 
 	pc = helper_pc(pid);
-	if (!tap_ok(pc, "the helper's code is found"))
-		return;
+	if (!pc)
+		play_die("the helper's code");
 	poke(pid, pc, &byte); /* what it does when a message has come */
 	local_ranges(local, 15, DS_LOCAL_REFRESH, pid, 0, 0);
 	kind = local_receive(local, &got);
@@ -310,7 +317,7 @@ static void test_refusals(void)
 	expect_refusal(DS_LOCAL_C_BUSY, "io_uring", "because its kernel threads would change memory while the others are stopped");
 	reap(pid);
 	pid = spawn();
-	command(C_GROW, 300 << 20);
+	command(C_GROW, 80 << 20);
 	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
 	host = host_accept();
 	tap_eq(host_attached(host, 0), 0, "a process larger than what may be pinned is never told to the host");
@@ -383,7 +390,7 @@ static void test_user(void)
 	for (int i = 0; i < 4; i++) {
 		more[i] = spawn_as(NOBODY);
 		if (i < 3)
-			hosts[i] = stand(local, more[i], 0, frames);
+			hosts[i] = stand_in(DS_LOCAL_DEMAND, local, more[i], 0, frames);
 	}
 	refused(more[3], 0, DS_LOCAL_C_LIMIT, "half of all", "a user who has four of eight");
 	for (int i = 0; i < 4; i++) {
@@ -423,7 +430,7 @@ int main(void)
 		return tap_done();
 	}
 	reap(pid);
-	play_begin(65536, true);
+	play_begin(16384, true);
 	local = local_connect();
 	test_ends();
 	test_tampered();
