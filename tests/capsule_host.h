@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -155,10 +156,9 @@ __attribute__((unused)) static void host_exec(struct host *h, const char *servic
 		/* one argument that must not be seen any more afterwards */
 		char *argv[] = {(char *)"started-as", (char *)"guest-bytes", NULL}, *envp[] = {(char *)"SECRET=1", NULL};
 
-		if (pair[1] == DS_SHADOW_CTL_FD)
-			fcntl(pair[1], F_SETFD, 0);
-		else
-			dup2(pair[1], DS_SHADOW_CTL_FD);
+		if (setrlimit(RLIMIT_NOFILE, &(struct rlimit){DS_SHADOW_FDS_MAX, DS_SHADOW_FDS_MAX}) ||
+		    dup2(pair[1], DS_SHADOW_CTL_FD) < 0)
+			_exit(126);
 		execve(path, argv, envp);
 		_exit(127);
 	}

@@ -25,11 +25,9 @@
 
 #define SYNC_FD (DS_SHADOW_CTL_FD + 1) /* in the child, until it executes */
 #define EXE_FD (DS_SHADOW_CTL_FD + 2)
-#define ASIDE_FD 20 /* above all of these */
-#define DEFAULT_NOFILE 64
+#define ASIDE_FD (DS_SHADOW_CTL_FD + 3) /* above all of these */
 #define SIGNALS_QUEUED 256 /* a stop signal for each executor, and again */
-#define NAMESPACES \
-	(CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
+#define NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 
 /** enum step - What a child was doing when it failed; the text for each is below. */
 enum step {
@@ -37,10 +35,11 @@ enum step {
 	STEP_SESSION,
 	STEP_USER,
 	STEP_ROOT,
+	STEP_PLACES,
 	STEP_CAPS,
 	STEP_LANDLOCK,
-	STEP_FDS,
 	STEP_LIMITS,
+	STEP_FDS,
 	STEP_DEATH,
 	STEP_FILTER,
 	STEP_EXEC,
@@ -50,11 +49,12 @@ static const char *const step_text[STEP_END] = {
 	[STEP_READY] = "it ended before it was executed",
 	[STEP_SESSION] = "a session of its own",
 	[STEP_ROOT] = "an empty root directory",
+	[STEP_PLACES] = "putting places of the host into its root directory",
 	[STEP_CAPS] = "giving up capabilities",
 	[STEP_USER] = "becoming an unprivileged user",
 	[STEP_LIMITS] = "setting limits",
 	[STEP_LANDLOCK] = "denying the file system (landlock)",
-	[STEP_FDS] = "arranging descriptors",
+	[STEP_FDS] = "arranging descriptors (their numbers need RLIMIT_NOFILE of 8192)",
 	[STEP_DEATH] = "tying its life to its parent's",
 	[STEP_FILTER] = "the first seccomp filter",
 	[STEP_EXEC] = "executing the capsule (is it executable for everybody, on a file system without noexec?)",
@@ -72,27 +72,49 @@ static int fail(struct jail_err *err, int number, const char *what)
 	return number;
 }
 
+/** struct inside - What the child is made of: numbers inside its namespaces, and mounts to attach. */
+struct inside {
+	uid_t uid;
+	gid_t gid;
+	bool was_root;
+	int bind_fd[JAILBIND_MAX]; /* -1: none */
+};
+
 /* --- the child ------------------------------------------------------------------------------------------------------ */
 
-/* Nothing to walk into: one directory that nobody may read or fill. */
-static int make_root(void)
+/*
+ * Nothing to walk into: one directory that nobody may read or fill.  With places of the host there are the directories
+ * that lead to them, which can be read and not filled.
+ */
+static int make_root(const struct jail_params *p, const struct inside *in, enum step *step)
 {
 	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
+	int rc = 0;
 
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("shadow", "/proc", "tmpfs", flags, "mode=0,size=4k,nr_inodes=1") || chdir("/proc") ||
-	    syscall(__NR_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/") ||
+	    mount("shadow", "/proc", "tmpfs", flags, p->nbinds ? "mode=0555,size=64k,nr_inodes=1024" : "mode=0,size=4k,nr_inodes=1") ||
+	    chdir("/proc"))
+		return -errno;
+	*step = STEP_PLACES;
+	for (size_t i = 0; i < p->nbinds && !rc; i++)
+		rc = jailbind_place(in->bind_fd[i], p->binds[i].guest);
+	if (rc)
+		return rc;
+	*step = STEP_ROOT;
+	if (syscall(__NR_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/") ||
 	    mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL))
 		return -errno;
 	return 0;
 }
 
 /* Capabilities of the new namespace stay: they are given up when the root is made. */
-static int become_nobody(bool was_root)
+static int become(const struct inside *in)
 {
+	if (prctl(PR_SET_SECUREBITS, SECBIT_NO_SETUID_FIXUP, 0, 0, 0)) /* whatever the numbers are */
+		return -errno;
 	/* without root outside, other groups cannot be given up (user_namespaces(7)) */
-	if ((was_root && syscall(__NR_setgroups, 0, NULL)) || syscall(__NR_setresgid, JAIL_NOBODY, JAIL_NOBODY, JAIL_NOBODY) ||
-	    syscall(__NR_setresuid, JAIL_NOBODY, JAIL_NOBODY, JAIL_NOBODY))
+	if ((in->was_root && syscall(__NR_setgroups, 0, NULL)) || syscall(__NR_setresgid, in->gid, in->gid, in->gid) ||
+	    syscall(__NR_setresuid, in->uid, in->uid, in->uid))
 		return -errno;
 	return 0;
 }
@@ -129,7 +151,7 @@ static int set_limits(const struct jail_params *p, enum jail_memory memory)
 		uint64_t value;
 	} limits[] = {
 		{RLIMIT_CORE, 0},
-		{RLIMIT_NOFILE, p->nofile ? p->nofile : DEFAULT_NOFILE},
+		{RLIMIT_NOFILE, DS_SHADOW_FDS_MAX},
 		{RLIMIT_NPROC, p->threads},
 		{RLIMIT_MEMLOCK, 0},
 		{RLIMIT_MSGQUEUE, 0},
@@ -195,20 +217,23 @@ static int set_filter(const struct filter *f)
 
 /*
  * What each step needs the ones before have left: the root belongs to the new user, mounts need capabilities, a death
- * signal is forgotten when credentials change (prctl(2), PR_SET_PDEATHSIG), the filter lets nothing through of all this.
+ * signal is forgotten when credentials change (prctl(2), PR_SET_PDEATHSIG), the numbers of descriptors are within
+ * RLIMIT_NOFILE, the filter lets nothing through of all this.
  */
-static int confine(const struct jail_params *p, const struct jail *j, bool was_root, int sync_fd, enum step *step)
+static int confine(const struct jail_params *p, const struct jail *j, const struct inside *in, int sync_fd, enum step *step)
 {
+	const struct jailland_want want = {
+		.exe_fd = p->exe_fd, .bind = p->binds, .bind_fd = in->bind_fd, .nbinds = p->nbinds, .net = p->net_host};
 	const struct report ready = {.step = STEP_READY};
 	int landlock, rc;
 
 	*step = STEP_SESSION;
 	rc = setsid() < 0 ? -errno : 0;
-	landlock = rc ? 0 : jailland_prepare(p->exe_fd);
+	landlock = rc ? 0 : jailland_prepare(&want);
 	if (!rc && (*step = STEP_USER))
-		rc = become_nobody(was_root);
+		rc = become(in);
 	if (!rc && (*step = STEP_ROOT))
-		rc = make_root();
+		rc = make_root(p, in, step);
 	if (!rc && (*step = STEP_CAPS))
 		rc = drop_caps();
 	if (!rc && (*step = STEP_LANDLOCK))
@@ -216,12 +241,12 @@ static int confine(const struct jail_params *p, const struct jail *j, bool was_r
 	if (rc)
 		return rc;
 	reset_signals();
-	*step = STEP_FDS;
-	rc = arrange_fds(sync_fd, p->ctl_fd, p->exe_fd);
-	if (rc)
-		return rc;
 	*step = STEP_LIMITS;
 	rc = set_limits(p, j->memory);
+	if (rc)
+		return rc;
+	*step = STEP_FDS;
+	rc = arrange_fds(sync_fd, p->ctl_fd, p->exe_fd);
 	if (rc)
 		return rc;
 	*step = STEP_DEATH;
@@ -234,7 +259,7 @@ static int confine(const struct jail_params *p, const struct jail *j, bool was_r
 	return set_filter(p->first);
 }
 
-__attribute__((noreturn)) static void child(const struct jail_params *p, const struct jail *j, bool was_root, int sync_fd)
+__attribute__((noreturn)) static void child(const struct jail_params *p, const struct jail *j, const struct inside *in, int sync_fd)
 {
 	char *argv[] = {(char *)p->name, NULL}, *envp[] = {NULL};
 	struct report report;
@@ -243,7 +268,7 @@ __attribute__((noreturn)) static void child(const struct jail_params *p, const s
 
 	if (!go_on(sync_fd))
 		_exit(1);
-	rc = confine(p, j, was_root, sync_fd, &step);
+	rc = confine(p, j, in, sync_fd, &step);
 	if (!rc) {
 		step = STEP_EXEC;
 		syscall(__NR_execveat, EXE_FD, "", argv, envp, AT_EMPTY_PATH);
@@ -268,21 +293,36 @@ static int write_proc(pid_t pid, const char *name, const char *text)
 	return fd < 0 || write(fd, text, strlen(text)) < 0 ? -errno : 0;
 }
 
-/* What the child cannot do for itself. */
-static int prepare(const struct jail_params *p, const struct jail *j, const struct jailgroup *group, bool was_root,
-		   struct jail_err *err)
+/* Who it is outside, and inside. */
+static void choose_ids(const struct jail_params *p, bool was_root, struct inside *in, uid_t *uid, gid_t *gid)
 {
-	const unsigned int uid = was_root ? (p->uid ? p->uid : JAIL_NOBODY) : geteuid(),
-			   gid = was_root ? (p->gid ? p->gid : JAIL_NOBODY) : getegid();
-	char text[64];
-	int rc = was_root ? 0 : write_proc(j->pid, "setgroups", "deny");
+	*uid = !was_root ? geteuid() : p->uid || p->as_root ? p->uid : JAIL_NOBODY;
+	*gid = !was_root ? getegid() : p->gid || p->as_root ? p->gid : JAIL_NOBODY;
+	*in = (struct inside){.uid = p->all_ids ? *uid : JAIL_NOBODY, .gid = p->all_ids ? *gid : JAIL_NOBODY, .was_root = was_root};
+	for (size_t i = 0; i < JAILBIND_MAX; i++)
+		in->bind_fd[i] = -1;
+}
 
-	snprintf(text, sizeof(text), "%d %u 1", JAIL_NOBODY, gid);
+static int map_ids(const struct jail_params *p, const struct jail *j, const struct inside *in, uid_t uid, gid_t gid)
+{
+	char text[64] = "0 0 4294967295";
+	int rc = in->was_root ? 0 : write_proc(j->pid, "setgroups", "deny");
+
+	if (!p->all_ids)
+		snprintf(text, sizeof(text), "%u %u 1", in->gid, gid);
 	if (!rc)
 		rc = write_proc(j->pid, "gid_map", text);
-	snprintf(text, sizeof(text), "%d %u 1", JAIL_NOBODY, uid);
-	if (!rc)
-		rc = write_proc(j->pid, "uid_map", text);
+	if (!p->all_ids)
+		snprintf(text, sizeof(text), "%u %u 1", in->uid, uid);
+	return rc ? rc : write_proc(j->pid, "uid_map", text);
+}
+
+/* What the child cannot do for itself. */
+static int prepare(const struct jail_params *p, const struct jail *j, const struct jailgroup *group, const struct inside *in,
+		   uid_t uid, gid_t gid, struct jail_err *err)
+{
+	int rc = map_ids(p, j, in, uid, gid);
+
 	if (rc)
 		return fail(err, rc, "mapping a user into the new user namespace");
 	rc = write_proc(j->pid, "oom_score_adj", "1000");
@@ -352,31 +392,69 @@ static enum jail_memory choose_memory(const struct jail_params *p, bool was_root
 	return p->demand ? JAIL_MEMORY_NONE : JAIL_MEMORY_RLIMIT;
 }
 
+static void close_places(struct inside *in)
+{
+	for (size_t i = 0; i < JAILBIND_MAX; i++)
+		cleanup_close_fn(&in->bind_fd[i]);
+}
+
+static int open_places(const struct jail_params *p, struct inside *in, struct jail_err *err)
+{
+	if (p->nbinds > JAILBIND_MAX || ((p->nbinds || p->all_ids) && !in->was_root))
+		return fail(err, p->nbinds > JAILBIND_MAX ? -E2BIG : -EPERM, "giving it places of the host (dshost has to be root for that)");
+	for (size_t i = 0; i < p->nbinds; i++) {
+		in->bind_fd[i] = jailbind_open(&p->binds[i]);
+		if (in->bind_fd[i] < 0) {
+			const int rc = in->bind_fd[i];
+
+			fail(err, rc, "a place of the host");
+			err->bind = (int)i + 1;
+			return rc;
+		}
+	}
+	return 0;
+}
+
+/* A child in its namespaces, which waits for the word to go.  Return: its number, or -errno. */
+static long make_child(const struct jail_params *p, struct jail *j, const struct inside *in, int sync_fd)
+{
+	struct clone_args args = {.flags = NAMESPACES | CLONE_PIDFD | (p->net_host ? 0 : CLONE_NEWNET),
+				  .pidfd = (uintptr_t)&j->pidfd,
+				  .exit_signal = SIGCHLD};
+	const long pid = syscall(__NR_clone3, &args, sizeof(args));
+
+	if (pid == 0)
+		child(p, j, in, sync_fd);
+	return pid < 0 ? -errno : pid;
+}
+
 int jail_spawn(const struct jail_params *p, struct jail *j, struct jail_err *err)
 {
-	const bool was_root = geteuid() == 0;
+	__attribute__((cleanup(close_places))) struct inside in;
 	cleanup_close int ours = -1, theirs = -1;
-	struct clone_args args = {.flags = NAMESPACES | CLONE_PIDFD, .pidfd = (uintptr_t)&j->pidfd, .exit_signal = SIGCHLD};
 	int pair[2], rc;
+	uid_t uid;
+	gid_t gid;
 	long pid;
 
 	*err = (struct jail_err){0};
 	*j = (struct jail){.pidfd = -1, .landlock = jailland_abi()};
+	choose_ids(p, geteuid() == 0, &in, &uid, &gid);
+	rc = open_places(p, &in, err);
+	if (rc)
+		return rc;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return fail(err, -errno, "a socket pair");
 	ours = pair[0], theirs = pair[1];
-	j->memory = choose_memory(p, was_root, &j->group);
-	pid = syscall(__NR_clone3, &args, sizeof(args));
-	if (pid == 0)
-		child(p, j, was_root, theirs);
+	j->memory = choose_memory(p, in.was_root, &j->group);
+	pid = make_child(p, j, &in, theirs);
 	if (pid < 0) {
-		rc = -errno;
 		jailgroup_remove(&j->group);
-		return spawn_failed(err, rc);
+		return spawn_failed(err, (int)pid);
 	}
 	j->pid = (pid_t)pid;
 	close(steal_fd(&theirs));
-	rc = prepare(p, j, &j->group, was_root, err);
+	rc = prepare(p, j, &j->group, &in, uid, gid, err);
 	if (!rc)
 		rc = lead(j, ours, err);
 	if (rc)

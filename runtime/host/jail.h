@@ -9,6 +9,11 @@
  * system, TCP and abstract sockets where the kernel has it.  A seccomp filter (filter.h) is in force before the capsule's
  * first instruction.  It holds one descriptor: its end of the control channel, number DS_SHADOW_CTL_FD.
  *
+ * A rule of the policy may grant more, for shadows that make system calls for a guest's program: places of the host's file
+ * system (jailbind.h), of which the root then has the directories that lead there; the host's network namespace; a user of the host.
+ * Users and groups have the same numbers inside as outside then, so that files show whose they are; rights come with that for
+ * the shadow's own user only, as it has no capabilities.
+ *
  * Its life is tied to its parent's: PR_SET_PDEATHSIG with SIGKILL, checked against a parent that has died before, and
  * being the first process of a pid namespace, which the kernel empties when it ends.
  *
@@ -31,6 +36,7 @@
 #include <sys/types.h>
 
 #include "runtime/host/filter.h"
+#include "runtime/host/jailbind.h"
 #include "runtime/host/jailgroup.h"
 
 #define JAIL_NOBODY 65534
@@ -45,9 +51,13 @@ struct jail_params {
 	const char *name; /* argv[0] */
 	uid_t uid;	  /* of the host; 0: JAIL_NOBODY; without root: the caller's own, whatever is said here */
 	gid_t gid;
+	bool as_root;	  /* uid and gid 0 are meant; without capabilities it is a user like others, who owns root's files */
+	bool all_ids;	  /* users and groups have their own numbers; as root only */
+	bool net_host;	  /* no network namespace of its own */
+	const struct jail_bind *binds; /* as root only */
+	size_t nbinds;	  /* at most JAILBIND_MAX */
 	uint64_t memory_bytes; /* 0: no limit; in a cgroup it has to hold the page tables of the mirror, too */
 	uint32_t threads;      /* executors and one */
-	uint32_t nofile;       /* descriptors; 0: 64 */
 	bool demand;
 	const struct filter *first; /* filter_first() */
 };
@@ -65,6 +75,7 @@ struct jail {
 struct jail_err {
 	const char *what; /* the step that failed, in words; static text */
 	int err;	  /* -errno */
+	int bind;	  /* which of the places cannot be given, from 1 on; 0: it is something else */
 };
 
 /**

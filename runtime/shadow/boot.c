@@ -23,7 +23,7 @@
 #include "runtime/shadow/params.h"
 
 #define PLACE_TRIES 16
-#define FDS_ASIDE 16 /* above every number that is given away here */
+#define FDS_ASIDE DS_SHADOW_OWN_FDS_END /* above every number that is given away here */
 #define F_DUPFD_CLOEXEC 1030
 #define O_CLOEXEC 02000000
 #define SEEK_END 2

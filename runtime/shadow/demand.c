@@ -35,7 +35,8 @@
 #include "runtime/shadow/capsule.h"
 #include "runtime/shadow/params.h"
 
-#define O_NONBLOCK_CLOEXEC (04000 | 02000000)
+#define O_CLOEXEC 02000000
+#define O_NONBLOCK_CLOEXEC (04000 | O_CLOEXEC)
 #define COVER_FLAGS (SYS_MAP_PRIVATE | SYS_MAP_ANONYMOUS | SYS_MAP_NORESERVE | SYS_MAP_FIXED)
 
 int demand_open(struct ds_shadow_refused *refused)
@@ -44,7 +45,13 @@ int demand_open(struct ds_shadow_refused *refused)
 	long ret = sys(ioctl, DS_SHADOW_FAULT_DEV_FD, USERFAULTFD_IOC_NEW, O_NONBLOCK_CLOEXEC);
 
 	if (ret >= 0) {
-		cap.fault_fd = (int32_t)ret;
+		const long made = ret;
+
+		ret = sys(dup3, made, DS_SHADOW_FAULT_FD, O_CLOEXEC);
+		sys(close, made);
+	}
+	if (ret >= 0) {
+		cap.fault_fd = DS_SHADOW_FAULT_FD;
 		ret = sys(ioctl, cap.fault_fd, UFFDIO_API, &api);
 	}
 	sys(close, DS_SHADOW_FAULT_DEV_FD);

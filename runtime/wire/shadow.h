@@ -22,7 +22,6 @@
  *                                After a BOOT that is refused the shadow ends; after an UPDATE the old map stays in
  *                                force, except for DS_SHADOW_R_LOST.
  *                       MESSAGE  a payload from an executor; seq of the message it answers
- *                       FREE     seq of the FD: the executor has closed that bell and may be given another
  *                       FAULT    the service touched memory that is not there; the shadow ends
  *
  * FD and INTERRUPT are for services that say they want them (struct shadow_service, `bells`); others refuse them:
@@ -107,12 +106,9 @@ enum ds_shadow_kind {
 	DS_SHADOW_MAP = 7,
 	DS_SHADOW_FD = 8,
 	DS_SHADOW_INTERRUPT = 9,
-	DS_SHADOW_FD = 8,
-	DS_SHADOW_INTERRUPT = 9,
 	DS_SHADOW_STATUS = 16,
 	DS_SHADOW_REFUSED = 17,
 	DS_SHADOW_FAULT = 18,
-	DS_SHADOW_FREE = 19,
 };
 
 /** struct ds_shadow_head - Every message begins with it. */
@@ -219,7 +215,10 @@ struct ds_shadow_message {
 	uint8_t payload[];
 };
 
-/** struct ds_shadow_fd - DS_SHADOW_FD; answered by MESSAGEs with struct ds_forward_report, or REFUSED. */
+/**
+ * struct ds_shadow_fd - DS_SHADOW_FD, with one descriptor: a stream socket; answered by MESSAGEs with struct ds_forward_report, or
+ * REFUSED (DS_SHADOW_R_MAILBOX: the executor has a bell, or a message that it has not taken)
+ */
 struct ds_shadow_fd {
 	struct ds_shadow_head head;
 	uint32_t executor; /* one that has no bell, so its mailbox is empty */
@@ -227,33 +226,13 @@ struct ds_shadow_fd {
 	uint64_t slot;	   /* likewise: checked by nobody but for its alignment */
 };
 
-/** struct ds_shadow_interrupt - DS_SHADOW_INTERRUPT; nothing happens if the executor is in no call of the service. */
+/**
+ * struct ds_shadow_interrupt - DS_SHADOW_INTERRUPT: the call that the executor makes for its guest thread returns -EINTR if it has
+ * done nothing, else what it has done
+ *
+ * One that comes between two calls is for the next.
+ */
 struct ds_shadow_interrupt {
-	struct ds_shadow_head head;
-	uint32_t executor;
-	uint32_t zero;
-};
-
-/**
- * struct ds_shadow_fd - DS_SHADOW_FD, with one descriptor: a stream socket that carries the guest thread's bell
- *
- * The hello is as it came, checked by nobody but for its magic, version and token; the token may be zeroed.  An executor that
- * still has a bell refuses another: DS_SHADOW_R_MAILBOX.
- */
-struct ds_shadow_fd {
-	struct ds_shadow_head head;
-	uint32_t executor;
-	uint32_t zero;
-	struct ds_forward_hello hello;
-};
-
-/**
- * struct ds_shadow_executor - DS_SHADOW_INTERRUPT and DS_SHADOW_FREE
- *
- * INTERRUPT: the call that the executor makes for its guest thread returns -EINTR if it has done nothing, otherwise what it has
- * done.  One that comes between two calls is for the next: who sent it late sees one -EINTR too many.
- */
-struct ds_shadow_executor {
 	struct ds_shadow_head head;
 	uint32_t executor;
 	uint32_t zero;
