@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "rle/cleanup.h"
 
 #define NR_create_ruleset 444
 #define NR_add_rule 445
@@ -13,6 +16,12 @@
 #define RULE_PATH_BENEATH 1
 #define ACCESS_FS_EXECUTE 1u
 #define ACCESS_FS_READ_FILE 4u
+#define ACCESS_FS_WRITE_FILE 2u
+#define ACCESS_FS_READ_DIR 8u
+#define ACCESS_FS_MAKE_CHAR (1u << 6)
+#define ACCESS_FS_MAKE_BLOCK (1u << 11)
+#define ACCESS_FS_TRUNCATE (1u << 14)
+#define ACCESS_FS_IOCTL_DEV (1u << 15)
 #define ABI_USED 6
 
 struct ruleset_attr {
@@ -38,29 +47,47 @@ int jailland_abi(void)
 	return version <= 0 ? 0 : version > ABI_USED ? ABI_USED : (int)version;
 }
 
-int jailland_prepare(int exe_fd)
+static int allow(int ruleset, int fd, uint64_t access)
+{
+	const struct path_beneath rule = {.allowed = access, .fd = fd};
+
+	return syscall(NR_add_rule, ruleset, RULE_PATH_BENEATH, &rule, 0) ? -errno : 0;
+}
+
+/* What a place is granted for, as far as this kernel's landlock knows it: @known. */
+static uint64_t access_of(const struct jail_bind *bind, bool directory, uint64_t known)
+{
+	const uint64_t file = ACCESS_FS_READ_FILE | (bind->writable ? ACCESS_FS_WRITE_FILE | ACCESS_FS_TRUNCATE : 0);
+	const uint64_t never = ACCESS_FS_EXECUTE | ACCESS_FS_MAKE_CHAR | ACCESS_FS_MAKE_BLOCK | ACCESS_FS_IOCTL_DEV;
+
+	if (!directory)
+		return file & known;
+	return bind->writable ? known & ~never : file | ACCESS_FS_READ_DIR;
+}
+
+int jailland_prepare(const struct jailland_want *want)
 {
 	const int version = jailland_abi();
 	const struct ruleset_attr attr = {
 		.fs = (1u << abi[version].fs_bits) - 1,
-		.net = (1u << abi[version].net_bits) - 1,
+		.net = want->net ? 0 : (1u << abi[version].net_bits) - 1,
 		.scoped = (1u << abi[version].scope_bits) - 1,
 	};
-	const struct path_beneath rule = {.allowed = ACCESS_FS_EXECUTE | ACCESS_FS_READ_FILE, .fd = exe_fd};
-	long fd;
+	cleanup_close int fd = -1;
+	int rc;
 
 	if (!version)
 		return -EOPNOTSUPP;
-	fd = syscall(NR_create_ruleset, &attr, abi[version].bytes, 0);
-	if (fd < 0)
-		return -errno;
-	if (syscall(NR_add_rule, fd, RULE_PATH_BENEATH, &rule, 0)) {
-		const int err = errno;
+	fd = (int)syscall(NR_create_ruleset, &attr, abi[version].bytes, 0);
+	rc = fd < 0 ? -errno : allow(fd, want->exe_fd, ACCESS_FS_EXECUTE | ACCESS_FS_READ_FILE);
+	for (size_t i = 0; i < want->nbinds && !rc; i++) {
+		struct stat st;
 
-		close((int)fd);
-		return -err;
+		rc = fstat(want->bind_fd[i], &st) ? -errno : 0;
+		if (!rc)
+			rc = allow(fd, want->bind_fd[i], access_of(&want->bind[i], S_ISDIR(st.st_mode), attr.fs));
 	}
-	return (int)fd;
+	return rc ? rc : steal_fd(&fd);
 }
 
 int jailland_enforce(int ruleset_fd)

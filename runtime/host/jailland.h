@@ -1,16 +1,34 @@
 /* jailland.h - landlock for a jail: everything that this kernel's landlock knows is denied
  *
- * The one exception is executing (and so reading) the capsule itself, by its descriptor: without it the exec would be
+ * Places of the host that a rule of the policy grants (jailbind.h) are allowed with what is below them: to be read, and
+ * changed if the rule says so; never executed, never given device nodes.  Moving a file between directories needs version 2.
+ * Network: with the host's network namespace TCP is not denied here.
+ *
+ * The one exception besides is executing (and so reading) the capsule itself, by its descriptor: without it the exec would be
  * denied as well (landlock(7)).  The filter denies a second one.
  */
 #ifndef HOST_JAILLAND_H
 #define HOST_JAILLAND_H
 
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "runtime/host/jailbind.h"
+
 /** jailland_abi() - The ABI version that this kernel has and we use; 0: none. */
 int jailland_abi(void);
 
-/** jailland_prepare() - Makes a ruleset that lets @exe_fd be executed and nothing else.  Return: its descriptor, -errno. */
-int jailland_prepare(int exe_fd);
+/** struct jailland_want - What is not denied. */
+struct jailland_want {
+	int exe_fd;
+	const struct jail_bind *bind;
+	const int *bind_fd; /* of each, as opened */
+	size_t nbinds;
+	bool net; /* connections by TCP */
+};
+
+/** jailland_prepare() - Makes a ruleset that lets the capsule be executed and what is wanted be used.  Return: its descriptor, -errno. */
+int jailland_prepare(const struct jailland_want *want);
 
 /** jailland_enforce() - Puts the caller under it, which has no_new_privs; closes it.  Return: 0, -errno. */
 int jailland_enforce(int ruleset_fd);

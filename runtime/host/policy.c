@@ -1,5 +1,5 @@
 /* policy.c - the policy file and the rule that decides; theory in policy.h */
-#include "runtime/host/policy.h"
+#include "runtime/host/policy_parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -66,7 +66,7 @@ bool policy_glob(const char *pattern, const char *text)
 
 /* --- values ------------------------------------------------------------------------------------------------------- */
 
-static int number(const char *text, uint64_t max, uint64_t *out)
+int policy_number(const char *text, uint64_t max, uint64_t *out)
 {
 	uint64_t n = 0;
 
@@ -105,7 +105,7 @@ static int size_bytes(const char *text, uint64_t max, uint64_t *out)
 		return -EINVAL;
 	memcpy(digits, text, n);
 	digits[n] = 0;
-	if (number(digits, max >> shift, out))
+	if (policy_number(digits, max >> shift, out))
 		return -EINVAL;
 	*out <<= shift;
 	return 0;
@@ -156,7 +156,7 @@ static int set_uid(struct policy_rule *r, const char *value)
 	uint64_t n = 0;
 
 	r->any_uid = !strcmp(value, "any");
-	if (!r->any_uid && number(value, UINT32_MAX - 1, &n))
+	if (!r->any_uid && policy_number(value, UINT32_MAX - 1, &n))
 		return -EINVAL;
 	r->uid = (uint32_t)n;
 	return 0;
@@ -191,7 +191,7 @@ static int set_executors(struct policy_rule *r, const char *value)
 {
 	uint64_t n;
 
-	if (number(value, DS_SHADOW_EXECUTORS_MAX, &n) || !n)
+	if (policy_number(value, DS_SHADOW_EXECUTORS_MAX, &n) || !n)
 		return -EINVAL;
 	r->executors = (uint32_t)n;
 	return 0;
@@ -199,7 +199,7 @@ static int set_executors(struct policy_rule *r, const char *value)
 
 static int set_max_pages(struct policy_rule *r, const char *value)
 {
-	return number(value, POLICY_MAX_PAGES, &r->max_pages) || !r->max_pages ? -EINVAL : 0;
+	return policy_number(value, POLICY_MAX_PAGES, &r->max_pages) || !r->max_pages ? -EINVAL : 0;
 }
 
 static int set_memory(struct policy_rule *r, const char *value)
@@ -214,12 +214,15 @@ static int set_memory(struct policy_rule *r, const char *value)
 
 /* --- verbs and keys ------------------------------------------------------------------------------------------------ */
 
-enum { KEY_VM, KEY_PROGRAM, KEY_SHA256, KEY_UID, KEY_SERVICE, KEY_MODE, KEY_EXECUTORS, KEY_MAX_PAGES, KEY_MEMORY, NKEYS };
+enum { KEY_VM, KEY_PROGRAM, KEY_SHA256, KEY_UID, KEY_SERVICE, KEY_MODE, KEY_EXECUTORS, KEY_MAX_PAGES, KEY_MEMORY,
+       KEY_PATH, KEY_NET, KEY_CALLS, KEY_USER, KEY_NOFILE, NKEYS };
 
 static const struct {
 	const char *name;
 	int (*set)(struct policy_rule *r, const char *value);
 	const char *wants;
+	const char *(*say)(struct policy_rule *r, const char *value); /* instead of the two before */
+	bool again; /* more than once */
 } keys[NKEYS] = {
 	[KEY_VM] = {"vm", set_vm, "a pattern of VM names, up to 63 characters"},
 	[KEY_PROGRAM] = {"program", set_program, "a pattern of whole paths, which begins with / or *"},
@@ -230,16 +233,23 @@ static const struct {
 	[KEY_EXECUTORS] = {"executors", set_executors, "1 to 64"},
 	[KEY_MAX_PAGES] = {"max-pages", set_max_pages, "a number of pages, 1 to 268435456"},
 	[KEY_MEMORY] = {"memory", set_memory, "bytes in whole pages, as in 512K, 16M, up to 1G"},
+	[KEY_PATH] = {"path", .say = policy_set_path, .again = true},
+	[KEY_NET] = {"net", .say = policy_set_net},
+	[KEY_CALLS] = {"calls", .say = policy_set_calls},
+	[KEY_USER] = {"user", .say = policy_set_user},
+	[KEY_NOFILE] = {"nofile", .say = policy_set_nofile},
 };
 
 #define BIT(k) (1u << (k))
 #define WHO (BIT(KEY_VM) | BIT(KEY_PROGRAM) | BIT(KEY_SHA256) | BIT(KEY_UID) | BIT(KEY_SERVICE) | BIT(KEY_MODE))
+#define GETS (BIT(KEY_EXECUTORS) | BIT(KEY_MAX_PAGES) | BIT(KEY_MEMORY))
+#define HOST (BIT(KEY_PATH) | BIT(KEY_NET) | BIT(KEY_CALLS) | BIT(KEY_USER) | BIT(KEY_NOFILE))
 
 static const struct {
 	const char *name;
 	unsigned int has, needs; /* bits of keys */
 } verbs[] = {
-	[POLICY_ALLOW] = {"allow", WHO | BIT(KEY_EXECUTORS) | BIT(KEY_MAX_PAGES) | BIT(KEY_MEMORY), BIT(KEY_PROGRAM) | BIT(KEY_SERVICE)},
+	[POLICY_ALLOW] = {"allow", WHO | GETS | HOST, BIT(KEY_PROGRAM) | BIT(KEY_SERVICE)},
 	[POLICY_DENY] = {"deny", WHO, 0},
 };
 
@@ -314,6 +324,7 @@ static int read_key(struct line *l, struct policy_rule *r, unsigned int *seen, s
 	const size_t n = name_length(l);
 	const int shown = n < 40 ? (int)n : 40;
 	char value[VALUE_BYTES];
+	const char *wants;
 	unsigned int k = 0;
 	int e;
 
@@ -325,14 +336,15 @@ static int read_key(struct line *l, struct policy_rule *r, unsigned int *seen, s
 		return wrong(err, l->number, "no key is called '%.*s'", shown, l->at);
 	if (!(verbs[r->verb].has & BIT(k)))
 		return wrong(err, l->number, "'%s' has no key '%s'", verbs[r->verb].name, keys[k].name);
-	if (*seen & BIT(k))
+	if (*seen & BIT(k) && !keys[k].again)
 		return wrong(err, l->number, "'%s' is given twice", keys[k].name);
 	*seen |= BIT(k);
 	l->at += n + 1;
 	e = read_value(l, value, err);
 	if (e)
 		return e;
-	return keys[k].set(r, value) ? wrong(err, l->number, "%s: expected %s, not '%.60s'", keys[k].name, keys[k].wants, value) : 0;
+	wants = keys[k].say ? keys[k].say(r, value) : keys[k].set(r, value) ? keys[k].wants : NULL;
+	return wants ? wrong(err, l->number, "%s: expected %s, not '%.60s'", keys[k].name, wants, value) : 0;
 }
 
 /* Return: 1 (a rule), 0 (an empty line), -EINVAL. */
@@ -358,6 +370,9 @@ static int read_line(struct line *l, struct policy_rule *r, struct policy_err *e
 		.executors = POLICY_EXECUTORS,
 		.max_pages = POLICY_MAX_PAGES,
 		.memory_bytes = POLICY_MEMORY_BYTES,
+		.uid_host = POLICY_USER_NOBODY,
+		.gid_host = POLICY_USER_NOBODY,
+		.nofile = POLICY_NOFILE,
 	};
 	l->at += n;
 	while (next_word(l)) {
@@ -370,6 +385,7 @@ static int read_line(struct line *l, struct policy_rule *r, struct policy_err *e
 		if (verbs[verb].needs & ~seen & BIT(k))
 			return wrong(err, l->number, "'%s' needs %s=", verbs[verb].name, keys[k].name);
 	}
+	policy_forward_defaults(r, seen & BIT(KEY_CALLS));
 	return 1;
 }
 

@@ -42,12 +42,24 @@
 #define POLICY_WHY_BYTES 200
 #define POLICY_MODE_ANY UINT32_MAX
 
+#define POLICY_PATHS_MAX 8u  /* of a rule */
+#define POLICY_PATH_BYTES 256 /* each; terminated */
+#define POLICY_NOFILE 1024u
+#define POLICY_NOFILE_MAX 4096u
+#define POLICY_USER_NOBODY UINT32_MAX
+
 #define POLICY_EXECUTORS 1u		     /* where a rule does not say */
 #define POLICY_MAX_PAGES (UINT64_C(1) << 28) /* 1 TiB */
 #define POLICY_MEMORY_BYTES (UINT64_C(4) << 20)
 
 /** enum policy_verb - What a rule does. */
 enum policy_verb { POLICY_ALLOW, POLICY_DENY };
+
+/** struct policy_path - A place of the host, and where the shadow has it. */
+struct policy_path {
+	char guest[POLICY_PATH_BYTES], host[POLICY_PATH_BYTES];
+	bool writable;
+};
 
 /** struct policy_rule - One rule; strings are terminated, an empty glob matches anything. */
 struct policy_rule {
@@ -64,6 +76,13 @@ struct policy_rule {
 	uint32_t executors;	/* 1 to DS_SHADOW_EXECUTORS_MAX */
 	uint64_t max_pages;	/* mirrored at a time */
 	uint64_t memory_bytes;	/* of the service's own; whole pages, at most DS_SHADOW_HEAP_BYTES_MAX */
+	/* and of the host; nothing of that where the rule does not say */
+	uint32_t uid_host, gid_host; /* who it is there; POLICY_USER_NOBODY: nobody */
+	uint32_t nofile;	     /* descriptors that it may have open */
+	uint32_t calls;		     /* bits of enum callgroup */
+	uint32_t npaths;
+	bool net_host; /* the host's network, not one of its own with nothing in it */
+	struct policy_path path[POLICY_PATHS_MAX];
 };
 
 /** struct policy - Rules in the order of the file. */

@@ -87,8 +87,25 @@ static uint64_t memory_limit(const struct warden *w)
 	return CAPSULE_BYTES + 2 * own + segs * SEG_BYTES + max_pages / 512 * DS_PAGE_BYTES;
 }
 
+/* What the rule gives it of the host.  Its files show their owners only where it has files. */
+static void grant(const struct policy_rule *rule, struct jail_params *p, struct jail_bind bind[static POLICY_PATHS_MAX])
+{
+	for (uint32_t i = 0; i < rule->npaths; i++)
+		bind[i] = (struct jail_bind){rule->path[i].guest, rule->path[i].host, rule->path[i].writable};
+	p->binds = bind;
+	p->nbinds = rule->npaths;
+	p->net_host = rule->net_host;
+	p->all_ids = rule->npaths > 0;
+	if (rule->uid_host == POLICY_USER_NOBODY)
+		return;
+	p->uid = rule->uid_host;
+	p->gid = rule->gid_host;
+	p->as_root = !rule->uid_host;
+}
+
 static int spawn(struct warden *w, int exe, struct jail_err *err)
 {
+	struct jail_bind bind[POLICY_PATHS_MAX];
 	struct jail_params p = {
 		.exe_fd = exe,
 		.name = w->who.service,
@@ -102,11 +119,12 @@ static int spawn(struct warden *w, int exe, struct jail_err *err)
 	int pair[2], r;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {
-		*err = (struct jail_err){"a socket pair", -errno};
+		*err = (struct jail_err){.what = "a socket pair", .err = -errno};
 		return -errno;
 	}
 	w->ctl_fd = pair[0];
 	p.ctl_fd = theirs = pair[1];
+	grant(w->rule, &p, bind);
 	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	r = jail_spawn(&p, &w->jail, err);
 	if (!r) {
@@ -168,7 +186,7 @@ static void send_boot(struct warden *w)
 void warden_capsule_start(struct warden *w)
 {
 	cleanup_close int exe = open_service(w);
-	struct jail_err err = {"its guard", 0};
+	struct jail_err err = {.what = "its guard"};
 	int r;
 
 	if (exe < 0) {
@@ -189,6 +207,14 @@ void warden_capsule_start(struct warden *w)
 	r = warden_guard_prepare(w);
 	if (!r)
 		r = spawn(w, exe, &err);
+	if (r && err.bind) { /* which place it is, is nothing for a guest to know */
+		warden_log(w, LOG_LEVEL_ERR, "line %u of the policy grants %s, which cannot be given: %s", w->rule->line,
+			   w->rule->path[err.bind - 1].host,
+			   r == -ELOOP ? "there is a symbolic link in the path" :
+			   r == -EINVAL ? "neither a directory nor a regular file" : strerrordesc_np(-r));
+		warden_end(w, DS_AGENT_C_HOST, "the host cannot give it %s", w->rule->path[err.bind - 1].guest);
+		return;
+	}
 	if (r) {
 		warden_end(w, DS_AGENT_C_HOST, "the capsule cannot be jailed: %s: %s", err.what, strerrordesc_np(-r));
 		return;
