@@ -22,3 +22,31 @@ $(B)/tests/intercept/cases: $(wildcard tests/intercept/cases*.c) tests/intercept
 
 tests-build: $(B)/tests/intercept/probe.so $(B)/tests/intercept/cases
 -include $(shell find $(B)/intercept -name '*.d' 2>/dev/null)
+
+# --- forwarding ---------------------------------------------------------------------------------------------------
+# Names of system calls and errors, from the compiler's headers.
+$(B)/gen/syscall_names.h: runtime/intercept.mk
+	@mkdir -p $(@D)
+	@echo '#include <asm/unistd.h>' | $(CC) -E -dM - | sed -nE 's/^#define __NR_([a-z0-9_]+) ([0-9]+)$$/[\2] = "\1",/p' | sort -u >$@
+$(B)/gen/errno_names.h: runtime/intercept.mk
+	@mkdir -p $(@D)
+	@echo '#include <errno.h>' | $(CC) -E -dM - | sed -nE 's/^#define (E[A-Z0-9]+) ([0-9]+)$$/[\2] = "\1",/p' | sort -u >$@
+
+FORWARD_SRC := $(wildcard runtime/guest/forward/*.c)
+FORWARD_OBJ := $(FORWARD_SRC:%.c=$(B)/intercept/%.o)
+FORWARD_LINK = mkdir -p $(@D) && $(CC) -shared -nostdlib -Wl,-z,initfirst -Wl,-z,defs -Wl,--build-id=none -Wl,-soname,$(@F) -o $@ $(filter %.o,$^)
+$(B)/intercept/runtime/guest/forward/rules.o $(B)/obj/runtime/guest/forward/rules.o $(B)/obj/fuzz/runtime/guest/forward/rules.o: \
+	$(B)/gen/syscall_names.h $(B)/gen/errno_names.h
+$(B)/intercept/runtime/guest/forward/rules.o: INTERCEPT_CFLAGS += -I$(B)/gen
+$(B)/obj/runtime/guest/forward/rules.o: ALL_CFLAGS += -I$(B)/gen
+$(B)/lib/libdsforward.so: $(FORWARD_OBJ) $(INTERCEPT_OBJ)
+	$(call SAY,LINK,$@)$(FORWARD_LINK)
+all tests-build tsan-build: $(B)/lib/libdsforward.so
+
+# What of it is pure, for unit tests.
+$(B)/lib/forward.a: $(call obj,$(addprefix runtime/guest/forward/,rules.c paths.c))
+TESTLIBS := $(B)/lib/forward.a $(TESTLIBS)
+# The same library with a host in it that is a task of the program's own memory: for tests without a virtual machine.
+$(B)/tests/intercept/forward_native.so: $(FORWARD_OBJ) $(INTERCEPT_OBJ) $(B)/intercept/tests/intercept/forward_host.o
+	$(call SAY,LINK,$@)$(FORWARD_LINK)
+tests-build: $(B)/tests/intercept/forward_native.so

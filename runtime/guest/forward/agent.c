@@ -1,0 +1,182 @@
+/* agent.c - what the library and dsagent say to each other (runtime/guest/local.h)
+ *
+ * One connection, one exchange at a time, with signals blocked: an exchange is a question to a daemon of this machine and is
+ * bounded in time, and nobody waits for it who could be needed to end it.  When it fails, the shadow is taken to be gone.
+ */
+#include <errno.h>
+#include <linux/time_types.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+#include "runtime/guest/forward/forward.h"
+#include "runtime/guest/local.h"
+
+#define START_NS (60 * NS_PER_SEC)
+#define MEMORY_NS (20 * NS_PER_SEC)
+
+static int32_t connection = -1;
+static uint32_t seq, lock;
+
+bool forward_agent_active(void)
+{
+	return connection >= 0;
+}
+
+void forward_agent_close(void)
+{
+	connection = -1;
+}
+
+static struct ds_local_head head_of(uint16_t kind, uint64_t bytes)
+{
+	return (struct ds_local_head){.magic = DS_LOCAL_MAGIC, .version = DS_LOCAL_VERSION, .kind = kind, .bytes = (uint32_t)bytes, .seq = ++seq};
+}
+
+static int64_t open_connection(void)
+{
+	const char *path = forward_settings.agent ? forward_settings.agent : DS_LOCAL_SOCKET;
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	const size_t n = strlen(path);
+	int64_t fd, rc;
+
+	if (n >= sizeof(name.sun_path))
+		return -ENAMETOOLONG;
+	memcpy(name.sun_path, path, n);
+	fd = raw3(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	rc = raw3(__NR_connect, fd, &name, sizeof(name));
+	if (rc) {
+		raw1(__NR_close, fd);
+		return rc;
+	}
+	return forward_own_add(fd);
+}
+
+/* The answer to the last question, into @buf.  Return: its length, -errno; a refusal is -EPERM with @buf as it came. */
+static int64_t answer(void *buf, uint64_t room, int64_t within_ns)
+{
+	const int64_t until = forward_now_ns() + within_ns;
+	const struct ds_local_head *head = buf;
+
+	for (;;) {
+		struct pollfd pfd = {.fd = connection, .events = POLLIN};
+		const int64_t left = until - forward_now_ns();
+		struct __kernel_timespec ts = {left / NS_PER_SEC, left % NS_PER_SEC};
+		int64_t got;
+
+		if (left <= 0)
+			return -ETIMEDOUT;
+		if (raw6(__NR_ppoll, &pfd, 1, &ts, 0, 0, 0) <= 0)
+			continue;
+		got = raw6(__NR_recvfrom, connection, buf, room, MSG_DONTWAIT, 0, 0);
+		if (got == -EAGAIN || got == -EINTR)
+			continue;
+		if (got < (int64_t)sizeof(*head) || head->magic != DS_LOCAL_MAGIC || head->version != DS_LOCAL_VERSION)
+			return got < 0 ? got : -ECONNRESET;
+		if (head->kind == DS_LOCAL_ENDED)
+			return -EPERM;
+		if (head->seq != seq)
+			continue;
+		return head->kind == DS_LOCAL_REFUSED ? -EPERM : got;
+	}
+}
+
+static void copy_text(char *to, const char *from, uint64_t room)
+{
+	uint64_t i = 0;
+
+	for (; i < room - 1 && from[i]; i++)
+		to[i] = from[i];
+	to[i] = 0;
+}
+
+int forward_agent_start(char *why)
+{
+	struct ds_local_shadow ask = {.mode = DS_LOCAL_DEMAND};
+	union {
+		struct ds_local_started started;
+		struct ds_local_refused refused;
+	} got;
+	int64_t rc = open_connection();
+
+	if (rc < 0) {
+		copy_text(why, "dsagent does not answer; is it running?", 256);
+		return (int)rc;
+	}
+	connection = (int32_t)rc;
+	ask.head = head_of(DS_LOCAL_SHADOW, sizeof(ask));
+	copy_text(ask.service, forward_settings.service, sizeof(ask.service));
+	copy_text(ask.args, forward_settings.args, sizeof(ask.args));
+	rc = raw6(__NR_sendto, connection, &ask, sizeof(ask), MSG_NOSIGNAL, 0, 0);
+	if (rc >= 0)
+		rc = answer(&got, sizeof(got), START_NS);
+	if (rc >= (int64_t)sizeof(got.started) && got.started.head.kind == DS_LOCAL_STARTED) {
+		forward_pool_token(got.started.token);
+		return 0;
+	}
+	if (rc == -EPERM)
+		copy_text(why, got.refused.text, sizeof(got.refused.text));
+	else
+		copy_text(why, rc == -ETIMEDOUT ? "dsagent did not answer in time" : "dsagent went away, or is of another version", 256);
+	forward_own_close(connection);
+	connection = -1;
+	return rc < 0 ? (int)rc : -EPROTO;
+}
+
+/* Makes the two ranges rising and disjoint.  Return: how many there are. */
+static uint32_t order(struct ds_local_range out[2], const uint64_t r[4])
+{
+	uint64_t low = r[0], low_end = r[1], high = r[2], high_end = r[3];
+	uint32_t n = 0;
+
+	if (high < high_end && (low >= low_end || high < low)) {
+		low = r[2], low_end = r[3];
+		high = r[0], high_end = r[1];
+	}
+	if (low < low_end && high < high_end && high <= low_end) {
+		low_end = high_end > low_end ? high_end : low_end;
+		high_end = high;
+	}
+	if (low < low_end)
+		out[n++] = (struct ds_local_range){low / FORWARD_PAGE, (low_end - low) / FORWARD_PAGE};
+	if (high < high_end)
+		out[n++] = (struct ds_local_range){high / FORWARD_PAGE, (high_end - high) / FORWARD_PAGE};
+	return n;
+}
+
+int forward_agent_change(bool drop, const uint64_t range[4])
+{
+	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
+	struct {
+		struct ds_local_ranges head;
+		struct ds_local_range r[2];
+	} ask = {0};
+	union {
+		struct ds_local_refused refused;
+		uint64_t room[40];
+	} got;
+	uint64_t mask;
+	int64_t rc = -ESRCH;
+
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
+	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
+		raw0(__NR_sched_yield);
+	if (connection >= 0) {
+		ask.head.nranges = range ? order(ask.r, range) : 0;
+		ask.head.head = head_of(drop ? DS_LOCAL_DROP : DS_LOCAL_REFRESH, sizeof(ask.head) + ask.head.nranges * sizeof(ask.r[0]));
+		rc = raw6(__NR_sendto, connection, &ask, ask.head.head.bytes, MSG_NOSIGNAL, 0, 0);
+		if (rc >= 0)
+			rc = answer(&got, sizeof(got), MEMORY_NS);
+		if (rc < 0 && !(rc == -EPERM && got.refused.code == DS_LOCAL_C_BUSY)) {
+			forward_own_close(connection);
+			connection = -1;
+			forward_dead("dsagent went away, or has ended it");
+		}
+	}
+	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+	return rc < 0 ? (int)rc : 0;
+}

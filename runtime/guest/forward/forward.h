@@ -1,0 +1,351 @@
+/* forward.h - system calls of an unmodified program are done by its shadow on the host; what the files here share
+ *
+ * Theory of operation
+ *
+ * libdsforward.so is preloaded.  Its constructor reads the settings, asks dsagent for a shadow with the service "forward",
+ * and starts the interception (runtime/guest/intercept): from then on every system call comes to forward_hook() (hook.c), which
+ * looks at the rule of the call (rules.c) and at where its descriptors (fds.c) and paths (paths.c, where.c) are, and leaves
+ * it to the guest's kernel, refuses it, or has the shadow do it (transfer.c, runtime/wire/forward.h): registers as they are.
+ *
+ *   hook.c      a call: which side, then trace            open.c     what makes, copies and closes descriptors
+ *   transfer.c  to the host and back, signals             cwd.c      the working directory
+ *   pool.c      slots, bells                              poll.c     waiting for descriptors of both sides
+ *   agent.c     what dsagent is told and asked            memory.c   mmap of the host's files; the mirror is told of changes
+ *   child.c     fork, vfork: no shadow there              exec.c     programs that lie on the host
+ *   trace.c     what --trace and --summary print          policy.c   calls that the user wants refused or answered
+ *
+ * Rules of the code are those of the interception (intercept.h): it runs anywhere in the program, handlers included, without
+ * C library, thread-local storage and vector registers.  A call to the host is a *turn*: signals are blocked while it lasts,
+ * so no handler runs on top of it and none leaves it by siglongjmp(); a signal that the program would get is noticed by a
+ * signalfd(2), the host's call is interrupted, and the handler runs when the turn is over, as it would run when the kernel
+ * leaves a call.
+ *
+ * State is of the process.  `live` is a page that is wiped in a forked child, which so knows that it has no shadow.
+ */
+#ifndef GUEST_FORWARD_FORWARD_H
+#define GUEST_FORWARD_FORWARD_H
+
+#include <asm/unistd.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "runtime/guest/forward/paths.h"
+#include "runtime/guest/forward/rules.h"
+#include "runtime/guest/intercept/internal.h"
+#include "runtime/wire/forward.h"
+
+#define FORWARD_PAGE UINT64_C(4096)
+#define FORWARD_FD_FLOOR 800	/* our own descriptors: programs count from 0, select() ends at 1024 */
+#define FORWARD_FDS_MAX 65536	/* descriptors of the program that can be the host's */
+#define FORWARD_PATH_LOOK 512	/* bytes of a path that are looked at */
+#define FORWARD_PATH_MAX 4096
+#define FORWARD_POOL 64
+#define FORWARD_SCRATCH (4 * FORWARD_PAGE - sizeof(struct ds_forward_slot))
+#define NS_PER_SEC INT64_C(1000000000)
+
+/* --- settings (settings.c) ---------------------------------------------------------------------------------------- */
+
+enum forward_action {
+	FORWARD_A_NONE = 0,
+	FORWARD_A_LOCAL,   /* always the guest's */
+	FORWARD_A_DENY,    /* fails with errno `value` */
+	FORWARD_A_EMULATE, /* returns `value` */
+};
+
+/** struct forward_settings - From the environment, DS_FORWARD_...; see settings.c. */
+struct forward_settings {
+	struct forward_prefixes prefixes;
+	const char *library, *service, *args, *agent, *bell, *trace, *summary, *cwd;
+	uint32_t spin_ns;
+	bool net, required, patch;
+};
+extern struct forward_settings forward_settings;
+
+/** forward_settings_read() - Takes them from @envp, and keeps copies for programs that are executed.  Return: NULL or what is wrong. */
+const char *forward_settings_read(char **envp);
+
+/** forward_settings_env() - What is kept over exec; for intercept_config. */
+const char *const *forward_settings_env(void);
+
+/** forward_settings_cwd() - The directory of the host that the next program starts in; "" for one of the guest. */
+void forward_settings_cwd(const char *path);
+
+/** forward_policy_read() - "CALL=local;CALL=ERRNO;CALL=emulate:VALUE".  Return: NULL or what is wrong. */
+const char *forward_policy_read(const char *text);
+
+/** forward_policy() - What the user wants done with @nr.  @value: of the action. */
+enum forward_action forward_policy(uint64_t nr, int64_t *value);
+
+/* --- the process (start.c, child.c) -------------------------------------------------------------------------------- */
+
+/** struct forward_live - Wiped in a forked child. */
+struct forward_live {
+	uint32_t alive; /* this process has a shadow */
+	int32_t pid;
+};
+extern struct forward_live *forward_live;
+
+/** forward_threads() - Whether there has been a second thread. */
+static inline bool forward_threads(void)
+{
+	return clone_threads();
+}
+
+/** enum forward_who - Who makes a call. */
+enum forward_who {
+	FORWARD_ME,	/* the process with the shadow */
+	FORWARD_CHILD,	/* a forked child: memory and descriptors of its own */
+	FORWARD_VCHILD, /* a child that shares the memory (vfork): the state here is its parent's */
+	FORWARD_NOBODY, /* there is no shadow, or no longer */
+};
+
+/** forward_who() - Of the calling thread. */
+enum forward_who forward_who(void);
+
+/** forward_child_call() - Does @call in a child if it is about the host.  Return: whether it was; then @result is set. */
+bool forward_child_call(struct intercept_call *call, int64_t *result, enum forward_who who);
+
+/** forward_clone() - @call is a clone, fork or vfork that will be made. */
+void forward_clone(const struct intercept_call *call);
+
+/** forward_dead() - The shadow is gone: says so once.  Return: -EIO. */
+int64_t forward_dead(const char *why);
+
+/* --- pool of slots and bells (pool.c) ------------------------------------------------------------------------------- */
+
+/** struct forward_entry - A slot, its bell, and memory that calls of ours may point to; one turn at a time has it. */
+struct forward_entry {
+	struct ds_forward_slot *slot;
+	char *scratch; /* FORWARD_SCRATCH bytes behind the slot */
+	int32_t bell, sigfd;
+	uint64_t sigset; /* of sigfd */
+	uint32_t busy;
+	uint32_t seq;
+};
+
+/** forward_pool_start() - Memory for the slots.  @token: NULL natively.  Return: 0 or -errno. */
+int forward_pool_start(void);
+
+/** forward_pool_token() - What makes a bell ours. */
+void forward_pool_token(const uint8_t token[DS_FORWARD_TOKEN_BYTES]);
+
+/** forward_pool_take() - An entry that is connected.  Return: NULL: @error says why. */
+struct forward_entry *forward_pool_take(int64_t *error);
+
+/** forward_pool_give() - Back. */
+void forward_pool_give(struct forward_entry *entry);
+
+/** forward_pool_close() - In a forked child: closes all that is the parent's. */
+void forward_pool_close(void);
+
+/** forward_own_fd() - Whether a descriptor is ours and none of the program's. */
+bool forward_own_fd(int64_t fd);
+
+/** forward_own_add() - Moves @fd up, out of the program's way, and remembers it.  Return: its number or -errno; @fd is closed. */
+int32_t forward_own_add(int64_t fd);
+
+/** forward_own_move() - Makes @fd free for the program, if it is ours. */
+void forward_own_move(int64_t fd);
+
+/** forward_own_close() - Closes what forward_own_add() returned. */
+void forward_own_close(int32_t fd);
+
+/* --- transfer (transfer.c) ------------------------------------------------------------------------------------------ */
+
+/** struct forward_turn - Calls to the host one after the other, with signals blocked. */
+struct forward_turn {
+	struct forward_entry *entry;
+	uint64_t mask; /* the program's, meanwhile */
+	bool told;     /* the last call was interrupted */
+};
+
+/** forward_turn_begin() - Return: 0 or -errno (then there is nothing to end). */
+int64_t forward_turn_begin(struct forward_turn *turn);
+
+/** forward_turn_end() - Signals are the program's again: handlers run before this returns. */
+void forward_turn_end(struct forward_turn *turn);
+
+/** forward_turn_call() - A call; a signal that the program would get interrupts it.  Return: as the host's kernel does. */
+int64_t forward_turn_call(struct forward_turn *turn, uint64_t nr, const uint64_t arg[6]);
+
+/** forward_turn_quick() - A call of ours that nothing interrupts. */
+int64_t forward_turn_quick(struct forward_turn *turn, uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
+
+/** forward_turn_restarts() - Whether a call that was interrupted starts again after the handlers that will run now. */
+bool forward_turn_restarts(const struct forward_turn *turn);
+
+/** enum forward_event - Why forward_turn_wait() returned. */
+enum forward_event { FORWARD_E_DONE, FORWARD_E_SIGNAL, FORWARD_E_READY, FORWARD_E_TIME, FORWARD_E_DEAD };
+
+/** forward_turn_post() - Hands a call over and returns. */
+void forward_turn_post(struct forward_turn *turn, uint64_t nr, const uint64_t arg[6]);
+
+/**
+ * forward_turn_wait() - For the end of what was posted, or anything else
+ * @fds: the first two are filled in here; may be NULL
+ * @nfds: of @fds, the two included
+ * @deadline_ns: CLOCK_MONOTONIC; negative: none
+ */
+enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *fds, uint32_t nfds, int64_t deadline_ns);
+
+/** forward_turn_finish() - Interrupts what was posted, if it is not done, and waits for its end.  Return: its result. */
+int64_t forward_turn_finish(struct forward_turn *turn);
+
+/** forward_call() - A whole call of the program, restarted as signals demand.  Return: its result. */
+int64_t forward_call(const struct intercept_call *call, const struct forward_rule *rule);
+
+/** forward_quick() - A turn of one forward_turn_quick(). */
+int64_t forward_quick(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
+
+/** forward_actions_changed() - The program has changed what a signal does. */
+void forward_actions_changed(void);
+
+/** forward_now_ns() - CLOCK_MONOTONIC. */
+int64_t forward_now_ns(void);
+
+/* --- descriptors (fds.c, open.c) ------------------------------------------------------------------------------------ */
+
+#define FORWARD_FD_HOST 1
+#define FORWARD_FD_CLOEXEC 2 /* as the program sees it: a placeholder is closed by exec in any case */
+#define FORWARD_FD_EPOLL 4   /* a local epoll descriptor with a companion on the host */
+extern uint8_t forward_fd_state[FORWARD_FDS_MAX];
+
+/** forward_fd_host() - Whether a descriptor is the host's. */
+static inline bool forward_fd_host(uint64_t fd)
+{
+	return (uint32_t)fd < FORWARD_FDS_MAX && __atomic_load_n(&forward_fd_state[(uint32_t)fd], __ATOMIC_RELAXED) & FORWARD_FD_HOST;
+}
+
+/** forward_fds_any() - Whether any descriptor is. */
+bool forward_fds_any(void);
+
+/** forward_fd_set() - What a descriptor is now: FORWARD_FD_..., 0: the guest's. */
+void forward_fd_set(uint64_t fd, uint8_t state);
+
+/** forward_fd_adopt() - A new descriptor of the host gets the lowest number that is free here.  Return: it or -errno. */
+int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec);
+
+/** forward_fd_room() - @number will be given a meaning on the host. */
+void forward_fd_room(struct forward_turn *turn, uint64_t number);
+
+/** forward_fd_release() - Frees a number on the host.  @used_here: the guest has it in use for itself. */
+void forward_fd_release(struct forward_turn *turn, uint64_t number, bool used_here);
+
+/** forward_fds_fill() - A thread will be made: new descriptors of the host must not be in each other's way from now on. */
+void forward_fds_fill(void);
+
+/** forward_open_call() - What makes a descriptor on the host. */
+int64_t forward_open_call(const struct intercept_call *call, const struct forward_rule *rule);
+
+/** forward_descriptor_call() - close, close_range, dup.., fcntl, ioctl, socket.  Return: whether it did it. */
+bool forward_descriptor_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
+
+/* --- where things are (where.c, cwd.c) -------------------------------------------------------------------------------- */
+
+/** forward_cwd_host() - Whether the working directory is the host's. */
+bool forward_cwd_host(void);
+
+/** struct forward_where - What a path means. */
+struct forward_where {
+	enum forward_side side;
+	bool rewrite; /* the path must be made absolute: its directory is the other side's */
+	bool empty;   /* "" or NULL: the descriptor itself */
+};
+
+/**
+ * forward_where() - On which side a path is
+ * @dirfd: AT_FDCWD, or a descriptor
+ * @path: in the program's memory
+ *
+ * Return: 0 or -errno.
+ */
+int forward_where(int64_t dirfd, uint64_t path, struct forward_where *where);
+
+/** forward_absolute() - Writes the path that @path means, made absolute.  Return: 0 or -errno. */
+int forward_absolute(char out[FORWARD_PATH_MAX], uint64_t path);
+
+/** forward_string() - Copies a string of the program's.  Return: its length, @room - 1 if it is cut; or -EFAULT. */
+int64_t forward_string(char *out, uint64_t from, uint64_t room);
+
+/** forward_cwd_call() - chdir, fchdir, getcwd, umask.  Return: whether it did it. */
+bool forward_cwd_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
+
+/** forward_cwd_start() - In a program that was started in a directory of the host. */
+void forward_cwd_start(const char *path);
+
+/** forward_cwd_text() - The working directory, or NULL if it is not known. */
+const char *forward_cwd_text(void);
+
+/* --- waiting (poll.c, epoll.c), memory (memory.c), programs (exec.c), sockets ------------------------------------------- */
+
+/** forward_poll_call() - poll, ppoll, select, pselect6.  Return: whether it did it. */
+bool forward_poll_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
+
+/** forward_epoll_call() - epoll_ctl, epoll_wait and its kin.  Return: whether it did it. */
+bool forward_epoll_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
+
+/** forward_epoll_closed() - An epoll descriptor is no more. */
+void forward_epoll_closed(uint64_t fd);
+
+/** forward_memory_call() - mmap, munmap, mremap, madvise, brk, mprotect.  Return: whether it did it. */
+bool forward_memory_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
+
+/** forward_memory_ready() - Before a call to the host: memory that is new since the last one is announced if it is used. */
+void forward_memory_ready(uint64_t nr, const uint64_t arg[6], bool nested);
+
+/** forward_memory_start() - Looks where the stack and the heap are. */
+void forward_memory_start(void);
+
+/** forward_exec_call() - execve, execveat.  Return: whether it did it. */
+bool forward_exec_call(struct intercept_call *call, int64_t *result);
+
+/* --- dsagent (agent.c) ------------------------------------------------------------------------------------------------ */
+
+/** forward_agent_start() - Asks for the shadow.  @why: 256 bytes, for a line of text.  Return: 0 or -errno. */
+int forward_agent_start(char *why);
+
+/** forward_agent_active() - Whether there is somebody to be told of memory. */
+bool forward_agent_active(void);
+
+/** forward_agent_change() - DROP or REFRESH of [start, end) twice; start == end: not that one.  No range at all: everything. */
+int forward_agent_change(bool drop, const uint64_t range[4]);
+
+/** forward_agent_close() - In a forked child. */
+void forward_agent_close(void);
+
+/* --- telling (trace.c) -------------------------------------------------------------------------------------------------- */
+
+extern bool forward_tracing; /* trace or summary */
+
+/** forward_trace_start() - Opens what the settings name. */
+void forward_trace_start(void);
+
+/** forward_trace_call() - A call is over.  @where: "host", "guest", "refused", ... */
+void forward_trace_call(const struct intercept_call *call, int64_t result, const char *where, int64_t ns);
+
+/** forward_trace_begin() - A call that does not return here (exit, exec, clone). */
+void forward_trace_begin(const struct intercept_call *call, const char *where);
+
+/** forward_trace_note() - A line about something that is refused or goes wrong; only with a trace.  @what: a call or NULL. */
+void forward_trace_note(const char *what, const char *text);
+
+/** forward_trace_summary() - The table; at the end. */
+void forward_trace_summary(void);
+
+/** forward_trace_child() - In a forked child: counts of its own. */
+void forward_trace_child(void);
+
+/** forward_say() - A line on standard error, whatever the settings. */
+void forward_say(const char *text, const char *more);
+
+/** forward_local() - The call here.  Not for clone and exec. */
+int64_t forward_local(struct intercept_call *call);
+
+/** forward_hook() - Of the interception. */
+bool forward_hook(struct intercept_call *call, int64_t *result);
+
+#define raw1(nr, a) intercept_raw(nr, (uint64_t)(a), 0, 0, 0, 0, 0)
+
+#endif

@@ -1,0 +1,189 @@
+/* hook.c - what becomes of a call; see forward.h and rules.h */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/prctl.h>
+
+#include "runtime/guest/forward/forward.h"
+
+#ifndef PR_SET_SYSCALL_USER_DISPATCH
+#define PR_SET_SYSCALL_USER_DISPATCH 59
+#endif
+
+static const char at_guest[] = "guest", at_host[] = "host", at_both[] = "both", by_refusal[] = "refused", by_policy[] = "policy";
+
+int64_t forward_local(struct intercept_call *call)
+{
+	int64_t result;
+
+	if (signals_call(call, &result))
+		return result;
+	if (call->nr == __NR_io_uring_setup)
+		return -ENOSYS;
+	if (call->nr == __NR_prctl && call->arg[0] == PR_SET_SYSCALL_USER_DISPATCH)
+		return -EINVAL;
+	return intercept_raw(call->nr, call->arg[0], call->arg[1], call->arg[2], call->arg[3], call->arg[4], call->arg[5]);
+}
+
+/* --- calls with descriptors and paths ------------------------------------------------------------------------------------------- */
+
+/* Does the call with paths made absolute in place of the first and second path argument. */
+static int64_t rewritten(const struct intercept_call *call, const struct forward_rule *rule, int verdict, const int at[2], const bool rewrite[2])
+{
+	struct intercept_call other = *call;
+	char text[2][FORWARD_PATH_MAX];
+
+	for (int i = 0; i < 2; i++)
+		if (rewrite[i]) {
+			const int rc = forward_absolute(text[i], call->arg[at[i]]);
+
+			if (rc)
+				return rc;
+			other.arg[at[i]] = (uint64_t)text[i];
+		}
+	if (!verdict)
+		return forward_local(&other);
+	return rule->flags & FORWARD_OPENS ? forward_open_call(&other, rule) : forward_call(&other, rule);
+}
+
+static bool by_rule(struct intercept_call *call, const struct forward_rule *rule, int64_t *result, const char **where)
+{
+	struct forward_where first = {0}, second = {0};
+	int at[2] = {rule->a, rule->b}, rc = 0, verdict;
+
+	switch (rule->kind) {
+	case FORWARD_FD:
+		first.side = second.side = (enum forward_side)forward_fd_host(call->arg[rule->a]);
+		break;
+	case FORWARD_FDS:
+		first.side = (enum forward_side)forward_fd_host(call->arg[rule->a]);
+		second.side = (enum forward_side)forward_fd_host(call->arg[rule->b]);
+		break;
+	case FORWARD_PATH:
+	case FORWARD_PATHS:
+		rc = forward_where(AT_FDCWD, call->arg[rule->a], &first);
+		second = first;
+		if (!rc && rule->kind == FORWARD_PATHS)
+			rc = forward_where(AT_FDCWD, call->arg[rule->b], &second);
+		break;
+	default:
+		rc = forward_where((int64_t)call->arg[rule->a], call->arg[rule->a + 1], &first);
+		at[0]++;
+		second = first;
+		if (!rc && rule->kind == FORWARD_ATS) {
+			rc = forward_where((int64_t)call->arg[rule->b], call->arg[rule->b + 1], &second);
+			at[1]++;
+		}
+		break;
+	}
+	if (rc) { /* a pointer that leads nowhere */
+		*result = rc;
+		return true;
+	}
+	if (rule->kind == FORWARD_FD || rule->kind == FORWARD_PATH || rule->kind == FORWARD_AT)
+		second.rewrite = false;
+	verdict = forward_sides(rule, first.side, second.side);
+	if (verdict < 0) {
+		*where = by_refusal;
+		*result = verdict;
+		return true;
+	}
+	if (verdict)
+		*where = at_host;
+	if (first.rewrite || second.rewrite)
+		*result = rewritten(call, rule, verdict, at, (bool[2]){first.rewrite, second.rewrite});
+	else if (!verdict)
+		return false;
+	else if (rule->flags & FORWARD_OPENS)
+		*result = forward_open_call(call, rule);
+	else
+		*result = forward_call(call, rule);
+	return true;
+}
+
+static bool special(struct intercept_call *call, const struct forward_rule *rule, int64_t *result, const char **where)
+{
+	bool done;
+
+	*where = at_both;
+	switch (rule->b) {
+	case FORWARD_S_CHDIR:
+	case FORWARD_S_FCHDIR:
+	case FORWARD_S_GETCWD:
+	case FORWARD_S_UMASK: done = forward_cwd_call(call, rule, result); break;
+	case FORWARD_S_MMAP:
+	case FORWARD_S_MEMORY: done = forward_memory_call(call, rule, result); break;
+	case FORWARD_S_POLL:
+	case FORWARD_S_SELECT: done = forward_poll_call(call, rule, result); break;
+	case FORWARD_S_EPOLL_CTL:
+	case FORWARD_S_EPOLL_WAIT: done = forward_epoll_call(call, rule, result); break;
+	case FORWARD_S_EXEC: done = forward_exec_call(call, result); break;
+	case FORWARD_S_CLONE:
+		forward_clone(call);
+		done = false;
+		break;
+	case FORWARD_S_SIGACTION:
+		done = signals_call(call, result);
+		if (call->arg[1])
+			forward_actions_changed();
+		*where = at_guest;
+		break;
+	default: done = forward_descriptor_call(call, rule, result); break;
+	}
+	if (!done)
+		*where = at_guest;
+	return done;
+}
+
+/* Return: whether the call is done. */
+static bool decide(struct intercept_call *call, int64_t *result, const char **where)
+{
+	const struct forward_rule *rule = forward_rule(call->nr);
+	enum forward_who who;
+	bool done;
+
+	switch (forward_policy(call->nr, result)) {
+	case FORWARD_A_DENY:
+		*result = -*result;
+		*where = by_policy;
+		return true;
+	case FORWARD_A_EMULATE: *where = by_policy; return true;
+	case FORWARD_A_LOCAL: return false;
+	default: break;
+	}
+	if (rule->kind == FORWARD_LOCAL)
+		return false;
+	if (rule->kind == FORWARD_SPECIAL && rule->b == FORWARD_S_EXIT) {
+		forward_trace_summary();
+		return false;
+	}
+	who = forward_who();
+	if (who == FORWARD_CHILD || who == FORWARD_VCHILD) {
+		done = forward_child_call(call, result, who);
+		if (done)
+			*where = by_refusal;
+		return done;
+	}
+	if (rule->kind == FORWARD_SPECIAL)
+		return special(call, rule, result, where);
+	return by_rule(call, rule, result, where);
+}
+
+bool forward_hook(struct intercept_call *call, int64_t *result)
+{
+	const struct forward_rule *rule = forward_rule(call->nr);
+	const char *where = at_guest;
+	int64_t start_ns;
+
+	if (!forward_tracing)
+		return decide(call, result, &where);
+	if ((rule->kind == FORWARD_SPECIAL && (rule->b == FORWARD_S_EXEC || rule->b == FORWARD_S_CLONE || rule->b == FORWARD_S_EXIT)) ||
+	    call->nr == __NR_exit) {
+		forward_trace_begin(call, where);
+		return decide(call, result, &where);
+	}
+	start_ns = forward_now_ns();
+	if (!decide(call, result, &where))
+		*result = forward_local(call);
+	forward_trace_call(call, *result, where, forward_now_ns() - start_ns);
+	return true;
+}

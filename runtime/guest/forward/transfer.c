@@ -1,0 +1,337 @@
+/* transfer.c - a call goes to the host and comes back; signals meanwhile
+ *
+ * Theory of operation
+ *
+ * runtime/wire/forward.h says how slot and bell work; this is the guest's side of it.  Signals are blocked from before a call is
+ * posted until its result is taken, SIGSYS excepted.  While the thread sleeps, a signalfd whose set is what the program has
+ * not blocked and would notice (a handler, or a default action that ends or stops it) is polled beside the bell: readable means that
+ * a signal is pending for this thread.  Then the host's call is interrupted, its result awaited, and the signals are
+ * unblocked: handlers run where the kernel would run them, between the end of the call and the program.
+ *
+ * A call that ended with -EINTR starts again as signal(7) says: if every handler that runs has SA_RESTART, and the call is
+ * not one of those that never restart.  A stop and its continuation restart it too.
+ *
+ * What a signal does is asked from the kernel once and kept until the program changes an action.
+ */
+#include <errno.h>
+#include <linux/time_types.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "runtime/guest/forward/forward.h"
+
+#define AGAIN_NS (NS_PER_SEC / 10) /* an interruption is said again, in case the host's call had not begun */
+#define SPINS 32u		   /* between two looks at the clock */
+#define BIT(n) (UINT64_C(1) << ((n) - 1))
+
+struct action {
+	uint64_t handler, flags, restorer, mask;
+};
+
+static uint32_t changes; /* of actions */
+static struct {
+	uint64_t noticed, ends_calls; /* sets of signals: the program notices them; has a handler without SA_RESTART */
+	uint32_t at;		      /* `changes` then, plus one */
+} cached;
+
+int64_t forward_now_ns(void)
+{
+	struct __kernel_timespec ts = {0, 0};
+
+	raw2(__NR_clock_gettime, CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * NS_PER_SEC + ts.tv_nsec;
+}
+
+void forward_actions_changed(void)
+{
+	__atomic_fetch_add(&changes, 1, __ATOMIC_SEQ_CST);
+}
+
+/* Under blocked signals; two threads may do it at once and find the same. */
+static void look_at_actions(void)
+{
+	const uint32_t at = __atomic_load_n(&changes, __ATOMIC_SEQ_CST) + 1;
+	const uint64_t nothing = BIT(SIGCHLD) | BIT(SIGCONT) | BIT(SIGURG) | BIT(SIGWINCH);
+	uint64_t noticed = 0, ends_calls = 0;
+
+	if (__atomic_load_n(&cached.at, __ATOMIC_ACQUIRE) == at)
+		return;
+	for (int n = 1; n <= 64; n++) {
+		struct action act = {0};
+
+		if (n == SIGKILL || n == SIGSTOP || n == SIGSYS_NR || raw4(__NR_rt_sigaction, n, 0, &act, 8))
+			continue;
+		if (act.handler == (uint64_t)SIG_IGN || (act.handler == (uint64_t)SIG_DFL && nothing & BIT(n)))
+			continue;
+		noticed |= BIT(n);
+		if (act.handler != (uint64_t)SIG_DFL && !(act.flags & SA_RESTART))
+			ends_calls |= BIT(n);
+	}
+	__atomic_store_n(&cached.noticed, noticed, __ATOMIC_RELAXED);
+	__atomic_store_n(&cached.ends_calls, ends_calls, __ATOMIC_RELAXED);
+	__atomic_store_n(&cached.at, at, __ATOMIC_RELEASE);
+}
+
+/* --- the bell -------------------------------------------------------------------------------------------------------- */
+
+static void ring(const struct forward_entry *e, uint8_t what)
+{
+	raw6(__NR_sendto, e->bell, &what, 1, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
+}
+
+/* Takes the rings.  Return: false: the bell is gone. */
+static bool drain(const struct forward_entry *e)
+{
+	uint8_t rings[64];
+	const int64_t n = raw6(__NR_recvfrom, e->bell, rings, sizeof(rings), MSG_DONTWAIT, 0, 0);
+
+	return n > 0 || n == -EAGAIN || n == -EINTR;
+}
+
+static bool is_done(const struct forward_entry *e)
+{
+	return __atomic_load_n(&e->slot->state, __ATOMIC_ACQUIRE) == DS_FORWARD_DONE;
+}
+
+static bool spin(const struct forward_entry *e, uint32_t spin_ns)
+{
+	int64_t until = 0;
+
+	if (is_done(e))
+		return true;
+	if (!spin_ns)
+		return false;
+	for (;;) {
+		int64_t now;
+
+		for (uint32_t i = 0; i < SPINS; i++) {
+			if (is_done(e))
+				return true;
+			__asm__ volatile("pause");
+		}
+		now = forward_now_ns();
+		if (!until)
+			until = now + spin_ns;
+		else if (now >= until)
+			return false;
+	}
+}
+
+/* A descriptor that is readable when the program has a signal to take.  Return: it, or -1: none is wanted or to be had. */
+static int32_t signal_fd(struct forward_turn *turn)
+{
+	struct forward_entry *e = turn->entry;
+	uint64_t set;
+	int64_t fd;
+
+	look_at_actions();
+	set = __atomic_load_n(&cached.noticed, __ATOMIC_RELAXED) & ~turn->mask;
+	if (!set)
+		return -1;
+	if (e->sigfd >= 0 && e->sigset == set)
+		return e->sigfd;
+	fd = raw4(__NR_signalfd4, e->sigfd, &set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (e->sigfd < 0 && fd >= 0)
+		e->sigfd = forward_own_add(fd);
+	e->sigset = set;
+	return e->sigfd;
+}
+
+void forward_turn_post(struct forward_turn *turn, uint64_t nr, const uint64_t arg[6])
+{
+	struct forward_entry *e = turn->entry;
+	struct ds_forward_slot *slot = e->slot;
+
+	slot->nr = nr;
+	for (int i = 0; i < 6; i++)
+		slot->arg[i] = arg[i];
+	slot->seq = ++e->seq;
+	__atomic_store_n(&slot->guest_asleep, 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&slot->state, DS_FORWARD_POSTED, __ATOMIC_SEQ_CST);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	if (__atomic_load_n(&slot->host_asleep, __ATOMIC_SEQ_CST))
+		ring(e, DS_FORWARD_RING);
+}
+
+static bool to_timespec(int64_t left_ns, struct __kernel_timespec *ts)
+{
+	*ts = (struct __kernel_timespec){left_ns / NS_PER_SEC, left_ns % NS_PER_SEC};
+	return true;
+}
+
+enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *fds, uint32_t nfds, int64_t deadline_ns)
+{
+	struct forward_entry *e = turn->entry;
+	struct pollfd two[2];
+	enum forward_event event = FORWARD_E_DONE;
+
+	if (!fds) {
+		fds = two;
+		nfds = 2;
+	}
+	fds[0] = (struct pollfd){.fd = e->bell, .events = POLLIN};
+	fds[1] = (struct pollfd){.fd = turn->told ? -1 : signal_fd(turn), .events = POLLIN};
+	__atomic_store_n(&e->slot->guest_asleep, 1, __ATOMIC_SEQ_CST);
+	__atomic_thread_fence(__ATOMIC_SEQ_CST);
+	while (!is_done(e)) {
+		struct __kernel_timespec ts;
+		const int64_t now = deadline_ns < 0 ? 0 : forward_now_ns();
+		int64_t n;
+
+		if (deadline_ns >= 0 && now >= deadline_ns) {
+			event = FORWARD_E_TIME;
+			break;
+		}
+		n = raw6(__NR_ppoll, fds, nfds, deadline_ns >= 0 && to_timespec(deadline_ns - now, &ts) ? &ts : NULL, 0, 0, 0);
+		if (n <= 0)
+			continue;
+		if (fds[0].revents && !drain(e)) {
+			event = is_done(e) ? FORWARD_E_DONE : FORWARD_E_DEAD;
+			break;
+		}
+		if (is_done(e))
+			break;
+		if (fds[1].revents) {
+			event = FORWARD_E_SIGNAL;
+			break;
+		}
+		if (n > !!fds[0].revents) {
+			event = FORWARD_E_READY;
+			break;
+		}
+	}
+	__atomic_store_n(&e->slot->guest_asleep, 0, __ATOMIC_RELAXED);
+	return event;
+}
+
+static int64_t take(struct forward_turn *turn)
+{
+	const int64_t result = turn->entry->slot->result;
+
+	__atomic_store_n(&turn->entry->slot->state, DS_FORWARD_IDLE, __ATOMIC_RELEASE);
+	return result;
+}
+
+int64_t forward_turn_finish(struct forward_turn *turn)
+{
+	while (!is_done(turn->entry)) {
+		enum forward_event event;
+
+		turn->told = true;
+		ring(turn->entry, DS_FORWARD_INTERRUPT);
+		event = forward_turn_wait(turn, NULL, 0, forward_now_ns() + AGAIN_NS);
+		if (event == FORWARD_E_DEAD)
+			return forward_dead("the connection to its host has ended");
+	}
+	return take(turn);
+}
+
+static int64_t complete(struct forward_turn *turn, bool noticing)
+{
+	const bool was = turn->told;
+
+	if (!spin(turn->entry, forward_settings.spin_ns)) {
+		enum forward_event event;
+
+		turn->told = !noticing;
+		event = forward_turn_wait(turn, NULL, 0, -1);
+		turn->told = was;
+		if (event == FORWARD_E_DEAD)
+			return forward_dead("the connection to its host has ended");
+		if (event == FORWARD_E_SIGNAL)
+			return forward_turn_finish(turn);
+	}
+	return take(turn);
+}
+
+/* --- turns ----------------------------------------------------------------------------------------------------------- */
+
+int64_t forward_turn_begin(struct forward_turn *turn)
+{
+	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
+	const struct __kernel_timespec pause = {0, 1000000};
+	int64_t error = 0;
+
+	turn->told = false;
+	if (!__atomic_load_n(&forward_live->alive, __ATOMIC_RELAXED))
+		return -EIO;
+	for (;;) {
+		raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &turn->mask, 8);
+		turn->entry = forward_pool_take(&error);
+		if (turn->entry)
+			return 0;
+		raw4(__NR_rt_sigprocmask, SIG_SETMASK, &turn->mask, 0, 8);
+		if (error != -EAGAIN)
+			return error;
+		/* Every executor has a call: handlers may run while one is waited for. */
+		raw2(__NR_nanosleep, &pause, 0);
+	}
+}
+
+void forward_turn_end(struct forward_turn *turn)
+{
+	const uint64_t mask = turn->mask;
+
+	forward_pool_give(turn->entry);
+	turn->entry = NULL;
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+}
+
+int64_t forward_turn_call(struct forward_turn *turn, uint64_t nr, const uint64_t arg[6])
+{
+	turn->told = false;
+	forward_turn_post(turn, nr, arg);
+	return complete(turn, true);
+}
+
+int64_t forward_turn_quick(struct forward_turn *turn, uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	const uint64_t arg[6] = {a, b, c, d, 0, 0};
+
+	forward_turn_post(turn, nr, arg);
+	return complete(turn, false);
+}
+
+bool forward_turn_restarts(const struct forward_turn *turn)
+{
+	uint64_t pending = 0;
+
+	if (!turn->told)
+		return false;
+	look_at_actions();
+	raw2(__NR_rt_sigpending, &pending, 8);
+	return !(pending & ~turn->mask & __atomic_load_n(&cached.ends_calls, __ATOMIC_RELAXED));
+}
+
+int64_t forward_call(const struct intercept_call *call, const struct forward_rule *rule)
+{
+	for (;;) {
+		struct forward_turn turn;
+		bool again;
+		int64_t result;
+
+		forward_memory_ready(call->nr, call->arg, rule->flags & FORWARD_NESTED);
+		result = forward_turn_begin(&turn);
+		if (result)
+			return result;
+		result = forward_turn_call(&turn, call->nr, call->arg);
+		again = result == -EINTR && !(rule->flags & FORWARD_NO_RESTART) && forward_turn_restarts(&turn);
+		forward_turn_end(&turn);
+		if (!again)
+			return result;
+	}
+}
+
+int64_t forward_quick(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
+{
+	struct forward_turn turn;
+	int64_t result = forward_turn_begin(&turn);
+
+	if (result)
+		return result;
+	result = forward_turn_quick(&turn, nr, a, b, c, d);
+	forward_turn_end(&turn);
+	return result;
+}
