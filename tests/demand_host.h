@@ -369,6 +369,16 @@ __attribute__((unused)) static int64_t dh_call(uint32_t executor, struct calls_r
 	return dh_until(&dh_calls_seq, 0) ? dh_calls_answer.result : INT64_MIN;
 }
 
+/* Fetches the status, when everything that was sent before has been done.  Return: whether it came. */
+__attribute__((unused)) static bool dh_ping(void)
+{
+	const struct ds_shadow_head ping = host_head(&dh.h, DS_SHADOW_PING, sizeof(ping));
+
+	dh.done = 0;
+	host_send(&dh.h, &ping, sizeof(ping), NULL, 0);
+	return dh_until(&dh.done, 0);
+}
+
 /* An UPDATE with the regions there are now.  Return: whether it is in force. */
 __attribute__((unused)) static bool dh_update(void)
 {

@@ -62,7 +62,7 @@ __attribute__((unused)) static const char *look(uint64_t *mappings)
 	FILE *f;
 
 	*mappings = 0;
-	host_ping(&dh.h);
+	dh_ping();
 	snprintf(path, sizeof(path), "/proc/%d/maps", dh.h.pid);
 	f = fopen(path, "r");
 	while (f && !wrong && fgets(line, sizeof(line), f)) {

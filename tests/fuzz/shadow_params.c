@@ -108,7 +108,11 @@ static void check_map(const struct ds_shadow_map *m, size_t bytes)
 		const struct ds_shadow_seg s = m->seg[i];
 
 		MUST(s.npages && s.vpn >= boot.min_vpn && s.vpn < PLACE_VPN_END && s.npages <= PLACE_VPN_END - s.vpn);
-		MUST(params_covers(m) ? s.prot == DS_SHADOW_COVER : !(s.prot & ~3u));
+		if (s.prot == DS_SHADOW_WAITS) {
+			MUST(s.npages == 1 && (int32_t)s.pfn > 0 && s.pfn == (uint64_t)(int32_t)s.pfn);
+			continue;
+		}
+		MUST(params_covers(m) ? s.prot == DS_SHADOW_COVER : s.prot <= 3 || s.prot == DS_SHADOW_WAKE);
 		MUST(s.prot & 3 ? s.pfn + s.npages <= boot.ram_bytes >> DS_PAGE_SHIFT && s.pfn < 256 : !s.pfn);
 	}
 }
