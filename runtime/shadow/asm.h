@@ -16,10 +16,11 @@
 #define EXEC_PARKED 2	/* waits for its order to change */
 #define EXEC_ARRIVED 3	/* parked, in the new place */
 
-/* order, written by the control thread only */
+/* order, written by the control thread only, but for NUDGE, which the executor turns into GO */
 #define EXEC_GO 0
 #define EXEC_STOP 1
 #define EXEC_JUMP 2
+#define EXEC_NUDGE 3 /* to leave the stub and look at what there is to do */
 
 /* phase of the current call */
 #define EXEC_ISSUE 0 /* is to be issued, for the first time or again */

@@ -26,6 +26,9 @@
 #define FDS_ASIDE DS_SHADOW_OWN_FDS_END /* above every number that is given away here */
 #define F_DUPFD_CLOEXEC 1030
 #define O_CLOEXEC 02000000
+#define O_PATH 010000000
+#define AT_FDCWD (-100)
+#define RATE_NS 200000 /* to measure the time-stamp counter: the clock's own time is a thousandth of it */
 #define SEEK_END 2
 #define RSEQ_FLAG_UNREGISTER 1
 #define RSEQ_SIGNATURE 0x53053053
@@ -238,6 +241,30 @@ static void arm(void)
 	cap.guard_fd = -1;
 }
 
+/*
+ * For a service that makes calls for a guest: the numbers from the capsule's own on, up to DS_SHADOW_HOLD_FD, hold a file that is
+ * good for nothing, so that nothing which is opened later gets one of them; and the rate of the time-stamp counter.
+ */
+static void prepare_bells(void)
+{
+	static const char root[] = "/";
+	uint64_t ticks, from_ns, ns;
+	long fd, hold = DS_SHADOW_GUEST_FDS;
+
+	fd = sys(openat, AT_FDCWD, root, O_PATH | O_CLOEXEC, 0);
+	while (fd >= 0 && hold >= 0 && hold < DS_SHADOW_HOLD_FD)
+		hold = sys(fcntl, fd, F_DUPFD_CLOEXEC, DS_SHADOW_GUEST_FDS);
+	if (fd < 0 || hold < 0)
+		die(DS_SHADOW_R_KERNEL, fd < 0 ? fd : hold, fd < 0 ? __NR_openat : __NR_fcntl, 0);
+	sys(close, fd);
+	from_ns = sys_now_ns();
+	ticks = __builtin_ia32_rdtsc();
+	while ((ns = sys_now_ns() - from_ns) < RATE_NS)
+		;
+	ticks = __builtin_ia32_rdtsc() - ticks;
+	cap.ns_per_tick = ticks ? (ns << 32) / ticks : 0;
+}
+
 void boot_finish(int64_t delta)
 {
 	const uint64_t no_core[2] = {0, 0}; /* a core would hold the guest's memory */
@@ -270,6 +297,8 @@ void boot_finish(int64_t delta)
 	if ((cap.boot.mode == DS_SHADOW_DEMAND && demand_open(&refused)) || mirror_make(&refused))
 		refuse(&refused);
 	cap.updates = 1;
+	if (shadow_service.bells)
+		prepare_bells();
 	arm();
 	rc = shadow_service.start ? shadow_service.start(cap.boot.args) : 0;
 	if (rc)

@@ -39,6 +39,10 @@
 #define CAP_EXIT_FAULT 2
 #define CAP_EXIT_CHANNEL 3
 
+/* What is in a mailbox. */
+#define CAP_MAIL_MESSAGE 1u
+#define CAP_MAIL_BELL 2u /* a struct shadow_bell */
+
 /** enum cap_doing - What an executor's current call is for. */
 enum cap_doing { CAP_MAIL, CAP_SEND, CAP_NOTHING, CAP_CALL };
 
@@ -65,6 +69,9 @@ struct shadow_exec {
 	uint64_t deadline_ns; /* of a relative timeout; 0: none */
 	int64_t transferred;  /* by parts of a write that was cut short */
 	struct sys_timespec left; /* what remains of a timeout, for the kernel to read */
+	bool for_guest; /* the call may use the guest's memory and be interrupted for it */
+	uint32_t interrupt; /* set by the control thread: the call for the guest is to end; taken by the executor */
+	uint32_t bell;	    /* it has one: set by the control thread, cleared by the executor */
 	/* mailbox: filled by the control thread while mail is 0 */
 	uint32_t mail;
 	uint32_t mail_bytes, mail_seq;
@@ -112,6 +119,8 @@ struct capsule {
 	int update_fd;
 	struct cap_map coming;
 	bool moved;
+	bool holding; /* the guest program's descriptor numbers hold a file each */
+	uint64_t ns_per_tick; /* of the time-stamp counter, in 2^-32; 0: not measured */
 	uint64_t old_lo, old_bytes; /* what move_finish() unmaps */
 	uint64_t boot_block; /* address of the first data file, until it is in the heap */
 	/* demand mode */
@@ -145,7 +154,7 @@ extern struct capsule cap __attribute__((visibility("hidden")));
 
 /* From the linker script: offsets in the file, addresses at run time. */
 extern char capsule_image_start[], capsule_rodata_start[], capsule_data_start[], capsule_image_end[];
-extern char stub_begin[], stub_after[], stub_end[], guard_insn[], guard_fault[];
+extern char stub_begin[], stub_after[], stub_end[], guard_insn[], guard_load_insn[], guard_swap_insn[], guard_fault[];
 
 /**
  * cap_image() - Address of the image at this moment
@@ -175,6 +184,10 @@ void exec_signal(int signal, void *info, void *ucontext);
 void exec_restorer(void);
 /** guard_copy() - Copies between any two addresses.  Return: 0, -EFAULT. */
 int guard_copy(void *to, const void *from, size_t bytes);
+/** guard_load32() - Loads an aligned word of guest memory.  Return: 0, -EFAULT. */
+int guard_load32(uint32_t *to, const uint32_t *from);
+/** guard_swap32() - Stores an aligned word to guest memory, with a full barrier.  Return: 0, -EFAULT. */
+int guard_swap32(uint32_t *to, uint32_t value);
 
 /* --- boot.c; called from start.S --- */
 /** boot_relocate() - Corrects the image where the kernel put it. */
@@ -219,7 +232,8 @@ int exec_start(void);
 /** enum exec_how - What stopping means for executors in a system call; none goes on in C. */
 enum exec_how {
 	EXEC_STOP_SOFT,	 /* they may stay there */
-	EXEC_STOP_QUIET, /* calls of the service, which may use the guest's memory, are interrupted; the capsule's own are not */
+	EXEC_STOP_QUIET, /* calls that may use the guest's memory are interrupted: all of the service, or if it has bells, those that
+			    it makes for the guest */
 	EXEC_STOP_HARD,	 /* all are interrupted */
 };
 /**
@@ -233,6 +247,8 @@ enum exec_how {
  * Return: 0; -EBUSY (after the timeout; they go on then).
  */
 int exec_stop(enum exec_how how, uint32_t *who);
+/** exec_interrupt() - Ends the call that executor @i makes for its guest, or is about to make, as a signal would. */
+void exec_interrupt(uint32_t i);
 /** exec_go() - Lets them go on. */
 void exec_go(void);
 /** exec_jump() - Sends the stopped executors of the region @delta below into this one and waits for them. */

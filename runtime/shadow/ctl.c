@@ -27,6 +27,8 @@
 #define MSG_DONTWAIT 0x40
 #define MSG_CMSG_CLOEXEC 0x40000000
 #define SEEK_END 2
+#define F_DUPFD_CLOEXEC 1030
+#define O_CLOEXEC 02000000
 #define UC_RIP_WORD (168 / 8)
 #define SIGINFO_ADDR_WORD (16 / 8)
 
@@ -133,7 +135,7 @@ void ctl_fault(int signal, void *info, void *ucontext)
 	const uint64_t image = cap_image();
 	struct ds_shadow_fault fault;
 
-	if (*rip == (uint64_t)guard_insn) {
+	if (*rip == (uint64_t)guard_insn || *rip == (uint64_t)guard_load_insn || *rip == (uint64_t)guard_swap_insn) {
 		*rip = (uint64_t)guard_fault;
 		return;
 	}
@@ -300,7 +302,8 @@ static int64_t update_receive(void)
 	if (ctl_read_data(cap.update_fd, shadow_at(cap.coming.block), bytes, &refused) ||
 	    mirror_check(shadow_at(cap.coming.block), &cap.coming.data, &cap.coming.sum, &refused))
 		return update_refuse(&refused);
-	rc = exec_stop(EXEC_STOP_SOFT, &who);
+	/* A call made for a guest may hold pages that go (a file system that pins them): it is interrupted and made again. */
+	rc = exec_stop(shadow_service.bells ? EXEC_STOP_QUIET : EXEC_STOP_SOFT, &who);
 	if (rc)
 		return refuse_busy(rc, who);
 	cap.pending = CAP_APPLY;
@@ -326,7 +329,58 @@ static void deliver(const struct ds_shadow_message *message, struct ds_shadow_re
 	memcpy(x->inbox, message->payload, message->payload_bytes);
 	x->mail_bytes = message->payload_bytes;
 	x->mail_seq = message->head.seq;
-	__atomic_store_n(&x->mail, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&x->mail, CAP_MAIL_MESSAGE, __ATOMIC_RELEASE);
+	exec_wake(&x->mail);
+}
+
+/* Every number of the guest program's gets a file, so that the kernel gives none of them away (runtime/wire/shadow.h). */
+static long hold_numbers(void)
+{
+	long fd = 0;
+
+	if (cap.holding)
+		return 0;
+	while (fd >= 0 && fd < DS_SHADOW_GUEST_FDS)
+		fd = sys(fcntl, DS_SHADOW_HOLD_FD, F_DUPFD_CLOEXEC, 0);
+	if (fd < 0)
+		return fd;
+	sys(close, fd);
+	cap.holding = true;
+	return 0;
+}
+
+static void give_bell(const struct ds_shadow_fd *m, int fd, struct ds_shadow_refused *refused)
+{
+	struct shadow_exec *x;
+	long ret;
+
+	if (params_executor(m->executor, cap.nexec, refused)) {
+		sys(close, fd);
+		ctl_refuse(m->head.seq, refused);
+		return;
+	}
+	x = exec_at(m->executor);
+	if (__atomic_load_n(&x->mail, __ATOMIC_ACQUIRE) || __atomic_load_n(&x->bell, __ATOMIC_ACQUIRE)) {
+		*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_MAILBOX, .index = m->executor};
+		sys(close, fd);
+		ctl_refuse(m->head.seq, refused);
+		return;
+	}
+	ret = hold_numbers();
+	if (ret >= 0)
+		ret = sys(dup3, fd, DS_SHADOW_BELL_FD + (int)m->executor, O_CLOEXEC);
+	sys(close, fd);
+	if (ret < 0) {
+		*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_KERNEL, .err = (int32_t)ret, .index = __NR_dup3};
+		ctl_refuse(m->head.seq, refused);
+		return;
+	}
+	*(struct shadow_bell *)x->inbox =
+		(struct shadow_bell){.slot = m->slot, .spin_ns = m->spin_ns, .fd = DS_SHADOW_BELL_FD + (int)m->executor};
+	x->mail_bytes = sizeof(struct shadow_bell);
+	x->mail_seq = m->head.seq;
+	__atomic_store_n(&x->bell, 1, __ATOMIC_RELEASE);
+	__atomic_store_n(&x->mail, CAP_MAIL_BELL, __ATOMIC_RELEASE);
 	exec_wake(&x->mail);
 }
 
@@ -335,6 +389,8 @@ static struct {
 		struct ds_shadow_head head;
 		struct ds_shadow_update update;
 		struct ds_shadow_boot boot;
+		struct ds_shadow_fd fd;
+		struct ds_shadow_interrupt interrupt;
 		struct ds_shadow_message message;
 		struct ds_shadow_map map;
 	} m;
@@ -359,7 +415,8 @@ static bool take(bool wait, int fds[static CAP_FDS])
 		ctl_lost(got);
 	else if (params_head(&in, (size_t)got, &refused))
 		; /* refused */
-	else if (in.m.head.kind == DS_SHADOW_BOOT || (in.m.head.kind == DS_SHADOW_MAP && cap.boot.mode == DS_SHADOW_EAGER))
+	else if (in.m.head.kind == DS_SHADOW_BOOT || (in.m.head.kind == DS_SHADOW_MAP && cap.boot.mode == DS_SHADOW_EAGER) ||
+		 (!shadow_service.bells && (in.m.head.kind == DS_SHADOW_FD || in.m.head.kind == DS_SHADOW_INTERRUPT)))
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_ORDER};
 	else if (want = params_fds(in.m.head.kind, 0), nfds != want)
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_FDS, .index = nfds, .value = want};
@@ -376,8 +433,8 @@ static bool take(bool wait, int fds[static CAP_FDS])
 	return false;
 }
 
-/* Does what needs no executor to stop.  Return: whether that was all: false for a change. */
-static bool handle(void)
+/* Does what needs no executor to stop.  @fd: that came along.  Return: whether that was all: false for a change. */
+static bool handle(int fd)
 {
 	struct ds_shadow_refused refused = {0};
 
@@ -385,6 +442,13 @@ static bool handle(void)
 	case DS_SHADOW_QUIT: sys_exit(0);
 	case DS_SHADOW_PING: ctl_status(in.m.head.seq); return true;
 	case DS_SHADOW_MESSAGE: deliver(&in.m.message, &refused); return true;
+	case DS_SHADOW_FD: give_bell(&in.m.fd, fd, &refused); return true;
+	case DS_SHADOW_INTERRUPT:
+		if (params_executor(in.m.interrupt.executor, cap.nexec, &refused))
+			ctl_refuse(in.m.head.seq, &refused);
+		else
+			exec_interrupt(in.m.interrupt.executor);
+		return true;
 	case DS_SHADOW_MAP:
 		if (params_covers(&in.m.map))
 			return false;
@@ -401,7 +465,7 @@ void ctl_serve(void)
 	int fds[CAP_FDS];
 
 	while (take(false, fds)) {
-		if (handle())
+		if (handle(fds[0]))
 			continue;
 		if (!cap.held.head.kind) {
 			if (in.m.head.kind == DS_SHADOW_MAP)
@@ -451,7 +515,7 @@ int64_t ctl_step(void)
 		memcpy(&in, &cap.held, cap.held.head.bytes);
 		fds[0] = cap.held_fd;
 		cap.held.head.kind = 0;
-	} else if (!take(true, fds) || handle()) {
+	} else if (!take(true, fds) || handle(fds[0])) {
 		return 0;
 	} else if (in.m.head.kind == DS_SHADOW_MAP) {
 		demand_arrived(&in.m.map);

@@ -15,6 +15,9 @@
  *   stop quietly  the same, but only calls of the service are interrupted, and who waits for a page of a mirror that
  *		   faults is left alone (demand.c): nobody uses the guest's memory then.
  *   go            order = GO.
+ *   nudge	   order = NUDGE, and a signal to who is in a call: it leaves the stub, turns the order into GO and looks again
+ *		   at what there is to do.  Nobody waits for it.  So a guest's interrupt reaches a call that is blocked, and
+ *		   one that is about to be made, and cannot fall in between: `interrupt` is looked at after each order.
  *
  * In demand mode an executor may wait for memory, in C or in a call, and what it waits for comes through the control
  * thread: who waits for executors serves the channel in between.  A signal does not end such waiting: in C the access is
@@ -36,6 +39,7 @@
 #include <errno.h>
 
 #define NO_REPLY UINT32_MAX
+#define NR_epoll_pwait2 441 /* Linux 5.11 */
 #define MSG_NOSIGNAL 0x4000
 #define FUTEX_WAIT 0
 #define FUTEX_CMD_MASK (~(128 | 256))
@@ -60,6 +64,7 @@ static int timeout_arg(const struct shadow_exec *x, bool *ms)
 	case __NR_poll: *ms = true; return 2;
 	case __NR_epoll_wait:
 	case __NR_epoll_pwait: *ms = true; return 3;
+	case NR_epoll_pwait2: return 3;
 	case __NR_nanosleep: return 0;
 	case __NR_clock_nanosleep: return x->args[1] & TIMER_ABSTIME ? -1 : 2;
 	case __NR_futex: return ((int)x->args[1] & FUTEX_CMD_MASK) == FUTEX_WAIT ? 3 : -1;
@@ -145,6 +150,7 @@ static void begin(struct shadow_exec *x, enum shadow_next next)
 	switch (next) {
 	case SHADOW_CALL:
 		x->doing = CAP_CALL;
+		x->for_guest = x->handles & SHADOW_FOR_GUEST;
 		x->transferred = 0;
 		x->deadline_ns = 0;
 		break;
@@ -156,6 +162,16 @@ static void begin(struct shadow_exec *x, enum shadow_next next)
 		break;
 	default: x->doing = CAP_MAIL; break;
 	}
+}
+
+/* Whether the guest wants the call to end that is to be issued: it ends as if it had been interrupted then. */
+static bool guest_interrupts(struct shadow_exec *x)
+{
+	if (x->doing != CAP_CALL || !x->for_guest || !__atomic_exchange_n(&x->interrupt, 0, __ATOMIC_SEQ_CST))
+		return false;
+	x->result = x->transferred ? 0 : -EINTR;
+	x->phase = EXEC_DONE;
+	return true;
 }
 
 /* Whether the call has its final result; else the rest of it is to be issued. */
@@ -185,7 +201,9 @@ static bool take_event(struct shadow_exec *x, struct shadow_event *ev)
 			return false;
 		}
 		x->reply_seq = x->mail_seq;
-		*ev = (struct shadow_event){.kind = SHADOW_EV_MESSAGE, .payload = x->inbox, .payload_bytes = x->mail_bytes};
+		*ev = (struct shadow_event){.kind = x->mail == CAP_MAIL_BELL ? SHADOW_EV_BELL : SHADOW_EV_MESSAGE,
+					    .payload = x->inbox,
+					    .payload_bytes = x->mail_bytes};
 		return true;
 	case CAP_SEND:
 		if (x->result < 0)
@@ -196,6 +214,8 @@ static bool take_event(struct shadow_exec *x, struct shadow_event *ev)
 	default:
 		if (!finished(x))
 			return false;
+		if (x->for_guest) /* before the guest can know: one that comes from now on is for its next call */
+			__atomic_store_n(&x->interrupt, 0, __ATOMIC_SEQ_CST);
 		*ev = (struct shadow_event){.kind = SHADOW_EV_RESULT, .result = x->result};
 		return true;
 	}
@@ -207,7 +227,7 @@ void exec_step(struct shadow_exec *x)
 		struct shadow_event ev;
 		enum shadow_next next;
 
-		if (x->phase == EXEC_ISSUE) {
+		if (x->phase == EXEC_ISSUE && !guest_interrupts(x)) {
 			prepare(x);
 			return;
 		}
@@ -215,7 +235,9 @@ void exec_step(struct shadow_exec *x)
 			continue;
 		x->reply_bytes = NO_REPLY;
 		next = shadow_service.step(x, &ev);
-		if (ev.kind == SHADOW_EV_MESSAGE)
+		if (next == SHADOW_WAIT) /* it has done with its bell */
+			__atomic_store_n(&x->bell, 0, __ATOMIC_RELEASE);
+		if (ev.kind == SHADOW_EV_MESSAGE || ev.kind == SHADOW_EV_BELL)
 			__atomic_store_n(&x->mail, 0, __ATOMIC_RELEASE);
 		begin(x, next);
 		if (x->reply_bytes != NO_REPLY) {
@@ -260,13 +282,19 @@ int exec_start(void)
 	return 0;
 }
 
+/* Whether the call it is in may use the guest's memory.  A service with bells says so of each call; of others all may. */
+static bool uses_guest(const struct shadow_exec *x)
+{
+	return x->doing == CAP_CALL && (x->for_guest || !shadow_service.bells);
+}
+
 /* `doing` is the executor's, but it has written it before it said that it is in a call, and does not go on. */
 static bool stopped(const struct shadow_exec *x, uint32_t state, enum exec_how how)
 {
 	if (how == EXEC_STOP_QUIET && demand_waits(x->tid))
 		return true;
 	if (state == EXEC_IN_CALL)
-		return how == EXEC_STOP_SOFT || (how == EXEC_STOP_QUIET && x->doing != CAP_CALL);
+		return how == EXEC_STOP_SOFT || (how == EXEC_STOP_QUIET && !uses_guest(x));
 	return state == EXEC_PARKED || state == EXEC_ARRIVED;
 }
 
@@ -332,6 +360,18 @@ int exec_stop(enum exec_how how, uint32_t *who)
 		}
 	}
 	return 0;
+}
+
+void exec_interrupt(uint32_t i)
+{
+	struct shadow_exec *x = exec_at(i);
+
+	__atomic_store_n(&x->interrupt, 1, __ATOMIC_SEQ_CST);
+	/* Who has been told to stop looks at it when he goes on. */
+	if (__atomic_load_n(&x->order, __ATOMIC_SEQ_CST) != EXEC_STOP)
+		set_order(x, EXEC_NUDGE);
+	if (state_of(x) == EXEC_IN_CALL)
+		sys(tgkill, cap.pid, x->tid, CAP_STOP_SIGNAL);
 }
 
 void exec_go(void)

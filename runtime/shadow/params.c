@@ -26,6 +26,8 @@ static size_t length_of(uint16_t kind)
 	case DS_SHADOW_UPDATE: return sizeof(struct ds_shadow_update);
 	case DS_SHADOW_MESSAGE: return sizeof(struct ds_shadow_message);
 	case DS_SHADOW_MAP: return sizeof(struct ds_shadow_map);
+	case DS_SHADOW_FD: return sizeof(struct ds_shadow_fd);
+	case DS_SHADOW_INTERRUPT: return sizeof(struct ds_shadow_interrupt);
 	case DS_SHADOW_PING:
 	case DS_SHADOW_QUIT: return sizeof(struct ds_shadow_head);
 	default: return 0;
@@ -138,6 +140,11 @@ int params_boot(const struct ds_shadow_boot *boot, const char *service, struct d
 	return 0;
 }
 
+int params_executor(uint32_t executor, uint32_t nexec, struct ds_shadow_refused *refused)
+{
+	return executor < nexec ? 0 : refuse(refused, -ERANGE, DS_SHADOW_R_EXECUTOR, executor, nexec);
+}
+
 int params_message(const struct ds_shadow_message *message, uint32_t nexec, struct ds_shadow_refused *refused)
 {
 	if (message->payload_bytes > DS_SHADOW_PAYLOAD_MAX)
@@ -145,7 +152,5 @@ int params_message(const struct ds_shadow_message *message, uint32_t nexec, stru
 	if (message->head.bytes - sizeof(*message) != message->payload_bytes)
 		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_message, payload_bytes),
 			      message->payload_bytes);
-	if (message->executor >= nexec)
-		return refuse(refused, -ERANGE, DS_SHADOW_R_EXECUTOR, message->executor, nexec);
-	return 0;
+	return params_executor(message->executor, nexec, refused);
 }

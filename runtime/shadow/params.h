@@ -49,12 +49,15 @@ static inline int params_covers(const struct ds_shadow_map *map)
 /** params_message() - Checks a MESSAGE whose head has passed, for @nexec executors.  Return: 0, -EBADMSG, -ERANGE. */
 int params_message(const struct ds_shadow_message *message, uint32_t nexec, struct ds_shadow_refused *refused);
 
+/** params_executor() - Checks the number of an executor, of @nexec.  Return: 0, -ERANGE. */
+int params_executor(uint32_t executor, uint32_t nexec, struct ds_shadow_refused *refused);
+
 /** params_fds() - How many descriptors a message of @kind brings; @mode: enum ds_shadow_mode, of a BOOT. */
 static inline uint32_t params_fds(uint16_t kind, uint32_t mode)
 {
 	if (kind == DS_SHADOW_BOOT)
 		return mode == DS_SHADOW_DEMAND ? 4 : 3;
-	return kind == DS_SHADOW_UPDATE ? 1 : 0;
+	return kind == DS_SHADOW_UPDATE || kind == DS_SHADOW_FD ? 1 : 0;
 }
 
 /** params_data_bytes() - Length of a data file whose numbers have passed. */

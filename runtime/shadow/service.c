@@ -1,6 +1,8 @@
 /* service.c - the part of service.h that is not about the heap */
 #include "runtime/shadow/service.h"
 
+#include <errno.h>
+
 #include "runtime/shadow/capsule.h"
 
 _Static_assert(SHADOW_PAYLOAD_MAX == DS_SHADOW_PAYLOAD_MAX, "a service can answer what it can be sent");
@@ -47,6 +49,31 @@ int shadow_fetch(void *to, uint64_t guest_address, size_t bytes)
 int shadow_store(uint64_t guest_address, const void *from, size_t bytes)
 {
 	return guard_copy((void *)guest_address, from, bytes);
+}
+
+int shadow_load32(uint32_t *to, uint64_t guest_address)
+{
+	return guest_address % sizeof(*to) ? -EFAULT : guard_load32(to, (const uint32_t *)guest_address);
+}
+
+int shadow_swap32(uint64_t guest_address, uint32_t value)
+{
+	return guest_address % sizeof(value) ? -EFAULT : guard_swap32((uint32_t *)guest_address, value);
+}
+
+int shadow_hold_fd(void)
+{
+	return DS_SHADOW_HOLD_FD;
+}
+
+bool shadow_hurry(const struct shadow_exec *x)
+{
+	return __atomic_load_n(&x->order, __ATOMIC_RELAXED) != EXEC_GO;
+}
+
+uint64_t shadow_now_ns(void)
+{
+	return (uint64_t)((unsigned __int128)__builtin_ia32_rdtsc() * cap.ns_per_tick >> 32);
 }
 
 /* Pages from @first on that are there when they are touched: a mirror that faults has no other way to say. */

@@ -25,7 +25,7 @@
  *    local variable, check that, use that.  A guest pointer may point anywhere, into the capsule too; a plain access to
  *    memory that is not there ends the shadow, shadow_fetch() and shadow_store() return -EFAULT instead.
  * 5. No C library: mem*() and strlen() from string.h are there and nothing else.  No thread-local storage.
- * 6. System calls asked for must keep off the capsule's own descriptors (the control channel, 3, and the RAM), must not
+ * 6. System calls asked for must keep off the capsule's own descriptors (DS_SHADOW_GUEST_FDS to DS_SHADOW_OWN_FDS_END), must not
  *    map, unmap or change signals, register no address with the kernel that it would write to later (io_uring, AIO,
  *    rseq), and pass NULL where a call takes a signal mask (ppoll and the like): the stop signal must not be blocked.
  */
@@ -52,6 +52,14 @@ enum shadow_event_kind {
 	SHADOW_EV_MESSAGE, /* dshost sent a message */
 	SHADOW_EV_RESULT,  /* the call asked for has returned */
 	SHADOW_EV_AGAIN,   /* the step before asked for another */
+	SHADOW_EV_BELL,	   /* of a service with bells: the payload is a struct shadow_bell */
+};
+
+/** struct shadow_bell - A guest thread that wants calls made (runtime/wire/forward.h). */
+struct shadow_bell {
+	uint64_t slot; /* address in guest memory, as the guest said */
+	uint32_t spin_ns;
+	int32_t fd; /* the executor's, until it returns SHADOW_WAIT: it has closed it by then (shadow_hold_fd()) */
 };
 
 /** struct shadow_event - Valid during the step. */
@@ -79,6 +87,7 @@ struct shadow_change {
 /** struct shadow_service - What a service defines; `update` and `start` may be NULL. */
 struct shadow_service {
 	const char *name;     /* at most 31 bytes; the name dshost has to ask for */
+	bool bells;	      /* makes calls for threads of the guest, each of which rings for it (runtime/wire/forward.h) */
 	uint32_t state_bytes; /* of shadow_state(); at most SHADOW_STATE_MAX */
 	/* Once, before the executors exist; @args come from dshost.  Return: 0, or -errno to refuse. */
 	int (*start)(const char *args);
@@ -117,6 +126,31 @@ void shadow_reply(struct shadow_exec *x, const void *data, uint32_t bytes);
  * after any signal.
  */
 void shadow_call(struct shadow_exec *x, long nr, const uint64_t args[static 6], uint32_t handles);
+
+/*
+ * In @handles: the call is the guest's.  The guest can interrupt it: it returns -EINTR then if it had done nothing, else what it has
+ * done.  In a service with bells only such calls may use the guest's memory.
+ */
+#define SHADOW_FOR_GUEST (1u << 31)
+
+/** shadow_hold_fd() - A descriptor that is good for nothing; dup3() of it over a number closes what was there and keeps the number. */
+int shadow_hold_fd(void);
+
+/** shadow_hurry() - Whether somebody waits for this step's end: return SHADOW_AGAIN soon. */
+bool shadow_hurry(const struct shadow_exec *x);
+
+/**
+ * shadow_now_ns() - A clock to measure short times by: cheap, without a system call; it begins anywhere
+ *
+ * From the time-stamp counter, whose rate is measured at the start.  0 in a service without bells.
+ */
+uint64_t shadow_now_ns(void);
+
+/** shadow_load32() - One load of an aligned word of guest memory.  Return: 0, -EFAULT. */
+int shadow_load32(uint32_t *to, uint64_t guest_address);
+
+/** shadow_swap32() - One store of an aligned word to guest memory, and a full barrier.  Return: 0, -EFAULT. */
+int shadow_swap32(uint64_t guest_address, uint32_t value);
 
 /** shadow_alloc() - Memory in the capsule, zeroed.  Return: its handle; offset 0: there is no room. */
 struct shadow_handle shadow_alloc(size_t bytes);

@@ -139,7 +139,15 @@ park_leave:
 	mov $SYS_gettid, %eax
 	syscall
 	cmp $EXEC_JUMP, %r12d
+	je park_jump
+	cmp $EXEC_NUDGE, %r12d
 	jne exec_loop
+	mov $EXEC_NUDGE, %eax
+	mov $EXEC_GO, %ecx
+	lock cmpxchg %ecx, EXEC_ORDER(%rbx)
+	je exec_loop
+	jmp park_wait			/* another order has come meanwhile */
+park_jump:
 	mov EXEC_DELTA(%rbx), %rax
 	lea 1f(%rip), %rcx
 	add %rax, %rcx
@@ -190,6 +198,21 @@ GLOBAL guard_insn
 	ret
 GLOBAL guard_fault
 	mov $MINUS_EFAULT, %eax
+	ret
+
+/* int guard_load32(uint32_t *to, const uint32_t *from): one load of guest memory; 0, or -EFAULT */
+GLOBAL guard_load32
+	xor %eax, %eax
+GLOBAL guard_load_insn
+	mov (%rsi), %ecx
+	mov %ecx, (%rdi)
+	ret
+
+/* int guard_swap32(uint32_t *to, uint32_t value): one store to guest memory, and a full barrier; 0, or -EFAULT */
+GLOBAL guard_swap32
+	xor %eax, %eax
+GLOBAL guard_swap_insn
+	xchg %esi, (%rdi)
 	ret
 
 	.section .note.GNU-stack, "", @progbits
