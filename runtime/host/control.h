@@ -88,6 +88,7 @@ struct control_vm {
 	uint32_t nshadows;
 	uint64_t cid, ram_bytes, ranges;
 	uint64_t started, ended, refused; /* shadows: of all time; refused: streams that got no warden */
+	uint64_t refused_bells;		  /* streams of guest threads that belong to no shadow */
 	char text[CONTROL_TEXT_BYTES];
 };
 

@@ -7,12 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "rle/cleanup.h"
-#include "runtime/host/jailgroup.h"
 #include "runtime/host/jailgroup.h"
 #include "runtime/host/log.h"
 
@@ -23,6 +24,9 @@ struct place {
 	pid_t warden;  /* 0: none, or it has ended */
 	pid_t capsule; /* left behind by its warden, a child of ours now; 0: none */
 	int stream;    /* our copy; -1: the place is free */
+	int channel;   /* to the warden: shadows_tell() */
+	uint64_t shadow; /* a number of its own */
+	uint8_t token[DS_AGENT_TOKEN_BYTES];
 	int client;    /* waits for the end; -1 */
 	bool asked;    /* it was told to end */
 	bool killed;   /* the warden was, and cannot have removed its cgroup */
@@ -33,6 +37,7 @@ struct shadows {
 	const char *vm, *services_dir;
 	struct policy *policy;
 	uint32_t nplaces, count;
+	uint64_t last_shadow;
 	struct place place[];
 };
 
@@ -50,7 +55,7 @@ int shadows_new(struct shadows **out, struct shadows_board *board, const char *v
 		return -ENOMEM;
 	*s = (struct shadows){.board = board, .vm = vm, .services_dir = services_dir, .nplaces = board->nplaces};
 	for (uint32_t i = 0; i < s->nplaces; i++)
-		s->place[i] = (struct place){.stream = -1, .client = -1};
+		s->place[i] = (struct place){.stream = -1, .client = -1, .channel = -1};
 	if (prctl(PR_SET_CHILD_SUBREAPER, 1)) {
 		free(s);
 		return -errno;
@@ -81,10 +86,13 @@ uint32_t shadows_count(const struct shadows *s)
 
 /* --- start --------------------------------------------------------------------------------------------------------- */
 
-static void be_warden(struct shadows *s, uint32_t i, uint32_t guest_port, int ram_fd, const struct ramtable *table, pid_t parent)
+static void be_warden(struct shadows *s, uint32_t i, uint32_t guest_port, int ram_fd, const struct ramtable *table, pid_t parent,
+		      int bells_fd)
 {
 	const struct warden_params p = {
 		.stream_fd = s->place[i].stream,
+		.bells_fd = bells_fd,
+		.token = s->place[i].token,
 		.ram_fd = ram_fd,
 		.parent = parent,
 		.table = table,
@@ -96,6 +104,9 @@ static void be_warden(struct shadows *s, uint32_t i, uint32_t guest_port, int ra
 	};
 	sigset_t none;
 
+	for (uint32_t k = 0; k < s->nplaces; k++)
+		if (k != i) /* tokens of others are nothing for who talks to this one */
+			explicit_bzero(s->place[k].token, sizeof(s->place[k].token));
 	prctl(PR_SET_NAME, "dshost-shadow");
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -105,22 +116,30 @@ static void be_warden(struct shadows *s, uint32_t i, uint32_t guest_port, int ra
 int shadows_start(struct shadows *s, int fd, uint32_t guest_port, int ram_fd, const struct ramtable *table)
 {
 	const pid_t self = getpid();
+	uint8_t token[DS_AGENT_TOKEN_BYTES];
+	cleanup_close int theirs = -1;
 	uint32_t i = 0;
+	int pair[2];
 	pid_t pid;
 
 	while (i < s->nplaces && s->place[i].stream >= 0)
 		i++;
 	if (i == s->nplaces)
 		return -EBUSY;
+	if (getrandom(token, sizeof(token), 0) != sizeof(token) || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		return -errno;
+	theirs = pair[1];
 	memset(&s->board->place[i].stat, 0, sizeof(s->board->place[i].stat));
-	s->place[i] = (struct place){.stream = fd, .client = -1};
+	s->place[i] = (struct place){.stream = fd, .client = -1, .channel = pair[0], .shadow = ++s->last_shadow};
+	memcpy(s->place[i].token, token, sizeof(token));
 	pid = fork();
 	if (pid == 0)
-		be_warden(s, i, guest_port, ram_fd, table, self);
+		be_warden(s, i, guest_port, ram_fd, table, self, theirs);
 	if (pid < 0) {
 		const int e = -errno;
 
-		s->place[i].stream = -1;
+		close(pair[0]);
+		s->place[i] = (struct place){.stream = -1, .client = -1, .channel = -1};
 		return e;
 	}
 	s->place[i].warden = pid;
@@ -128,6 +147,44 @@ int shadows_start(struct shadows *s, int fd, uint32_t guest_port, int ram_fd, co
 	s->count++;
 	s->board->vm.started++;
 	return 0;
+}
+
+/* --- bells ------------------------------------------------------------------------------------------------------------ */
+
+int shadows_by_token(const struct shadows *s, const uint8_t *token, uint32_t *place, uint64_t *shadow)
+{
+	int r = -ENOENT;
+
+	for (uint32_t i = 0; i < s->nplaces; i++) {
+		uint8_t differs = s->place[i].channel < 0; /* a free place has no token */
+
+		for (size_t k = 0; k < DS_AGENT_TOKEN_BYTES; k++)
+			differs |= s->place[i].token[k] ^ token[k];
+		if (!differs) {
+			*place = i;
+			*shadow = s->place[i].shadow;
+			r = 0;
+		}
+	}
+	return r;
+}
+
+int shadows_tell(const struct shadows *s, uint32_t place, uint64_t shadow, const void *packet, size_t bytes, int fd)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	struct iovec iov = {(void *)(uintptr_t)packet, bytes};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+
+	if (place >= s->nplaces || s->place[place].channel < 0 || s->place[place].shadow != shadow)
+		return -ESRCH;
+	if (fd >= 0) {
+		mh.msg_control = control;
+		mh.msg_controllen = sizeof(control);
+		*CMSG_FIRSTHDR(&mh) = (struct cmsghdr){
+			.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&mh)), &fd, sizeof(fd));
+	}
+	return sendmsg(s->place[place].channel, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
 }
 
 /* --- end ------------------------------------------------------------------------------------------------------------ */
@@ -145,7 +202,8 @@ static void free_place(struct shadows *s, uint32_t i)
 		control_answer(p->client, &done, -1);
 		close(p->client);
 	}
-	*p = (struct place){.stream = -1, .client = -1};
+	close(p->channel);
+	*p = (struct place){.stream = -1, .client = -1, .channel = -1};
 	s->count--;
 	s->board->vm.ended++;
 }

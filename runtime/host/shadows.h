@@ -88,6 +88,25 @@ int shadows_start(struct shadows *s, int fd, uint32_t guest_port, int ram_fd, co
  */
 int shadows_end(struct shadows *s, uint64_t guest_pid, int client);
 
+/**
+ * shadows_by_token() - The shadow that has given this token to its guest's process
+ * @token: DS_FORWARD_TOKEN_BYTES; the time this takes does not depend on it
+ * @place: set to where it is
+ * @shadow: set to a number that no other shadow of the VM ever has
+ *
+ * Return: 0, -ENOENT.
+ */
+int shadows_by_token(const struct shadows *s, const uint8_t *token, uint32_t *place, uint64_t *shadow);
+
+/**
+ * shadows_tell() - Sends a packet to a warden, without waiting
+ * @place, @shadow: from shadows_by_token()
+ * @fd: goes along, stays the caller's; -1: none
+ *
+ * Return: 0; -ESRCH (it is another shadow's place now); -EAGAIN (it has not read those before); -errno of sendmsg().
+ */
+int shadows_tell(const struct shadows *s, uint32_t place, uint64_t shadow, const void *packet, size_t bytes, int fd);
+
 /** shadows_reap() - Takes in children that have ended, and kills capsules that their warden has left; never blocks. */
 void shadows_reap(struct shadows *s);
 

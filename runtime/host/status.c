@@ -160,9 +160,9 @@ static int print_text(FILE *out, struct reader *r, const struct control_status *
 				return -EBADMSG;
 			fprintf(out, "  %8" PRIu64 " %6u %-7s %-6s %-12s %9" PRIu64 " %7" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %9.1f %s\n", v.guest_pid,
 				v.guest_uid, NAME_OF(shadow_states, v.state), mode_name(&v), *v.service ? v.service : "-", v.pages, v.runs, v.updates,
-				v.faults, v.calls, seconds(head, &v), *v.program ? v.program : "-");
+				v.faults, v.calls + v.forwarded, seconds(head, &v), *v.program ? v.program : "-");
 			shadows++;
-			pages += v.pages, runs += v.runs, calls += v.calls, faults += v.faults;
+			pages += v.pages, runs += v.runs, calls += v.calls + v.forwarded, faults += v.faults;
 		}
 	}
 	fprintf(out, "\nin all %" PRIu64 " shadows, %" PRIu64 " pages in %" PRIu64 " runs, %" PRIu64 " faults, %" PRIu64 " calls\n", shadows, pages, runs, faults,
@@ -203,6 +203,11 @@ static struct json_object *json_shadow(const struct control_status *head, const 
 	add_u64(o, "calls", v->calls);
 	add_u64(o, "replies", v->replies);
 	add_u64(o, "refused_calls", v->refused_calls);
+	add_u64(o, "forwarded", v->forwarded);
+	add_u64(o, "forwarded_ns", v->forwarded_ns);
+	add_u64(o, "bells", v->bells - v->bells_ended);
+	add_u64(o, "refused_bells", v->refused_bells);
+	add_u64(o, "interrupts", v->interrupts);
 	add_u64(o, "faults", v->faults);
 	add_u64(o, "fault_pages", v->fault_pages);
 	add_u64(o, "guarded_calls", v->guarded_calls);
@@ -229,6 +234,7 @@ static struct json_object *json_vm(const struct control_vm *vm)
 	add_u64(o, "shadows_started", vm->started);
 	add_u64(o, "shadows_ended", vm->ended);
 	add_u64(o, "streams_refused", vm->refused);
+	add_u64(o, "bells_refused", vm->refused_bells);
 	return o;
 }
 

@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
+#include "runtime/host/bells.h"
 #include "runtime/host/ivshmem.h"
 #include "runtime/host/log.h"
 #include "runtime/host/vhostuser.h"
@@ -33,6 +34,7 @@ struct vm {
 	struct vsock *vsock;
 	struct ivshmem *bell;
 	struct shadows *shadows;
+	struct bells *bells;
 	int listener, conn, signals, vmm_fd;
 	char vsock_path[CONTROL_PATH_BYTES], bell_path[CONTROL_PATH_BYTES];
 	bool usable; /* the table in force was checked and may be mirrored */
@@ -228,6 +230,8 @@ static int on_stream(void *ctx, uint32_t guest_port, uint32_t host_port, int fd)
 	const char *why = NULL;
 	int e = -ECONNREFUSED;
 
+	if (host_port == DS_FORWARD_PORT)
+		return bells_accept(vm->bells, guest_port, fd);
 	if (host_port != DS_AGENT_PORT)
 		why = "nobody listens on that port";
 	else if (guest_port > DS_AGENT_GUEST_PORT_MAX)
@@ -246,6 +250,14 @@ static int on_stream(void *ctx, uint32_t guest_port, uint32_t host_port, int fd)
 		log_line(LOG_LEVEL_WARNING, "vm %s: a stream from guest port %u to port %u is refused (%" PRIu64 " so far): %s", vm->p->name, guest_port,
 			 host_port, vm->board->refused, why);
 	return e;
+}
+
+/* vsock_look_fn */
+static void on_bytes(void *ctx, uint32_t guest_port, const struct iovec *iov, uint32_t n, uint32_t bytes)
+{
+	struct vm *vm = ctx;
+
+	bells_look(vm->bells, guest_port, iov, n, bytes);
 }
 
 static void work_queues(struct vm *vm)
@@ -366,8 +378,10 @@ static int begin(struct vm *vm, const char **what)
 	if (!e)
 		shadows_policy(vm->shadows, p->policy);
 	e = e ? e : vsock_new(&vm->vsock, p->cid, on_stream, vm);
+	e = e ? e : bells_new(&vm->bells, vm->shadows, vm->vsock);
 	if (e)
 		return e;
+	vsock_look(vm->vsock, DS_FORWARD_PORT, on_bytes);
 	*what = "the sockets in the run directory";
 	e = control_path(vm->vsock_path, p->run_dir, p->name, "vsock");
 	e = e ? e : control_path(vm->bell_path, p->run_dir, p->name, "doorbell");
@@ -410,6 +424,7 @@ static void work(struct vm *vm)
 			{.fd = vsock_fd(vm->vsock), .events = POLLIN},
 			{.fd = ivshmem_fd(vm->bell), .events = POLLIN},
 			{.fd = vm->conn >= 0 ? -1 : vm->vmm_fd, .events = POLLIN}, /* later its connection tells */
+			{.fd = bells_fd(vm->bells), .events = POLLIN},
 		};
 
 		if (poll(p, sizeof(p) / sizeof(p[0]), -1) < 0)
@@ -428,6 +443,9 @@ static void work(struct vm *vm)
 			work_queues(vm);
 		if (p[4].revents)
 			ivshmem_run(vm->bell);
+		if (p[6].revents)
+			bells_run(vm->bells);
+		vm->board->refused_bells = bells_refused(vm->bells);
 		vm->board->doorbell = ivshmem_connected(vm->bell);
 		if (vm->board->doorbell && !bell_there)
 			bell_there = !unlink(vm->bell_path);
@@ -440,6 +458,7 @@ static void finish(struct vm *vm)
 
 	if (vm->vsock)
 		vsock_stop(vm->vsock);
+	bells_free(vm->bells);
 	shadows_free(vm->shadows);
 	if (vm->listener >= 0) {
 		close(vm->listener);

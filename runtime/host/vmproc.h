@@ -19,7 +19,7 @@
  * and status say why.
  *
  * Streams are accepted to DS_AGENT_PORT from ports that only the guest's root can bind, while the VM is ready and a place is
- * free.  What ends the guest's use of its memory (a reset, a table with another layout of the RAM file) ends all shadows before
+ * free; to DS_FORWARD_PORT from everybody, who have to show a token then (bells.h).  What ends the guest's use of its memory (a reset, a table with another layout of the RAM file) ends all shadows before
  * QEMU is answered.  A table that changes other memory only (a DIMM, a device's window) ends none.
  *
  * One poll loop, one thread.  It blocks nowhere but in shadows_end_all().  It dies with the daemon (PR_SET_PDEATHSIG), and

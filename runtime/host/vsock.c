@@ -32,6 +32,10 @@ struct vsock {
 
 	struct vsock_table table;
 	bool reset_next; /* whose turn it is: resets' or streams' */
+
+	vsock_look_fn look; /* NULL: none */
+	void *ctx;
+	uint32_t look_port;
 };
 
 /* --- from the guest ----------------------------------------------------------------------------------------------- */
@@ -42,11 +46,13 @@ static void reset_unknown(struct vsock *vs, const struct virtio_vsock_hdr *h)
 		vsock_table_reset(&vs->table, le32toh(h->src_port), le32toh(h->dst_port), le16toh(h->type));
 }
 
-static int deliver(struct vsock_stream *s, const struct vring_chain *c, uint32_t bytes)
+static int deliver(struct vsock *vs, struct vsock_stream *s, const struct vring_chain *c, uint32_t bytes)
 {
 	struct iovec iov[VRING_CHAIN_MAX];
 	const uint32_t n = vring_slice(c->iov, c->nread, HEAD_BYTES, bytes, iov);
 
+	if (vs->look && s->host_port == vs->look_port)
+		vs->look(vs->ctx, s->guest_port, iov, n, bytes);
 	return vsock_stream_deliver(s, iov, n, bytes);
 }
 
@@ -64,7 +70,7 @@ static int take_packet(struct vsock *vs, struct vsock_stream *s, const struct vi
 		s->guest_shut |= le32toh(h->flags) & VSOCK_SHUT_BOTH;
 		break;
 	case VIRTIO_VSOCK_OP_RW: {
-		const int r = deliver(s, c, le32toh(h->len));
+		const int r = deliver(vs, s, c, le32toh(h->len));
 
 		if (r)
 			return r;
@@ -310,6 +316,17 @@ const char *vsock_err(const struct vsock *vs)
 	return vs->err;
 }
 
+void vsock_look(struct vsock *vs, uint32_t host_port, vsock_look_fn look)
+{
+	vs->look = look;
+	vs->look_port = host_port;
+}
+
+bool vsock_has(struct vsock *vs, uint32_t guest_port, uint32_t host_port)
+{
+	return vsock_table_find(&vs->table, guest_port, host_port) != NULL;
+}
+
 uint32_t vsock_streams(const struct vsock *vs)
 {
 	return vs->table.nstreams;
@@ -326,6 +343,7 @@ int vsock_new(struct vsock **out, uint64_t guest_cid, vsock_accept_fn accept, vo
 	if (!vs)
 		return -ENOMEM;
 	vs->guest_cid = guest_cid;
+	vs->ctx = ctx;
 	vs->kick[QUEUE_RX] = vs->kick[QUEUE_TX] = -1;
 	vs->epoll = epoll_create1(EPOLL_CLOEXEC);
 	vsock_table_init(&vs->table, vs->epoll, accept, ctx);

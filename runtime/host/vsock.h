@@ -36,6 +36,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/uio.h>
 
 #include "runtime/host/vhostuser.h"
 
@@ -73,6 +74,20 @@ int vsock_new(struct vsock **out, uint64_t guest_cid, vsock_accept_fn accept, vo
 
 /** vsock_free() - vsock_stop(), and everything else is given back; NULL is allowed. */
 void vsock_free(struct vsock *vs);
+
+/**
+ * vsock_look_fn - Payload from the guest, before it is passed on
+ * @iov: @n parts in guest memory, which may change meanwhile; @bytes in all
+ *
+ * Must not block nor call into here.
+ */
+typedef void (*vsock_look_fn)(void *ctx, uint32_t guest_port, const struct iovec *iov, uint32_t n, uint32_t bytes);
+
+/** vsock_look() - Streams to @host_port have their payload shown to @look, with the context of vsock_new(). */
+void vsock_look(struct vsock *vs, uint32_t host_port, vsock_look_fn look);
+
+/** vsock_has() - Whether there is a stream with these ports. */
+bool vsock_has(struct vsock *vs, uint32_t guest_port, uint32_t host_port);
 
 /**
  * vsock_start() - Begins to work the queues, or goes on with them under another memory table

@@ -25,7 +25,7 @@
 #define WRITE_MS 30000u
 #define LAST_WORDS_MS 1000u /* for the guest to take ENDED */
 
-enum { AT_STREAM, AT_CTL, AT_PID, AT_GUARD, AT_FAULT, AT_SIGNAL, AT_END };
+enum { AT_STREAM, AT_CTL, AT_PID, AT_GUARD, AT_FAULT, AT_SIGNAL, AT_BELLS, AT_BELL_ENDS, AT_END };
 
 uint64_t warden_now_ns(void)
 {
@@ -82,15 +82,26 @@ static uint32_t or_usual(uint32_t given, uint32_t usual)
 	return given ? given : usual;
 }
 
-static void close_others(int a, int b)
+/* All but 0, 1, 2 and these, which are sorted here. */
+static void close_others(int keep[], size_t n)
 {
-	const unsigned int lo = (unsigned int)(a < b ? a : b), hi = (unsigned int)(a < b ? b : a);
+	unsigned int from = 3;
 
-	if (lo > 3)
-		close_range(3, lo - 1, 0);
-	if (hi > lo + 1)
-		close_range(lo + 1 > 3 ? lo + 1 : 3, hi - 1, 0);
-	close_range(hi + 1 > 3 ? hi + 1 : 3, ~0u, 0);
+	for (size_t i = 1; i < n; i++)
+		for (size_t k = i; k && keep[k] < keep[k - 1]; k--) {
+			const int other = keep[k];
+
+			keep[k] = keep[k - 1];
+			keep[k - 1] = other;
+		}
+	for (size_t i = 0; i < n; i++) {
+		if (keep[i] < (int)from)
+			continue;
+		if (keep[i] > (int)from)
+			close_range(from, (unsigned int)keep[i] - 1, 0);
+		from = (unsigned int)keep[i] + 1;
+	}
+	close_range(from, ~0u, 0);
 }
 
 static uint64_t read_number(const char *path, uint64_t otherwise)
@@ -135,7 +146,7 @@ static int prepare(struct warden *w, int *signal_fd)
 		if (getppid() != p->parent)
 			return -ESRCH;
 	}
-	close_others(p->stream_fd, p->ram_fd);
+	close_others((int[]){p->stream_fd, p->ram_fd, p->bells_fd}, 3);
 	*signal_fd = set_signals();
 	if (*signal_fd < 0)
 		return *signal_fd;
@@ -147,6 +158,9 @@ static int prepare(struct warden *w, int *signal_fd)
 	w->ram_ro_fd = open(path, O_RDONLY | O_CLOEXEC);
 	if (w->ram_ro_fd < 0)
 		return -errno;
+	flags = warden_bell_prepare(w);
+	if (flags)
+		return flags;
 	w->max_maps = read_number("/proc/sys/vm/max_map_count", 65530);
 	w->min_vpn = (read_number("/proc/sys/vm/mmap_min_addr", 65536) + DS_PAGE_BYTES - 1) >> DS_PAGE_SHIFT;
 	return 0;
@@ -174,6 +188,8 @@ static struct warden *new_warden(const struct warden_params *p)
 	w->part_deadline_ns = w->out_deadline_ns = w->change.deadline_ns = WARDEN_NEVER;
 	w->pidfd = w->ctl_fd = w->ram_ro_fd = w->change.data_fd = w->guard.listener = w->gone.maps_fd =
 		w->fault_dev_fd = -1;
+	w->bells_fd = w->bell_ends_fd = -1;
+	w->bell_again_ns = WARDEN_NEVER;
 	w->queue_end = &w->queue;
 	w->later_end = &w->later;
 	w->view.warden_pid = getpid();
@@ -191,7 +207,8 @@ static int poll_timeout_ms(const struct warden *w)
 {
 	const uint64_t first = min_ns(w->hello_deadline_ns, w->part_deadline_ns);
 	const uint64_t guest = min_ns(first, min_ns(w->out_deadline_ns, warden_demand_deadline_ns(w)));
-	const uint64_t next = min_ns(guest, w->change.deadline_ns), now = warden_now_ns();
+	const uint64_t capsule = min_ns(w->change.deadline_ns, w->bell_again_ns);
+	const uint64_t next = min_ns(guest, capsule), now = warden_now_ns();
 
 	if (next == WARDEN_NEVER)
 		return -1;
@@ -214,6 +231,8 @@ static void check_deadlines(struct warden *w)
 	if (now >= w->change.deadline_ns)
 		warden_end(w, w->state == WARDEN_RUN ? DS_AGENT_C_GONE : DS_AGENT_C_SHADOW,
 			   "the shadow did not answer in time");
+	if (now >= w->bell_again_ns)
+		warden_bell_again(w);
 }
 
 /* What the guest says is read as long as there is room for it in the order of things. */
@@ -237,6 +256,10 @@ static void handle(struct warden *w, const struct pollfd *at)
 		warden_demand_run(w);
 	if (at[AT_PID].revents)
 		warden_capsule_gone(w);
+	if (at[AT_BELL_ENDS].revents && !w->ended)
+		warden_bell_ends(w);
+	if (at[AT_BELLS].revents && !w->ended)
+		warden_bell_read(w);
 	if (at[AT_SIGNAL].revents)
 		warden_end(w, DS_AGENT_C_GONE, "ended by the host");
 	if (at[AT_STREAM].revents & POLLOUT)
@@ -263,6 +286,8 @@ static void loop(struct warden *w, int signal_fd)
 			[AT_GUARD] = {.fd = w->guard.listener, .events = POLLIN},
 			[AT_FAULT] = {.fd = w->demand && w->state == WARDEN_RUN ? demand_fd(w->demand) : -1, .events = POLLIN},
 			[AT_SIGNAL] = {.fd = signal_fd, .events = POLLIN},
+			[AT_BELLS] = {.fd = w->bells_fd, .events = POLLIN},
+			[AT_BELL_ENDS] = {.fd = w->bell_ends_fd, .events = POLLIN},
 		};
 
 		warden_demand_view(w);
@@ -327,6 +352,7 @@ static void free_warden(struct warden *w)
 	cleanup_close_fn(&w->fault_dev_fd);
 	demand_free(w->demand);
 	warden_call_free(w);
+	warden_bell_free(w);
 	warden_stream_free(w);
 	free(w->out);
 	free(w);

@@ -61,6 +61,8 @@ struct warden_view {
 	uint64_t pages, runs, vmas; /* of the map in force; mappings that its mirror takes */
 	uint64_t updates, drops, dropped_pages, refused_changes;
 	uint64_t calls, replies, refused_calls;
+	uint64_t forwarded, forwarded_ns;    /* system calls that were made for the process, as the capsule says; time in them */
+	uint64_t bells, bells_ended, refused_bells, interrupts; /* threads that have such calls made: of all time */
 	uint64_t faults, fault_pages;	     /* demand: asked of the guest; pages that came */
 	uint64_t guarded_calls, denied_calls; /* of the capsule: seen by the guard; of these, refused */
 	uint64_t start_us;		     /* from ATTACH to STARTED */
@@ -97,6 +99,8 @@ struct warden_times {
 struct warden_params {
 	int stream_fd;		/* host end of the agent's stream: a stream socket */
 	int ram_fd;		/* the VM's RAM, for reading and writing: file number 0 of @table; or /dev/mem */
+	int bells_fd;		/* where bells come from (struct bells_message): SOCK_SEQPACKET; 0 or -1: there are none */
+	const uint8_t *token;	/* DS_AGENT_TOKEN_BYTES, for STARTED; NULL: zeroes */
 	pid_t parent;		/* who dies with it: the caller of fork(); 0: nobody */
 	uint32_t provider;	/* enum ds_shadow_provider */
 	uint64_t ram_host_pfn;	/* DS_SHADOW_RAM_DEVMEM: the host frame of the RAM file's page 0; the rest follows it */
@@ -112,7 +116,7 @@ struct warden_params {
 /**
  * warden_main() - The life of a shadow; called in a child forked for it
  *
- * Closes every descriptor but the two in @p and 0, 1 and 2.  Logs with log_line() (log.h).  Single-threaded; ignores
+ * Closes every descriptor but the three in @p and 0, 1 and 2.  Logs with log_line() (log.h).  Single-threaded; ignores
  * SIGPIPE and changes no other signal.
  *
  * Return: exit status: 0, the guest ended it (it closed the stream, or its process is gone); 1, it was refused or

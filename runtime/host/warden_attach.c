@@ -87,6 +87,8 @@ void warden_started(struct warden *w, const struct ds_shadow_status *status)
 		.host_pid = (uint64_t)w->pid,
 	};
 
+	if (w->p->token)
+		memcpy(started.token, w->p->token, sizeof(started.token));
 	w->state = WARDEN_RUN;
 	w->view.since_ns = warden_now_ns();
 	w->view.start_us = (w->view.since_ns - w->attach_ns) / 1000;

@@ -93,6 +93,8 @@ void warden_call_answer(struct warden *w, const struct ds_shadow_message *msg)
 		warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it answered a call that nobody made");
 		return;
 	}
+	if (warden_bell_report(w, msg))
+		return;
 	call->under_way = false;
 	w->view.replies++;
 	warden_send_payload(w, DS_AGENT_REPLY, call->guest_seq, &reply.head, sizeof(reply), msg->payload, msg->payload_bytes);
@@ -108,6 +110,10 @@ bool warden_call_refused(struct warden *w, const struct ds_shadow_refused *refus
 
 		if (!call->under_way || call->capsule_seq != refused->head.seq)
 			continue;
+		if (w->bell[i].live) {
+			warden_bell_refused(w, i, refused);
+			return true;
+		}
 		call->under_way = false;
 		reasons_refused(text, sizeof(text), refused);
 		refuse(w, call->guest_seq, DS_AGENT_C_SHADOW, text);

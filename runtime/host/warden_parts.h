@@ -9,6 +9,7 @@
  *   warden_change.c   UPDATE and DROP
  *   warden_demand.c   the mirror that faults: FAULT and PAGES
  *   warden_call.c     CALL and REPLY
+ *   warden_bell.c     bells of guest threads, and interrupts
  *   warden_stat.c     the view in shared memory
  *
  * How parts fail: whatever ends the shadow is told to warden_end(), the first time counts, and the caller returns; the
@@ -35,6 +36,7 @@
 #include "runtime/host/log.h"
 #include "runtime/host/policy.h"
 #include "runtime/host/warden.h"
+#include "runtime/wire/forward.h"
 #include "runtime/wire/shadow.h"
 
 #define WARDEN_OUT_BYTES_MAX (1u << 20) /* kept for a guest that does not read */
@@ -72,6 +74,15 @@ struct warden_change {
 struct warden_call {
 	bool under_way;
 	uint32_t guest_seq, capsule_seq;
+};
+
+/** struct warden_bell - The bell that an executor has; meanwhile its struct warden_call is under way, too. */
+struct warden_bell {
+	bool live;
+	bool ended;	 /* the guest has closed it; the executor has to notice */
+	int fd;		 /* ours, to see its end; -1 */
+	uint32_t id;	 /* as the VM process calls it */
+	uint64_t calls, busy_ns; /* as told by the executor so far */
 };
 
 /** struct warden_queued - A call that waits for its executor, or for room in the control socket. */
@@ -128,6 +139,9 @@ struct warden {
 	struct warden_map now;
 	struct warden_change change;
 	struct warden_call call[DS_SHADOW_EXECUTORS_MAX];
+	struct warden_bell bell[DS_SHADOW_EXECUTORS_MAX];
+	int bells_fd, bell_ends_fd; /* from the VM process; epoll of those that live */
+	uint64_t bell_again_ns;	    /* when an executor whose bell has ended is interrupted once more; WARDEN_NEVER */
 	struct warden_queued *queue, **queue_end;
 	unsigned int nqueued;
 
@@ -304,6 +318,22 @@ void warden_call_answer(struct warden *w, const struct ds_shadow_message *msg);
 bool warden_call_refused(struct warden *w, const struct ds_shadow_refused *refused);
 /** warden_call_free() - Gives the queue back. */
 void warden_call_free(struct warden *w);
+
+/* --- warden_bell.c --- */
+/** warden_bell_prepare() - Before anything comes.  Return: 0, -errno. */
+int warden_bell_prepare(struct warden *w);
+/** warden_bell_read() - The VM process has sent bells or interrupts. */
+void warden_bell_read(struct warden *w);
+/** warden_bell_ends() - Bells have ended in the guest. */
+void warden_bell_ends(struct warden *w);
+/** warden_bell_again() - It is time to interrupt who has not noticed. */
+void warden_bell_again(struct warden *w);
+/** warden_bell_report() - Whether a MESSAGE is about a bell; then it has been handled. */
+bool warden_bell_report(struct warden *w, const struct ds_shadow_message *msg);
+/** warden_bell_refused() - The capsule does not take the bell of executor @i. */
+void warden_bell_refused(struct warden *w, uint32_t i, const struct ds_shadow_refused *refused);
+/** warden_bell_free() - Closes them. */
+void warden_bell_free(struct warden *w);
 
 /* --- warden_stat.c --- */
 /** warden_stat_write() - Shows w->view to others. */
