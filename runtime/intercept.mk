@@ -19,8 +19,11 @@ $(B)/tests/intercept/probe.so: $(B)/intercept/tests/intercept/probe.o $(INTERCEP
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -shared -nostdlib -Wl,-z,initfirst -Wl,-z,defs -Wl,--build-id=none -o $@ $^
 $(B)/tests/intercept/cases: $(wildcard tests/intercept/cases*.c) tests/intercept/cases.h
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $(filter %.c,$^) -lpthread -ldl
+# The same through ptrace, to compare with
+$(B)/tests/intercept/oracle: $(B)/obj/tests/intercept/oracle.o $(B)/obj/runtime/guest/monitor.o
+	$(LINK)
 
-tests-build: $(B)/tests/intercept/probe.so $(B)/tests/intercept/cases
+tests-build: $(B)/tests/intercept/probe.so $(B)/tests/intercept/cases $(B)/tests/intercept/oracle
 -include $(shell find $(B)/intercept -name '*.d' 2>/dev/null)
 
 # --- forwarding ---------------------------------------------------------------------------------------------------
@@ -50,3 +53,6 @@ TESTLIBS := $(B)/lib/forward.a $(TESTLIBS)
 $(B)/tests/intercept/forward_native.so: $(FORWARD_OBJ) $(INTERCEPT_OBJ) $(B)/intercept/tests/intercept/forward_host.o
 	$(call SAY,LINK,$@)$(FORWARD_LINK)
 tests-build: $(B)/tests/intercept/forward_native.so
+$(B)/tests/intercept/forward_cases: tests/intercept/forward_cases.c
+	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $< -lpthread
+tests-build: $(B)/tests/intercept/forward_cases

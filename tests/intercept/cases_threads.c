@@ -93,11 +93,12 @@ static void c_cancel(void)
 
 static void *spinner(void *arg)
 {
-	(void)arg;
 	pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL);
 	pthread_cleanup_push(cleanup, NULL);
-	for (;;)
+	for (;;) {
 		syscall(SYS_getppid);
+		__atomic_store_n((int *)arg, 1, __ATOMIC_RELEASE);
+	}
 	pthread_cleanup_pop(0);
 	return NULL;
 }
@@ -108,8 +109,12 @@ static void c_cancel_async(void)
 	void *ret;
 
 	for (int i = 0; i < 10; i++) {
-		pthread_create(&t, NULL, spinner, NULL);
-		usleep(3000);
+		int spinning = 0;
+
+		pthread_create(&t, NULL, spinner, &spinning);
+		while (!__atomic_load_n(&spinning, __ATOMIC_ACQUIRE))
+			sched_yield();
+		usleep(1000);
 		pthread_cancel(t);
 		pthread_join(t, &ret);
 	}
