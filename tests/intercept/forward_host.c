@@ -39,7 +39,7 @@ struct executor {
 
 static struct executor executors[EXECUTORS_MAX];
 static uint32_t nexecutors = 16;
-static int32_t listening, lifeline, program;
+static int32_t listening, lifeline, program, program_end;
 static char root[512], name[108];
 
 /* A task on a stack of its own, which runs fn(argument) and must not return. */
@@ -247,6 +247,7 @@ static void host(void *argument)
 __attribute__((constructor(101))) static void make_host(int argc, char **argv, char **envp)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
+	const struct __kernel_timespec ms = {0, 1000000};
 	int32_t life[2];
 	uint32_t n = 0, pid = (uint32_t)raw0(__NR_getpid), unit = 1;
 
@@ -275,7 +276,10 @@ __attribute__((constructor(101))) static void make_host(int argc, char **argv, c
 			address.sun_path[n++] = (char)('0' + pid / unit % 10);
 	}
 	listening = (int32_t)raw3(__NR_socket, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	if (raw3(__NR_bind, listening, &address, offsetof(struct sockaddr_un, sun_path) + n) || raw2(__NR_listen, listening, 64) ||
+	/* The host of the program that was executed in this process before may not have gone yet. */
+	for (uint32_t tries = 0; tries < 1000 && raw3(__NR_bind, listening, &address, offsetof(struct sockaddr_un, sun_path) + n) == -EADDRINUSE; tries++)
+		raw2(__NR_nanosleep, &ms, 0);
+	if (raw2(__NR_listen, listening, 64) ||
 	    raw4(__NR_socketpair, AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, life))
 		return;
 	program = (int32_t)raw2(__NR_pidfd_open, pid = (uint32_t)raw0(__NR_getpid), 0);
@@ -287,5 +291,5 @@ __attribute__((constructor(101))) static void make_host(int argc, char **argv, c
 	raw1(__NR_close, n);
 	raw1(__NR_close, unit);
 	raw1(__NR_close, life[1]);
-	forward_own_add(life[0]);
+	forward_own_add(life[0], &program_end);
 }

@@ -52,7 +52,7 @@ static int64_t open_connection(void)
 		raw1(__NR_close, fd);
 		return rc;
 	}
-	return forward_own_add(fd);
+	return forward_own_add(fd, &connection);
 }
 
 /* The answer to the last question, into @buf.  Return: its length, -errno; a refusal is -EPERM with @buf as it came. */
@@ -106,7 +106,6 @@ int forward_agent_start(char *why)
 		copy_text(why, "dsagent does not answer; is it running?", 256);
 		return (int)rc;
 	}
-	connection = (int32_t)rc;
 	ask.head = head_of(DS_LOCAL_SHADOW, sizeof(ask));
 	copy_text(ask.service, forward_settings.service, sizeof(ask.service));
 	copy_text(ask.args, forward_settings.args, sizeof(ask.args));

@@ -69,12 +69,7 @@ void forward_clone(const struct intercept_call *call)
 		flags = CLONE_VM | CLONE_VFORK;
 	else if (call->nr == __NR_clone3 && intercept_fetch(&flags, call->arg[0], sizeof(flags)))
 		return;
-	if (flags & CLONE_THREAD) {
-		if (!forward_threads())
-			forward_fds_fill();
-		return;
-	}
-	if (!(flags & CLONE_VM))
+	if (flags & CLONE_THREAD || !(flags & CLONE_VM))
 		return;
 	if (flags & CLONE_VFORK)
 		for (uint32_t i = 0; i < VFORKS; i++) {

@@ -16,6 +16,7 @@
 
 #include "runtime/guest/forward/forward.h"
 
+#define EVICTED (-1000) /* no errno: to be begun again */
 #define PAIRS 64u
 #define COMPANION_NR 1001u /* on the host, out of the way */
 #define EVENTS_MAX ((FORWARD_SCRATCH - 64) / sizeof(struct epoll_event))
@@ -112,6 +113,7 @@ static int64_t wait_both(struct forward_turn *turn, const struct intercept_call 
 		const uint64_t ms = deadline_ns < 0 ? (uint64_t)-1 : left_ns <= 0 ? 0 : (uint64_t)(left_ns + 999999) / 1000000;
 		const uint64_t arg[6] = {host_epfd, (uint64_t)events, max, ms};
 		enum forward_event event;
+		bool evicted;
 		int64_t host, here = 0;
 
 		turn->told = false;
@@ -121,9 +123,11 @@ static int64_t wait_both(struct forward_turn *turn, const struct intercept_call 
 		if (event == FORWARD_E_DEAD)
 			return forward_dead("the connection to its host has ended");
 		host = forward_turn_finish(turn);
-		turn->told = event == FORWARD_E_SIGNAL;
+		turn->told = event != FORWARD_E_DONE;
 		if (host < 0 && host != -EINTR)
 			return host;
+		evicted = forward_turn_evicted(turn, host);
+		turn->told = event == FORWARD_E_SIGNAL;
 		host = host < 0 ? 0 : host;
 		if (host && intercept_store(call->arg[1], events, (uint64_t)host * sizeof(*events)))
 			return -EFAULT;
@@ -137,20 +141,19 @@ static int64_t wait_both(struct forward_turn *turn, const struct intercept_call 
 			return -EINTR;
 		if (deadline_ns >= 0 && forward_now_ns() >= deadline_ns)
 			return 0;
+		if (evicted)
+			return EVICTED;
 	}
 }
 
-static int64_t wait(const struct intercept_call *call, uint64_t host_epfd)
+static int64_t wait_once(const struct intercept_call *call, uint64_t host_epfd, int64_t deadline_ns)
 {
 	const uint64_t mask_at = call->nr == __NR_epoll_wait ? 0 : call->arg[4];
 	struct forward_turn turn;
 	uint64_t mask = 0, own;
-	int64_t rc, timeout_ns;
+	int64_t rc = 0;
 
-	if ((int32_t)call->arg[2] <= 0)
-		return -EINVAL;
-	rc = timeout_of(call, &timeout_ns);
-	if (!rc && mask_at && intercept_fetch(&mask, mask_at, sizeof(mask)))
+	if (mask_at && intercept_fetch(&mask, mask_at, sizeof(mask)))
 		rc = -EFAULT;
 	if (!rc)
 		rc = forward_turn_begin(&turn);
@@ -159,12 +162,27 @@ static int64_t wait(const struct intercept_call *call, uint64_t host_epfd)
 	own = turn.mask;
 	if (mask_at)
 		turn.mask = mask & ~SIGSYS_BIT;
-	rc = wait_both(&turn, call, host_epfd, timeout_ns < 0 ? -1 : forward_now_ns() + timeout_ns);
+	rc = wait_both(&turn, call, host_epfd, deadline_ns);
 	if (mask_at && !turn.told)
 		turn.mask = own;
 	forward_turn_end(&turn);
 	if (mask_at && turn.told) /* handlers have run under the mask of the call */
 		raw4(__NR_rt_sigprocmask, SIG_SETMASK, &own, 0, 8);
+	return rc;
+}
+
+static int64_t wait(const struct intercept_call *call, uint64_t host_epfd)
+{
+	int64_t rc, timeout_ns, deadline_ns;
+
+	if ((int32_t)call->arg[2] <= 0)
+		return -EINVAL;
+	rc = timeout_of(call, &timeout_ns);
+	if (rc)
+		return rc;
+	deadline_ns = timeout_ns < 0 ? -1 : forward_now_ns() + timeout_ns;
+	while ((rc = wait_once(call, host_epfd, deadline_ns)) == EVICTED)
+		forward_turn_pause();
 	return rc;
 }
 

@@ -2,8 +2,8 @@
  *
  * Theory of operation
  *
- * A descriptor of the host is, in the guest, a *placeholder*: an O_PATH descriptor of "/", which holds its number and can do
- * nothing.  The program so gets the lowest free number, as POSIX wants it, counts its limit, and copies and closes it; what it
+ * A descriptor of the host is, in the guest, a *placeholder*: an O_PATH descriptor of an empty file in memory, which holds
+ * its number and can do nothing.  The program so gets the lowest free number, as POSIX wants it, counts its limit, and copies and closes it; what it
  * does with it is done by the shadow with a descriptor of that number.  Placeholders are closed by exec whatever the
  * program wants, as the next program has another shadow.
  *
@@ -15,7 +15,7 @@
  *   one thread    wherever a raw number turned out lower than the guest's, the filler is put there.  After a few openings the
  *                 lowest free number is the same on both sides, and nothing has to be moved.
  *   more threads  all numbers below `filled` are, and stay, in use: closing puts the filler back.  Raw numbers lie above, those
- *                 the guest gives out below.
+ *                 the guest gives out below.  So it is before the first thread that is not alone opens anything.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -28,8 +28,34 @@
 
 uint8_t forward_fd_state[FORWARD_FDS_MAX];
 static uint32_t nhost;
+static int32_t placeholder = -1;
 static int32_t filler = -1; /* of the host */
-static uint32_t filler_tried, filled, filling;
+static bool filler_tried;
+static uint32_t filled, filling;
+
+void forward_fds_start(void)
+{
+	char path[] = "/proc/self/fd/????";
+	const int64_t memfd = raw2(__NR_memfd_create, "placeholder", 1 /* MFD_CLOEXEC */);
+	int64_t fd = -1;
+
+	if (memfd >= 0 && memfd < 1000) {
+		char *at = path + sizeof(path) - 5;
+
+		if (memfd >= 100)
+			*at++ = (char)('0' + memfd / 100);
+		if (memfd >= 10)
+			*at++ = (char)('0' + memfd / 10 % 10);
+		*at++ = (char)('0' + memfd % 10);
+		*at = 0;
+		fd = raw3(__NR_open, path, O_PATH | O_CLOEXEC, 0);
+	}
+	if (fd < 0) /* no /proc */
+		fd = raw3(__NR_open, "/", O_PATH | O_CLOEXEC, 0);
+	if (memfd >= 0)
+		raw1(__NR_close, memfd);
+	forward_own_add(fd, &placeholder);
+}
 
 bool forward_fds_any(void)
 {
@@ -52,8 +78,7 @@ static void make_filler(struct forward_turn *turn)
 {
 	int64_t fd, high;
 
-	if (__atomic_exchange_n(&filler_tried, 1, __ATOMIC_RELAXED))
-		return;
+	filler_tried = true;
 	turn->entry->scratch[0] = '/';
 	turn->entry->scratch[1] = 0;
 	fd = forward_turn_quick(turn, __NR_openat, (uint64_t)AT_FDCWD, (uint64_t)turn->entry->scratch, O_PATH | O_CLOEXEC, 0);
@@ -77,11 +102,7 @@ static void make_filler(struct forward_turn *turn)
 /* All numbers of the host below @to are in use from now on. */
 static void fill(struct forward_turn *turn, uint32_t to)
 {
-	if (filler < 0 || __atomic_load_n(&filled, __ATOMIC_ACQUIRE) >= to)
-		return;
-	while (__atomic_exchange_n(&filling, 1, __ATOMIC_ACQUIRE)) /* its holder has signals blocked and is on its way */
-		raw0(__NR_sched_yield);
-	for (uint32_t at = filled; at < to; at++) {
+	for (uint32_t at = filled; filler >= 0 && at < to; at++) {
 		const int64_t got = forward_turn_quick(turn, __NR_fcntl, (uint64_t)filler, F_DUPFD, at, 0);
 
 		if (got < 0)
@@ -93,17 +114,6 @@ static void fill(struct forward_turn *turn, uint32_t to)
 		at = (uint32_t)got;
 	}
 	__atomic_store_n(&filled, to, __ATOMIC_RELEASE);
-	__atomic_store_n(&filling, 0, __ATOMIC_RELEASE);
-}
-
-void forward_fds_fill(void)
-{
-	struct forward_turn turn;
-
-	if (!__atomic_load_n(&filler_tried, __ATOMIC_RELAXED) || forward_turn_begin(&turn))
-		return;
-	fill(&turn, FILL_FIRST);
-	forward_turn_end(&turn);
 }
 
 void forward_fd_release(struct forward_turn *turn, uint64_t number, bool used_here)
@@ -116,14 +126,22 @@ void forward_fd_release(struct forward_turn *turn, uint64_t number, bool used_he
 
 void forward_fd_room(struct forward_turn *turn, uint64_t number)
 {
-	make_filler(turn);
-	if (forward_threads())
-		fill(turn, (uint32_t)number + FILL_MARGIN < FILL_FIRST ? FILL_FIRST : 2 * ((uint32_t)number + FILL_MARGIN));
+	const uint32_t least = (uint32_t)number + FILL_MARGIN, to = !forward_threads() ? 0 : least < FILL_FIRST ? FILL_FIRST : 2 * least;
+
+	if (__atomic_load_n(&filler_tried, __ATOMIC_RELAXED) && __atomic_load_n(&filled, __ATOMIC_ACQUIRE) >= (to ? least : 0))
+		return;
+	while (__atomic_exchange_n(&filling, 1, __ATOMIC_ACQUIRE)) /* its holder has signals blocked and is on its way */
+		raw0(__NR_sched_yield);
+	if (!filler_tried)
+		make_filler(turn);
+	if (filled < to)
+		fill(turn, to);
+	__atomic_store_n(&filling, 0, __ATOMIC_RELEASE);
 }
 
 int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec)
 {
-	const int64_t here = raw3(__NR_open, "/", O_PATH | O_CLOEXEC, 0);
+	const int64_t here = raw3(__NR_fcntl, placeholder, F_DUPFD_CLOEXEC, 0);
 	int64_t rc = here;
 
 	if (here >= FORWARD_FDS_MAX)

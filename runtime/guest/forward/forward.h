@@ -123,6 +123,7 @@ struct forward_entry {
 	uint64_t sigset; /* of sigfd */
 	uint32_t busy;
 	uint32_t seq;
+	uint32_t evicted; /* another thread needs an executor: its call is interrupted, and starts again later */
 };
 
 /** forward_pool_start() - Memory for the slots.  @token: NULL natively.  Return: 0 or -errno. */
@@ -134,6 +135,9 @@ void forward_pool_token(const uint8_t token[DS_FORWARD_TOKEN_BYTES]);
 /** forward_pool_take() - An entry that is connected.  Return: NULL: @error says why. */
 struct forward_entry *forward_pool_take(int64_t *error);
 
+/** forward_pool_evict() - Every executor has a call: interrupts one of them, a different one each time. */
+void forward_pool_evict(void);
+
 /** forward_pool_give() - Back. */
 void forward_pool_give(struct forward_entry *entry);
 
@@ -143,8 +147,14 @@ void forward_pool_close(void);
 /** forward_own_fd() - Whether a descriptor is ours and none of the program's. */
 bool forward_own_fd(int64_t fd);
 
-/** forward_own_add() - Moves @fd up, out of the program's way, and remembers it.  Return: its number or -errno; @fd is closed. */
-int32_t forward_own_add(int64_t fd);
+/**
+ * forward_own_add() - Moves @fd up, out of the program's way, and remembers it
+ * @fd: is closed; or -errno
+ * @holder: gets its number, also when it has to move again; or -errno
+ *
+ * Return: as @holder.
+ */
+int32_t forward_own_add(int64_t fd, int32_t *holder);
 
 /** forward_own_move() - Makes @fd free for the program, if it is ours. */
 void forward_own_move(int64_t fd);
@@ -163,6 +173,12 @@ struct forward_turn {
 
 /** forward_turn_begin() - Return: 0 or -errno (then there is nothing to end). */
 int64_t forward_turn_begin(struct forward_turn *turn);
+
+/** forward_turn_evicted() - Whether a call that ended with -EINTR did so for another thread's sake: to be made again, in a new turn. */
+bool forward_turn_evicted(struct forward_turn *turn, int64_t result);
+
+/** forward_turn_pause() - Between the turns then, so that the other thread gets the executor. */
+void forward_turn_pause(void);
 
 /** forward_turn_end() - Signals are the program's again: handlers run before this returns. */
 void forward_turn_end(struct forward_turn *turn);
@@ -224,17 +240,17 @@ bool forward_fds_any(void);
 /** forward_fd_set() - What a descriptor is now: FORWARD_FD_..., 0: the guest's. */
 void forward_fd_set(uint64_t fd, uint8_t state);
 
+/** forward_fds_start() - Makes what placeholders are copies of. */
+void forward_fds_start(void);
+
 /** forward_fd_adopt() - A new descriptor of the host gets the lowest number that is free here.  Return: it or -errno. */
 int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec);
 
-/** forward_fd_room() - @number will be given a meaning on the host. */
+/** forward_fd_room() - @number will be given a meaning on the host, or something will be opened (0). */
 void forward_fd_room(struct forward_turn *turn, uint64_t number);
 
 /** forward_fd_release() - Frees a number on the host.  @used_here: the guest has it in use for itself. */
 void forward_fd_release(struct forward_turn *turn, uint64_t number, bool used_here);
-
-/** forward_fds_fill() - A thread will be made: new descriptors of the host must not be in each other's way from now on. */
-void forward_fds_fill(void);
 
 /** forward_open_call() - What makes a descriptor on the host. */
 int64_t forward_open_call(const struct intercept_call *call, const struct forward_rule *rule);
@@ -252,6 +268,7 @@ struct forward_where {
 	enum forward_side side;
 	bool rewrite; /* the path must be made absolute: its directory is the other side's */
 	bool empty;   /* "" or NULL: the descriptor itself */
+	int32_t link; /* /proc/self/fd/N of one of the host's: N + 1 */
 };
 
 /**

@@ -5,6 +5,9 @@
 
 #include "runtime/guest/forward/forward.h"
 
+#ifndef __NR_fchmodat2
+#define __NR_fchmodat2 452
+#endif
 #ifndef PR_SET_SYSCALL_USER_DISPATCH
 #define PR_SET_SYSCALL_USER_DISPATCH 59
 #endif
@@ -42,6 +45,36 @@ static int64_t rewritten(const struct intercept_call *call, const struct forward
 		}
 	if (!verdict)
 		return forward_local(&other);
+	return rule->flags & FORWARD_OPENS ? forward_open_call(&other, rule) : forward_call(&other, rule);
+}
+
+/* A path that is /proc/self/fd/N: the shadow, which may have no /proc, is asked by the descriptor where that can be done. */
+static int64_t by_link(const struct intercept_call *call, const struct forward_rule *rule, int32_t fd)
+{
+	static const char nothing[] = "";
+	struct intercept_call other = *call;
+	int64_t result;
+
+	switch (call->nr) {
+	case __NR_chmod:
+	case __NR_fchmodat: /* Linux 6.6; fchmod() does not take an O_PATH descriptor, which is why programs come this way */
+		other = (struct intercept_call){.nr = __NR_fchmodat2, .arg = {(uint64_t)fd, (uint64_t)nothing, call->arg[rule->a + 1], AT_EMPTY_PATH}};
+		if (call->nr == __NR_fchmodat)
+			other.arg[2] = call->arg[2];
+		result = forward_call(&other, rule);
+		return result == -ENOSYS ? -EOPNOTSUPP : result;
+	case __NR_stat:
+		other = (struct intercept_call){.nr = __NR_fstat, .arg = {(uint64_t)fd, call->arg[1]}};
+		break;
+	case __NR_newfstatat:
+		if (call->arg[3] & AT_SYMLINK_NOFOLLOW)
+			break;
+		other.arg[0] = (uint64_t)fd;
+		other.arg[1] = (uint64_t)nothing;
+		other.arg[3] |= AT_EMPTY_PATH;
+		break;
+	default: break;
+	}
 	return rule->flags & FORWARD_OPENS ? forward_open_call(&other, rule) : forward_call(&other, rule);
 }
 
@@ -89,7 +122,9 @@ static bool by_rule(struct intercept_call *call, const struct forward_rule *rule
 	}
 	if (verdict)
 		*where = at_host;
-	if (first.rewrite || second.rewrite)
+	if (verdict && first.link && (rule->kind == FORWARD_PATH || rule->kind == FORWARD_AT))
+		*result = by_link(call, rule, first.link - 1);
+	else if (first.rewrite || second.rewrite)
 		*result = rewritten(call, rule, verdict, at, (bool[2]){first.rewrite, second.rewrite});
 	else if (!verdict)
 		return false;

@@ -36,18 +36,23 @@ int64_t forward_open_call(const struct intercept_call *call, const struct forwar
 {
 	for (;;) {
 		struct forward_turn turn;
-		bool again;
+		bool again, evicted;
 		int64_t result;
 
 		forward_memory_ready(call->nr, call->arg, rule->flags & FORWARD_NESTED);
 		result = forward_turn_begin(&turn);
 		if (result)
 			return result;
+		if (forward_threads())
+			forward_fd_room(&turn, 0);
 		result = forward_turn_call(&turn, call->nr, call->arg);
-		again = result == -EINTR && forward_turn_restarts(&turn);
+		evicted = forward_turn_evicted(&turn, result);
+		again = evicted || (result == -EINTR && forward_turn_restarts(&turn));
 		if (result >= 0)
 			result = forward_fd_adopt(&turn, result, cloexec_of(call));
 		forward_turn_end(&turn);
+		if (evicted)
+			forward_turn_pause();
 		if (!again)
 			return result;
 	}

@@ -19,6 +19,7 @@
 #define TOGETHER_MAX (FORWARD_SCRATCH / sizeof(struct pollfd) - 2)
 #define PART 32u
 #define SELECT_MAX 1024u
+#define EVICTED (-1000) /* no errno */
 #define IN_SET (POLLRDNORM | POLLRDBAND | POLLIN | POLLHUP | POLLERR)
 #define OUT_SET (POLLWRBAND | POLLWRNORM | POLLOUT | POLLERR)
 
@@ -68,7 +69,7 @@ static int64_t begin(struct together *t, uint64_t mask, int64_t timeout_ns)
 	return 0;
 }
 
-/* Return: how many are ready; 0: time is over; -EINTR; another error of the host. */
+/* Return: EVICTED: to be begun again; how many are ready; 0: time is over; -EINTR; another error of the host. */
 static int64_t wait_together(struct together *t)
 {
 	for (;;) {
@@ -76,6 +77,7 @@ static int64_t wait_together(struct together *t)
 		const uint64_t ms = left_ns < 0 ? (t->deadline_ns < 0 ? (uint64_t)-1 : 0) : (uint64_t)(left_ns + 999999) / 1000000;
 		const uint64_t arg[6] = {(uint64_t)t->host, t->nhost, ms};
 		enum forward_event event;
+		bool evicted;
 		int64_t host, here = 0, ready = 0;
 
 		t->turn.told = false;
@@ -84,9 +86,10 @@ static int64_t wait_together(struct together *t)
 		if (event == FORWARD_E_DEAD)
 			return forward_dead("the connection to its host has ended");
 		host = forward_turn_finish(&t->turn);
-		t->turn.told = event == FORWARD_E_SIGNAL;
+		t->turn.told = event == FORWARD_E_SIGNAL || event == FORWARD_E_READY || event == FORWARD_E_TIME;
 		if (host < 0 && host != -EINTR)
 			return host;
+		evicted = forward_turn_evicted(&t->turn, host);
 		if (t->nhere)
 			here = raw3(__NR_poll, t->here, t->nhere, 0);
 		for (uint32_t i = 0; i < t->nhost; i++) {
@@ -95,12 +98,15 @@ static int64_t wait_together(struct together *t)
 			ready += t->host[i].revents != 0;
 		}
 		ready += here > 0 ? here : 0;
+		t->turn.told = event == FORWARD_E_SIGNAL;
 		if (ready)
 			return ready;
 		if (event == FORWARD_E_SIGNAL)
 			return -EINTR;
 		if (t->deadline_ns >= 0 && forward_now_ns() >= t->deadline_ns)
 			return 0;
+		if (evicted)
+			return EVICTED;
 	}
 }
 
@@ -129,6 +135,14 @@ static void leave_rest(uint64_t at, int64_t unit_ns, int64_t deadline_ns)
 
 	if (at && deadline_ns >= 0)
 		intercept_store(at, &ts, sizeof(ts));
+}
+
+/* What is left of a timeout. */
+static int64_t left_of(int64_t timeout_ns, int64_t deadline_ns)
+{
+	const int64_t left = deadline_ns - forward_now_ns();
+
+	return timeout_ns < 0 ? -1 : left > 0 ? left : 0;
 }
 
 /* --- poll -------------------------------------------------------------------------------------------------------------------------- */
@@ -202,6 +216,17 @@ static int64_t do_poll(uint64_t fds, uint64_t n, int64_t timeout_ns, uint64_t ma
 	if (rc >= 0 && sort(&t, fds, n, true))
 		rc = -EFAULT;
 	finish(&t);
+	return rc;
+}
+
+static int64_t poll_again(const struct intercept_call *call, int64_t timeout_ns, uint64_t mask, int64_t *deadline_ns)
+{
+	int64_t rc;
+
+	while ((rc = do_poll(call->arg[0], call->arg[1], timeout_ns, mask, deadline_ns)) == EVICTED) {
+		forward_turn_pause();
+		timeout_ns = left_of(timeout_ns, *deadline_ns);
+	}
 	return rc;
 }
 
@@ -307,7 +332,10 @@ static bool select_call(struct intercept_call *call, int64_t *result)
 		*result = -EFAULT;
 	if (*result)
 		return true;
-	*result = do_select(call, n, &in, timeout_ns, pack[0], &deadline_ns);
+	while ((*result = do_select(call, n, &in, timeout_ns, pack[0], &deadline_ns)) == EVICTED) {
+		forward_turn_pause();
+		timeout_ns = left_of(timeout_ns, deadline_ns);
+	}
 	leave_rest(call->arg[4], fine ? 1 : 1000, deadline_ns);
 	return true;
 }
@@ -328,12 +356,12 @@ bool forward_poll_call(struct intercept_call *call, const struct forward_rule *r
 	}
 	if (call->nr == __NR_poll) {
 		timeout_ns = (int32_t)call->arg[2] < 0 ? -1 : (int64_t)(int32_t)call->arg[2] * 1000000;
-		*result = do_poll(call->arg[0], call->arg[1], timeout_ns, 0, &deadline_ns);
+		*result = poll_again(call, timeout_ns, 0, &deadline_ns);
 		return true;
 	}
 	*result = timeout_of(call->arg[2], 1, &timeout_ns);
 	if (!*result) {
-		*result = do_poll(call->arg[0], call->arg[1], timeout_ns, call->arg[3], &deadline_ns);
+		*result = poll_again(call, timeout_ns, call->arg[3], &deadline_ns);
 		leave_rest(call->arg[2], 1, deadline_ns);
 	}
 	return true;

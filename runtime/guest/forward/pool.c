@@ -6,7 +6,9 @@
  * pool is as large as the number of calls that block there at the same time, and a thread that ends gives nothing back.  An
  * entry is taken by a compare-and-exchange with signals blocked, so whoever has one goes on to give it back.  Entries are
  * connected when they are first needed; when the host has no executor for another bell (it ends the stream), the pool stays as
- * it is, and who finds none free waits.
+ * it is.  Who finds none free waits a moment, and then has one of the calls that are under way interrupted, each time another
+ * one: whoever made that call waits in turn and makes it again.  So threads that are blocked on the host, however many, do not
+ * keep another one from the call that would wake them.
  *
  * Our descriptors lie high and are closed by exec.  The program does not see them: its close() of one is EBADF, its dup2()
  * onto one moves it.  They are looked for by number in `own`.
@@ -37,7 +39,10 @@ struct vsock_address {
 static struct forward_entry entries[FORWARD_POOL];
 static uint32_t connected, full; /* full: the host has no more executors than are connected */
 static uint8_t token[DS_FORWARD_TOKEN_BYTES];
-static int32_t own[OWN_MAX]; /* plus one; 0: none */
+static struct {
+	int32_t fd; /* plus one; 0: none */
+	int32_t *holder;
+} own[OWN_MAX];
 
 /* --- descriptors of ours ------------------------------------------------------------------------------------------------ */
 
@@ -46,7 +51,7 @@ static int32_t find_own(int64_t fd)
 	if (fd < 0)
 		return -1;
 	for (int32_t i = 0; i < OWN_MAX; i++)
-		if (__atomic_load_n(&own[i], __ATOMIC_RELAXED) == (int32_t)fd + 1)
+		if (__atomic_load_n(&own[i].fd, __ATOMIC_RELAXED) == (int32_t)fd + 1)
 			return i;
 	return -1;
 }
@@ -56,12 +61,13 @@ bool forward_own_fd(int64_t fd)
 	return find_own(fd) >= 0;
 }
 
-int32_t forward_own_add(int64_t fd)
+int32_t forward_own_add(int64_t fd, int32_t *holder)
 {
 	int64_t high;
 
+	*holder = (int32_t)fd;
 	if (fd < 0)
-		return (int32_t)fd;
+		return *holder;
 	high = raw3(__NR_fcntl, fd, F_DUPFD_CLOEXEC, FORWARD_FD_FLOOR);
 	if (high < 0) /* a low limit: as high as the number of descriptors allows is not worth a search */
 		high = fd;
@@ -70,10 +76,13 @@ int32_t forward_own_add(int64_t fd)
 	for (int32_t i = 0; i < OWN_MAX; i++) {
 		int32_t none = 0;
 
-		if (__atomic_compare_exchange_n(&own[i], &none, (int32_t)high + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED))
+		if (__atomic_compare_exchange_n(&own[i].fd, &none, (int32_t)high + 1, false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
+			own[i].holder = holder;
 			break;
+		}
 	}
-	return (int32_t)high;
+	*holder = (int32_t)high;
+	return *holder;
 }
 
 void forward_own_close(int32_t fd)
@@ -82,11 +91,11 @@ void forward_own_close(int32_t fd)
 
 	if (at < 0)
 		return;
-	__atomic_store_n(&own[at], 0, __ATOMIC_RELAXED);
+	__atomic_store_n(&own[at].fd, 0, __ATOMIC_RELAXED);
 	raw1(__NR_close, fd);
 }
 
-/* Only entries that nobody uses at this moment can be moved; a thread in a call would go on with the old number. */
+/* A thread that is in a call at this moment goes on with the old number; programs do not use numbers as high as these. */
 void forward_own_move(int64_t fd)
 {
 	const int32_t at = find_own(fd);
@@ -97,21 +106,16 @@ void forward_own_move(int64_t fd)
 	to = raw3(__NR_fcntl, fd, F_DUPFD_CLOEXEC, FORWARD_FD_FLOOR);
 	if (to < 0)
 		return;
-	__atomic_store_n(&own[at], (int32_t)to + 1, __ATOMIC_RELAXED);
-	for (uint32_t i = 0; i < FORWARD_POOL; i++) {
-		if (entries[i].bell == fd)
-			entries[i].bell = (int32_t)to;
-		if (entries[i].sigfd == fd)
-			entries[i].sigfd = (int32_t)to;
-	}
+	__atomic_store_n(&own[at].fd, (int32_t)to + 1, __ATOMIC_RELAXED);
+	__atomic_store_n(own[at].holder, (int32_t)to, __ATOMIC_RELAXED);
 }
 
 void forward_pool_close(void)
 {
 	for (int32_t i = 0; i < OWN_MAX; i++) {
-		if (own[i])
-			raw1(__NR_close, own[i] - 1);
-		own[i] = 0;
+		if (own[i].fd)
+			raw1(__NR_close, own[i].fd - 1);
+		own[i].fd = 0;
 	}
 }
 
@@ -212,7 +216,7 @@ static int64_t connect_bell(struct forward_entry *e)
 			return -ECONNREFUSED;
 		}
 	}
-	e->bell = forward_own_add(fd);
+	forward_own_add(fd, &e->bell);
 	return 0;
 }
 
@@ -233,8 +237,10 @@ struct forward_entry *forward_pool_take(int64_t *error)
 			continue;
 		if (!claim(e))
 			continue;
-		if (e->bell >= 0)
+		if (e->bell >= 0) {
+			__atomic_store_n(&e->evicted, 0, __ATOMIC_RELAXED);
 			return e;
+		}
 		*error = connect_bell(e);
 		if (!*error) {
 			__atomic_fetch_add(&connected, 1, __ATOMIC_RELAXED);
@@ -250,6 +256,23 @@ struct forward_entry *forward_pool_take(int64_t *error)
 	}
 	*error = -EAGAIN;
 	return NULL;
+}
+
+void forward_pool_evict(void)
+{
+	static uint32_t next;
+	const uint8_t byte = DS_FORWARD_INTERRUPT;
+
+	for (uint32_t tries = 0; tries < FORWARD_POOL; tries++) {
+		struct forward_entry *e = &entries[__atomic_fetch_add(&next, 1, __ATOMIC_RELAXED) % FORWARD_POOL];
+		const uint32_t state = e->bell < 0 ? DS_FORWARD_IDLE : __atomic_load_n(&e->slot->state, __ATOMIC_RELAXED);
+
+		if (state != DS_FORWARD_POSTED && state != DS_FORWARD_RUNNING)
+			continue;
+		__atomic_store_n(&e->evicted, 1, __ATOMIC_RELEASE);
+		raw6(__NR_sendto, e->bell, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
+		return;
+	}
 }
 
 void forward_pool_give(struct forward_entry *e)

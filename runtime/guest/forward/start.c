@@ -30,6 +30,7 @@ static int start_shadow(char why[256])
 	if (rc)
 		return rc;
 	forward_live->alive = 1;
+	forward_fds_start();
 	forward_memory_start();
 	forward_quick(__NR_umask, (uint64_t)mask, 0, 0, 0); /* and so finds out whether the host answers */
 	return forward_live->alive ? 0 : -EIO;

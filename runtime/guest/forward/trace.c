@@ -355,7 +355,6 @@ void forward_trace_start(void)
 	counts_pid = (int32_t)raw0(__NR_getpid);
 	if (!forward_settings.trace)
 		return;
-	trace_fd = forward_own_add(open_for(forward_settings.trace));
-	if (trace_fd < 0)
+	if (forward_own_add(open_for(forward_settings.trace), &trace_fd) < 0)
 		forward_say("the trace cannot be written: ", forward_settings.trace);
 }

@@ -24,6 +24,8 @@
 
 #define AGAIN_NS (NS_PER_SEC / 10) /* an interruption is said again, in case the host's call had not begun */
 #define SPINS 32u		   /* between two looks at the clock */
+#define TRIES 5u		   /* a millisecond each, before another call is interrupted */
+#define EVICTED_NS 3000000	   /* who was interrupted stays away for so long */
 #define BIT(n) (UINT64_C(1) << ((n) - 1))
 
 struct action {
@@ -134,7 +136,7 @@ static int32_t signal_fd(struct forward_turn *turn)
 		return e->sigfd;
 	fd = raw4(__NR_signalfd4, e->sigfd, &set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
 	if (e->sigfd < 0 && fd >= 0)
-		e->sigfd = forward_own_add(fd);
+		forward_own_add(fd, &e->sigfd);
 	e->sigset = set;
 	return e->sigfd;
 }
@@ -252,6 +254,7 @@ int64_t forward_turn_begin(struct forward_turn *turn)
 {
 	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
 	const struct __kernel_timespec pause = {0, 1000000};
+	uint32_t tries = 0;
 	int64_t error = 0;
 
 	turn->told = false;
@@ -265,9 +268,23 @@ int64_t forward_turn_begin(struct forward_turn *turn)
 		raw4(__NR_rt_sigprocmask, SIG_SETMASK, &turn->mask, 0, 8);
 		if (error != -EAGAIN)
 			return error;
+		if (++tries % TRIES == 0)
+			forward_pool_evict();
 		/* Every executor has a call: handlers may run while one is waited for. */
 		raw2(__NR_nanosleep, &pause, 0);
 	}
+}
+
+bool forward_turn_evicted(struct forward_turn *turn, int64_t result)
+{
+	return result == -EINTR && !turn->told && __atomic_exchange_n(&turn->entry->evicted, 0, __ATOMIC_ACQUIRE);
+}
+
+void forward_turn_pause(void)
+{
+	const struct __kernel_timespec pause = {0, EVICTED_NS};
+
+	raw2(__NR_nanosleep, &pause, 0);
 }
 
 void forward_turn_end(struct forward_turn *turn)
@@ -289,9 +306,14 @@ int64_t forward_turn_call(struct forward_turn *turn, uint64_t nr, const uint64_t
 int64_t forward_turn_quick(struct forward_turn *turn, uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
 {
 	const uint64_t arg[6] = {a, b, c, d, 0, 0};
+	int64_t result;
 
-	forward_turn_post(turn, nr, arg);
-	return complete(turn, false);
+	turn->told = false;
+	do {
+		forward_turn_post(turn, nr, arg);
+		result = complete(turn, false);
+	} while (forward_turn_evicted(turn, result));
+	return result;
 }
 
 bool forward_turn_restarts(const struct forward_turn *turn)
@@ -309,7 +331,7 @@ int64_t forward_call(const struct intercept_call *call, const struct forward_rul
 {
 	for (;;) {
 		struct forward_turn turn;
-		bool again;
+		bool again, evicted;
 		int64_t result;
 
 		forward_memory_ready(call->nr, call->arg, rule->flags & FORWARD_NESTED);
@@ -317,8 +339,11 @@ int64_t forward_call(const struct intercept_call *call, const struct forward_rul
 		if (result)
 			return result;
 		result = forward_turn_call(&turn, call->nr, call->arg);
-		again = result == -EINTR && !(rule->flags & FORWARD_NO_RESTART) && forward_turn_restarts(&turn);
+		evicted = forward_turn_evicted(&turn, result);
+		again = evicted || (result == -EINTR && !(rule->flags & FORWARD_NO_RESTART) && forward_turn_restarts(&turn));
 		forward_turn_end(&turn);
+		if (evicted)
+			forward_turn_pause();
 		if (!again)
 			return result;
 	}

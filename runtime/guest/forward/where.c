@@ -6,6 +6,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 
 #include "runtime/guest/forward/forward.h"
 
@@ -40,6 +41,24 @@ static enum forward_side side_of(const char *base, const char *path)
 	return forward_path_inside(&forward_settings.prefixes, simple) ? FORWARD_THERE : FORWARD_HERE;
 }
 
+/* The descriptor that "/proc/self/fd/N" and its like name, or -1. */
+static int32_t linked(const char *path)
+{
+	static const char *const heads[] = {"/proc/self/fd/", "/dev/fd/", "/proc/thread-self/fd/"};
+	uint32_t n = 0;
+
+	for (unsigned int i = 0; i < sizeof(heads) / sizeof(*heads); i++) {
+		const size_t bytes = strlen(heads[i]);
+
+		if (strncmp(path, heads[i], bytes))
+			continue;
+		for (path += bytes; *path >= '0' && *path <= '9' && n < FORWARD_FDS_MAX; path++)
+			n = 10 * n + (uint32_t)(*path - '0');
+		return *path == 0 && path[-1] != '/' ? (int32_t)n : -1;
+	}
+	return -1;
+}
+
 int forward_where(int64_t dirfd, uint64_t path, struct forward_where *where)
 {
 	char text[FORWARD_PATH_LOOK];
@@ -55,6 +74,13 @@ int forward_where(int64_t dirfd, uint64_t path, struct forward_where *where)
 		return 0;
 	}
 	if (text[0] == '/') {
+		const int32_t fd = linked(text);
+
+		if (fd >= 0 && forward_fd_host((uint64_t)fd)) {
+			where->side = FORWARD_THERE;
+			where->link = fd + 1;
+			return 0;
+		}
 		where->side = side_of(NULL, text);
 		return 0;
 	}
