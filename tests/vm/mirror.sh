@@ -19,6 +19,7 @@ deny program=**/mirror_prog service=forbidden
 allow program=**/mirror_prog service=checksum max-pages=400000
 allow program=**/mirror_prog service=listwalk
 allow program=**/mirror_prog service=calls executors=2
+allow program=/usr/bin/liar service=checksum
 EOT
 
 vm() { # vm NAME MB GROUP...: a VM by `dshost run`, and its helper here; sets nothing
@@ -38,7 +39,8 @@ vm() { # vm NAME MB GROUP...: a VM by `dshost run`, and its helper here; sets no
 	if [ "$machine" = q35 ]; then # its root bus takes no device at run time: ports for those that are attached again
 		for word in 1 2; do args+=(--qemu -device --qemu "pcie-root-port,id=spare$word,chassis=1$word"); done
 	fi
-	"$relay" "$kernel, $machine, $name" --kernel "$kernel" --machine "$machine" --mem "$size" --through "$TMP/$name.through" "${args[@]}" -- \
+	# numa=fake: two nodes in one piece of memory, so that pages can be made to move
+	"$relay" "$kernel, $machine, $name" --kernel "$kernel" --machine "$machine" --mem "$size" --append numa=fake=2 --through "$TMP/$name.through" "${args[@]}" -- \
 		env "BIN=$BIN" PYTHONDONTWRITEBYTECODE=1 tests/vm/guest/mirror "$@"
 	status=$?
 	kill $helper 2>/dev/null

@@ -10,7 +10,7 @@
  *
  *   sum A N        FNV-1a of N bytes         peek A         the 64-bit word         poke A V     stores it
  *   fill A N SEED  pages, each with words of its own          scribble A N SEED  the same, from another thread
- *   even A N       N pages that are all the same
+ *   even A N       N pages that are all the same             tonode A N NODE    asks the kernel to move N pages to a NUMA node
  *   chain A N      makes a list of N pages, a node at the start of each
  *   munmap A N     dontneed A N    advise A N ADVICE          move A N TO (mremap, fixed)     map A N (anonymous, fixed, touched)
  *   brk DELTA      the new break   unfill                     fork      PID of a child that waits     reap   ends it
@@ -21,6 +21,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <linux/mempolicy.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
@@ -30,6 +31,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -98,6 +100,23 @@ static void *spin(void *unused)
 	return NULL;
 }
 
+static int to_node(uint64_t at, uint64_t pages, int node)
+{
+	void **page = calloc(pages, sizeof(*page));
+	int *to = calloc(pages, sizeof(*to)), *status = calloc(pages, sizeof(*status)), err = ENOMEM;
+
+	for (uint64_t i = 0; page && to && status && i < pages; i++) {
+		page[i] = (void *)(at + i * PAGE);
+		to[i] = node;
+	}
+	if (page && to && status)
+		err = syscall(SYS_move_pages, 0, pages, page, to, status, MPOL_MF_MOVE) < 0 ? errno : 0;
+	free(page);
+	free(to);
+	free(status);
+	return err;
+}
+
 static void chain(uint64_t at, uint64_t pages)
 {
 	for (uint64_t i = 0; i < pages; i++)
@@ -156,6 +175,8 @@ static int obey(const char *verb, uint64_t a, uint64_t b, uint64_t c, uint64_t *
 		fill((uint64_t *)a, b, c);
 	else if (!strcmp(verb, "even"))
 		memset((void *)a, 0x5a, b * PAGE);
+	else if (!strcmp(verb, "tonode"))
+		return to_node(a, b, (int)c);
 	else if (!strcmp(verb, "chain"))
 		chain(a, b);
 	else if (!strcmp(verb, "scribble"))

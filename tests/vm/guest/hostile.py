@@ -2,6 +2,7 @@
 
 What must hold: each stream ends, or is refused; nothing else does.  Told again here from runtime/wire/agent.h.
 """
+import ctypes
 import os
 import random
 import select
@@ -12,6 +13,7 @@ import time
 MAGIC, VERSION, PORT, HOST = 0x47415344, 1, 871, 2
 HELLO, ATTACH, UPDATE, DROP, PAGES, CALL = 1, 2, 3, 4, 5, 6
 WELCOME, STARTED, DONE, FAULT, REPLY, REFUSED, ENDED = 16, 17, 18, 19, 20, 21, 22
+VPN = 0x10000  # where the liars have their pages
 ports = iter(range(1023, 1, -1))
 random.seed(4)
 
@@ -58,16 +60,24 @@ def attach(ranges=b"", nranges=0, blob=b"", map_bytes=None, mode=0, service=b"ch
     return message(ATTACH, body + ranges + blob)
 
 
-def runs_blob(runs, nruns=None):
-    """A blob whose checksums are wrong: XXH3 is not in Python's library, and the host must survive that too."""
+def runs_blob(runs, nruns=None, true_sums=True):
+    """A map (rle/map.h) of runs (VPN, frame, pages, attributes), right in form whatever it leads to."""
     body = b"".join(struct.pack("<QQII", *r) for r in runs)
-    head72 = b"DSRUNMAP" + struct.pack("<IHHBBBBIQQQQQQ", 0x01020304, 1, 72, 12, 2, 1, 0, 0, len(runs) if nruns is None else nruns,
-                                       sum(r[2] for r in runs), 1, 1, 0, 0)
-    return head72 + body
+    head48 = b"DSRUNMAP" + struct.pack("<IHHBBBBIQQQQ", 0x01020304, 1, 72, 12, 2, 1, 0, 0, len(runs) if nruns is None else nruns,
+                                       sum(r[2] for r in runs), os.getpid(), 1)
+    head64 = head48 + struct.pack("<Q", xxh3(body) if true_sums else 1)
+    return head64 + struct.pack("<Q", xxh3(head64)) + body
 
 
-def outcome(s, timeout=20):
-    """How the stream ended: the kinds of messages that came, and whether it was closed."""
+def xxh3(data):
+    lib = ctypes.CDLL("libxxhash.so.0")
+    lib.XXH3_64bits.restype = ctypes.c_uint64
+    lib.XXH3_64bits.argtypes = [ctypes.c_char_p, ctypes.c_size_t]
+    return lib.XXH3_64bits(data, len(data))
+
+
+def outcome(s, timeout=20, awaited=None):
+    """The kinds of messages that came until the stream was closed, or the awaited one came; and whether it was closed."""
     kinds, buf, end = [], b"", time.time() + timeout
     while time.time() < end:
         if not select.select([s], [], [], 0.5)[0]:
@@ -83,6 +93,8 @@ def outcome(s, timeout=20):
             size = struct.unpack("<I", buf[8:12])[0]
             kinds.append(struct.unpack("<H", buf[6:8])[0])
             buf = buf[size:]
+            if kinds[-1] == awaited:
+                return kinds, False
     return kinds, False
 
 
@@ -97,6 +109,7 @@ def lies():
     """(what, bytes)"""
     rng = struct.pack
     good = hello()
+    mapped = rng("<QQ", VPN, 16)
     yield "random bytes", os.urandom(4096)
     yield "another magic", head(HELLO, 96, magic=0x12345678) + b"\0" * 80
     yield "another version", head(HELLO, 96, version=99) + b"\0" * 80
@@ -118,9 +131,16 @@ def lies():
     yield "an empty range", good + attach(rng("<QQ", 10, 0), 1, mode=1)
     yield "no map", good + attach(rng("<QQ", 10, 10), 1)
     yield "a map that is no map", good + attach(blob=os.urandom(500))
-    yield "a map outside the memory", good + attach(blob=runs_blob([(16, 1 << 39, 1, 3)]))
-    yield "a map with a wrong sum", good + attach(blob=runs_blob([(16, 5, 1, 3)]))
-    yield "a map that says it is longer", good + attach(blob=runs_blob([(16, 5, 1, 3)], 1 << 40))
+    yield "a map far outside the memory", good + attach(mapped, 1, runs_blob([(VPN, 1 << 39, 1, 3)]))
+    yield "a map of frames right behind the memory", good + attach(mapped, 1, runs_blob([(VPN, 0x200000000 // 4096 - 1, 2, 3)]))
+    yield "a map of the graphics card", good + attach(mapped, 1, runs_blob([(VPN, 0xFD000000 >> 12, 1, 3)]))
+    yield "a map at address 0", good + attach(rng("<QQ", 0, 16), 1, runs_blob([(0, 256, 1, 3)]))
+    yield "a map of the kernel's half", good + attach(mapped, 1, runs_blob([(0xFFFF800000000, 256, 1, 3)]))
+    yield "runs that overlap", good + attach(mapped, 1, runs_blob([(VPN, 256, 4, 3), (VPN + 2, 512, 4, 3)]))
+    yield "a map with a wrong sum", good + attach(mapped, 1, runs_blob([(VPN, 256, 1, 3)], true_sums=False))
+    yield "a map that says it is longer", good + attach(mapped, 1, runs_blob([(VPN, 256, 1, 3)], 1 << 40))
+    yield "more mappings than a process may have", good + attach(rng("<QQ", VPN, 200000), 1,
+                                                                 runs_blob([(VPN + i, 256 + i * 7 % 4096, 1, 3) for i in range(140000)]))
     yield "an unknown mode", good + attach(mode=7)
     yield "control characters in a path", good + attach(program=b"/bin/\x1b[2J\nforged line")
     yield "half a message", good + attach()[:100]
@@ -153,6 +173,20 @@ def run(t, host):
             t.ok(True, f"hostile streams: a port that anybody may use is refused ({port or 'any'})")
     forged = [x for x in host.ask("log", "forged")["lines"] if x.startswith("forged")]
     t.ok(not forged, "hostile streams: no line of the log is the guest's", forged)
+
+    # a shadow that stands, and is then told lies: an update is refused, whatever else it is
+    s = stream()
+    put(s, hello() + attach(struct.pack("<QQ", VPN, 16), 1, runs_blob([(VPN, 256, 16, 3)])))
+    kinds, _ = outcome(s, 5, STARTED)
+    t.ok(STARTED in kinds, "hostile streams: root of the guest may have a shadow of any of its frames", kinds)
+    body = runs_blob([(VPN, 1 << 38, 16, 3)])
+    put(s, message(UPDATE, struct.pack("<QQ", 1, len(body)) + struct.pack("<QQ", VPN, 16) + body, 7))
+    kinds, ended = outcome(s, 5, REFUSED)
+    t.ok(REFUSED in kinds and DONE not in kinds, "hostile streams: an update that leads outside the memory is refused", (kinds, ended))
+    put(s, message(PAGES, struct.pack("<Q", 0), 99))
+    kinds, ended = outcome(s, 20)
+    t.ok(ended, "hostile streams: an answer that nobody asked for ends the shadow", kinds)
+    s.close()
 
     # a mirror on demand of nothing, that is then lied to and flooded
     s = stream()
