@@ -8,6 +8,7 @@
 
 #include <asm/unistd.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/futex.h>
 #include <linux/ioctl.h>
@@ -15,8 +16,12 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/socket.h>
 
+#include "runtime/host/filter_group.h"
+#include "runtime/wire/fdargs.h"
 #include "runtime/wire/shadow.h"
 
 /* Newer than the kernel headers this is built with may be; asm/unistd_64.h of Linux 6.10. */
@@ -112,13 +117,30 @@ static void arg_within(struct assembler *a, int arg, uint32_t mask)
 	must_equal(a, 0);
 }
 
-/* A descriptor other than the RAM's. */
-static void arg_not_ram(struct assembler *a, int arg)
+/* A descriptor other than the capsule's own. */
+static void arg_not_own(struct assembler *a, int arg)
 {
 	put_load_arg(a, arg, 0);
-	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DS_SHADOW_RAM_FD, 1, 0));
-	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DS_SHADOW_RAM_RO_FD, 0, 1));
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, DS_SHADOW_GUEST_FDS, 0, 2));
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, DS_SHADOW_OWN_FDS_END, 1, 0));
 	put_ret(a, EPERM_RET);
+}
+
+/* None of the bits of @mask, else @error; the argument is an int. */
+static void arg_without(struct assembler *a, int arg, uint32_t mask, uint32_t error)
+{
+	put_load_arg(a, arg, 0);
+	put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, mask, 0, 1));
+	put_ret(a, SECCOMP_RET_ERRNO | error);
+}
+
+/* One of @list, else @error; the argument is an int. */
+static void arg_one_of(struct assembler *a, int arg, const uint32_t *list, size_t n, uint32_t error)
+{
+	put_load_arg(a, arg, 0);
+	for (size_t i = 0; i < n; i++)
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, list[i], (uint8_t)(n - i), 0));
+	put_ret(a, SECCOMP_RET_ERRNO | error);
 }
 
 static void allow(struct assembler *a, uint32_t nr)
@@ -133,7 +155,7 @@ static void allow_fds(struct assembler *a, uint32_t nr, unsigned int fds)
 	begin(a, nr);
 	for (int i = 0; i < 6; i++)
 		if (fds & 1u << i)
-			arg_not_ram(a, i);
+			arg_not_own(a, i);
 	end(a, SECCOMP_RET_ALLOW);
 }
 
@@ -152,7 +174,9 @@ static void begin_program(struct assembler *a)
 static const uint16_t never[] = {
 	/* another number for the RAM's descriptors, or files and processes that are not there */
 	__NR_sendmsg, __NR_sendmmsg, __NR_io_uring_setup, __NR_io_uring_enter, __NR_io_uring_register, NR_pidfd_getfd,
-	NR_pidfd_open, __NR_open_by_handle_at, __NR_kcmp, NR_close_range, __NR_io_setup, __NR_io_submit,
+	NR_pidfd_open, __NR_open_by_handle_at, __NR_kcmp, NR_close_range,
+	/* references to the guest's pages that outlive the call */
+	__NR_io_setup, __NR_io_submit, __NR_vmsplice,
 	/* memory mapped or moved without mmap() */
 	__NR_mmap, __NR_mremap, __NR_remap_file_pages, __NR_shmat, __NR_uselib, NR_map_shadow_stack, __NR_userfaultfd,
 	NR_memfd_secret, NR_mseal, __NR_pkey_mprotect, __NR_mprotect, __NR_brk, __NR_munmap, __NR_modify_ldt, __NR_arch_prctl,
@@ -176,29 +200,6 @@ bool filter_refuses(uint32_t nr)
 	return false;
 }
 
-/* Which arguments of the usual calls are descriptors. */
-static const struct filter_call known[] = {
-	{__NR_read, 1}, {__NR_write, 1}, {__NR_pread64, 1}, {__NR_pwrite64, 1}, {__NR_readv, 1}, {__NR_writev, 1},
-	{__NR_preadv, 1}, {__NR_pwritev, 1}, {__NR_preadv2, 1}, {__NR_pwritev2, 1}, {__NR_close, 1}, {__NR_lseek, 1},
-	{__NR_ioctl, 1}, {__NR_fcntl, 1}, {__NR_dup, 1}, {__NR_dup2, 3}, {__NR_dup3, 3}, {__NR_fstat, 1},
-	{__NR_newfstatat, 1}, {__NR_statx, 1}, {__NR_fsync, 1}, {__NR_fdatasync, 1}, {__NR_sync_file_range, 1},
-	{__NR_ftruncate, 1}, {__NR_fallocate, 1}, {__NR_fadvise64, 1}, {__NR_readahead, 1}, {__NR_flock, 1},
-	{__NR_fchmod, 1}, {__NR_fchown, 1}, {__NR_fchdir, 1}, {__NR_getdents64, 1}, {__NR_sendfile, 3}, {__NR_splice, 5},
-	{__NR_tee, 3}, {__NR_vmsplice, 1}, {__NR_copy_file_range, 5}, {__NR_openat, 1}, {NR_openat2, 1},
-	{__NR_epoll_ctl, 5}, {__NR_epoll_wait, 1}, {__NR_epoll_pwait, 1}, {__NR_sendto, 1}, {__NR_recvfrom, 1},
-	{__NR_recvmsg, 1}, {__NR_accept, 1}, {__NR_accept4, 1}, {__NR_connect, 1}, {__NR_bind, 1}, {__NR_listen, 1},
-	{__NR_shutdown, 1}, {__NR_getsockopt, 1}, {__NR_setsockopt, 1}, {__NR_fstatfs, 1}, {__NR_syncfs, 1},
-	{__NR_fsetxattr, 1}, {__NR_fgetxattr, 1}, {__NR_timerfd_settime, 1}, {__NR_signalfd4, 1},
-};
-
-static unsigned int known_fds(uint32_t nr)
-{
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (known[i].nr == nr)
-			return known[i].fds;
-	return 0;
-}
-
 /* --- the programs --------------------------------------------------------------------------------------------------- */
 
 /* What every capsule does all its life, where no argument matters, or only that it is not the RAM. */
@@ -217,14 +218,96 @@ static const uint16_t boot[] = {
 /* The calls of a mirror that faults; the descriptor itself is made before the capsule is armed. */
 static const uint32_t demand_cmds[] = {UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_WAKE};
 
-static int put_extra(struct assembler *a, const struct filter_want *want)
+/* Commands of fcntl(): no signals (F_SETOWN, F_SETSIG, F_NOTIFY, F_SETLEASE), no seals. */
+static const uint32_t fcntl_cmds[] = {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC, F_DUPFD, F_GETLK, F_SETLK, F_SETLKW,
+				      F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETPIPE_SZ, F_GETPIPE_SZ};
+static const uint32_t ioctl_cmds[] = {TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX, TIOCOUTQ, SIOCATMARK};
+static const uint32_t families[] = {AF_INET, AF_INET6};
+#define ONE_OF(a, arg, list, error) arg_one_of(a, arg, list, sizeof(list) / sizeof((list)[0]), error)
+
+static void put_check(struct assembler *a, enum filter_check check)
 {
+	switch (check) {
+	case FILTER_NONE: break;
+	case FILTER_OPEN: arg_without(a, 1, O_DIRECT, EINVAL); break;
+	case FILTER_OPENAT: arg_without(a, 2, O_DIRECT, EINVAL); break;
+	case FILTER_ABSENT: put_ret(a, SECCOMP_RET_ERRNO | ENOSYS); break;
+	case FILTER_FCNTL:
+		ONE_OF(a, 1, fcntl_cmds, EINVAL);
+		put_load_arg(a, 1, 0);
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETFL, 0, 3));
+		arg_without(a, 2, O_DIRECT | O_ASYNC, EINVAL);
+		break;
+	case FILTER_IOCTL: ONE_OF(a, 1, ioctl_cmds, ENOTTY); break;
+	case FILTER_FAMILY: ONE_OF(a, 0, families, EAFNOSUPPORT); break;
+	case FILTER_SETSOCKOPT:
+		put_load_arg(a, 1, 0);
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 0, 3));
+		put_load_arg(a, 2, 0);
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SO_ZEROCOPY, 0, 1));
+		put_ret(a, SECCOMP_RET_ERRNO | ENOPROTOOPT);
+		break;
+	case FILTER_SENDTO: arg_without(a, 3, MSG_ZEROCOPY, EINVAL); break;
+	}
+}
+
+/* Calls that the capsule makes on a descriptor of its own, where a service may have them for others. */
+static void put_own(struct assembler *a, const struct filter_want *want, uint32_t nr)
+{
+	const size_t n = sizeof(demand_cmds) / sizeof(demand_cmds[0]);
+
+	if (nr == __NR_recvmsg || nr == __NR_sendto) {
+		put_load_arg(a, 0, 0);
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DS_SHADOW_CTL_FD, 0, 1));
+		put_ret(a, SECCOMP_RET_ALLOW);
+	}
+	if (nr == __NR_ioctl && want->demand) {
+		put_load_arg(a, 0, 0);
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DS_SHADOW_FAULT_FD, 0, (uint8_t)(n + 3)));
+		ONE_OF(a, 1, demand_cmds, EPERM);
+		put_ret(a, SECCOMP_RET_ALLOW);
+	}
+}
+
+/* A call of the service. */
+static void put_extra(struct assembler *a, const struct filter_want *want, uint32_t nr, unsigned int fds, enum filter_check check)
+{
+	fds |= fdargs_of(nr);
+	begin(a, nr);
+	put_own(a, want, nr);
+	for (int i = 0; i < 6; i++)
+		if (fds & 1u << i)
+			arg_not_own(a, i);
+	put_check(a, check);
+	end(a, SECCOMP_RET_ALLOW);
+}
+
+static bool granted(const struct filter_want *want, const struct filter_grant *g)
+{
+	return g->group == FILTER_BASE ? want->bells : (want->groups & g->group) != 0;
+}
+
+/* The calls of the service; @checked: with their arguments.  The first block of a number counts. */
+static int put_extras(struct assembler *a, const struct filter_want *want, bool checked)
+{
+	const struct filter_grant *g;
+	size_t n;
+
 	if (want->ncalls > FILTER_CALLS_MAX)
 		return -E2BIG;
+	g = filter_grants(&n);
+	for (size_t i = 0; i < n; i++) {
+		if (!granted(want, &g[i]))
+			continue;
+		if (checked)
+			put_extra(a, want, g[i].nr, 0, g[i].check);
+		else
+			allow(a, g[i].nr);
+	}
 	for (size_t i = 0; i < want->ncalls; i++) {
 		if (filter_refuses(want->calls[i].nr))
 			return -EINVAL;
-		allow_fds(a, want->calls[i].nr, want->calls[i].fds | known_fds(want->calls[i].nr));
+		put_extra(a, want, want->calls[i].nr, want->calls[i].fds, FILTER_NONE);
 	}
 	return 0;
 }
@@ -248,9 +331,11 @@ int filter_first(const struct filter_want *want, struct filter *f)
 		allow(&a, boot[i]);
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
 		allow(&a, always[i]);
+	if (want->bells)
+		allow(&a, __NR_openat);
 	if (want->demand)
 		allow(&a, __NR_ioctl);
-	rc = put_extra(&a, want);
+	rc = put_extras(&a, want, false);
 	return rc ? rc : finish(&a);
 }
 
@@ -272,15 +357,11 @@ static void put_mmap(struct assembler *a)
 	end(a, SECCOMP_RET_USER_NOTIF);
 }
 
-static void put_demand(struct assembler *a)
+/* What the capsule does on its own descriptors, where the service has not got the call for others. */
+static void put_only_own(struct assembler *a, const struct filter_want *want, uint32_t nr)
 {
-	begin(a, __NR_ioctl);
-	arg_not_ram(a, 0);
-	put_load_arg(a, 1, 0);
-	for (size_t i = 0; i < sizeof(demand_cmds) / sizeof(demand_cmds[0]); i++) {
-		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, demand_cmds[i], 0, 1));
-		put_ret(a, SECCOMP_RET_ALLOW);
-	}
+	begin(a, nr);
+	put_own(a, want, nr);
 	end(a, EPERM_RET);
 }
 
@@ -292,18 +373,13 @@ int filter_second(const struct filter_want *want, struct filter *f)
 	f->n = 0;
 	begin_program(&a);
 	put_mmap(&a);
-	/* The first block of a number counts: a service that may have recvmsg() has it for every descriptor. */
-	rc = put_extra(&a, want);
+	rc = put_extras(&a, want, true);
 	if (rc)
 		return rc;
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
-		allow_fds(&a, always[i], known_fds(always[i]));
-	begin(&a, __NR_recvmsg);
-	arg_is(&a, 0, DS_SHADOW_CTL_FD, false);
-	end(&a, SECCOMP_RET_ALLOW);
-	begin(&a, __NR_sendto);
-	arg_is(&a, 0, DS_SHADOW_CTL_FD, false);
-	end(&a, SECCOMP_RET_ALLOW);
+		allow_fds(&a, always[i], fdargs_of(always[i]));
+	put_only_own(&a, want, __NR_recvmsg);
+	put_only_own(&a, want, __NR_sendto);
 	begin(&a, __NR_futex);
 	arg_within(&a, 1, FUTEX_WAKE | FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME); /* and FUTEX_WAIT, which is 0 */
 	end(&a, SECCOMP_RET_ALLOW);
@@ -318,6 +394,6 @@ int filter_second(const struct filter_want *want, struct filter *f)
 	arg_is(&a, 0, CAPSULE_CLONE, true);
 	end(&a, SECCOMP_RET_ALLOW);
 	if (want->demand)
-		put_demand(&a);
+		put_only_own(&a, want, __NR_ioctl);
 	return finish(&a);
 }

@@ -11,9 +11,12 @@
  *
  * What the second rests on, and what it therefore keeps:
  *
- *   - A descriptor's number says which file it is.  DS_SHADOW_RAM_FD and DS_SHADOW_RAM_RO_FD can neither be closed nor
- *     be made to mean another file, nor get another number: no call that takes a descriptor takes these two, except
- *     mmap(), which is reported to dshost.  sendmsg() is not there at all: it could send them, to a socket of its own.
+ *   - A descriptor's number says which file it is.  The numbers from DS_SHADOW_GUEST_FDS to DS_SHADOW_OWN_FDS_END, the RAM's among
+ *     them, can neither be closed nor be made to mean another file, nor get another number: no call that takes a
+ *     descriptor takes these (runtime/wire/fdargs.h: also as the directory of a path, AT_EMPTY_PATH), but mmap(), which is
+ *     reported to dshost, and what the capsule itself does with its channel and its userfaultfd.  sendmsg() is not
+ *     there at all: what it sends is in memory, where a filter cannot look, and could be the RAM's descriptor.  Nor
+ *     may a shadow have /proc or /dev/fd, where such a number is a file name (jail.h).
  *   - What is mapped stays where it was mapped, and what was mapped by DS_SHADOW_RAM_RO_FD is not written: mremap(),
  *     remap_file_pages() and everything that maps without mmap() (shmat, io_uring) is not there.
  *   - mmap() of memory of its own is let through unseen, if it is private, anonymous, not executable and asks for nothing
@@ -27,7 +30,7 @@
  * argument is in the kernel is compared in its lower half, everything else whole (seccomp(2), "args").
  *
  * A service that needs more calls gets them by name of its caller (struct filter_call), within limits: see
- * filter_refuses().
+ * filter_refuses().  One that makes a guest program's calls gets them by groups, with their arguments looked at: filter_group.h.
  */
 #ifndef HOST_FILTER_H
 #define HOST_FILTER_H
@@ -37,7 +40,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FILTER_MAX 1024	    /* instructions of a program; the kernel takes 4096 */
+#define FILTER_MAX 1536	    /* instructions of a program; the kernel takes 4096 */
 #define FILTER_CALLS_MAX 64 /* extra calls */
 
 /** struct filter_call - A system call that a service may make beside those of every capsule. */
@@ -49,6 +52,8 @@ struct filter_call {
 /** struct filter_want - What the filters are for. */
 struct filter_want {
 	bool demand; /* a mirror that faults: the calls of userfaultfd */
+	bool bells;  /* a service that makes calls for a guest's threads: what it needs for its bells, and with descriptors of any kind */
+	uint32_t groups; /* bits of enum callgroup: what it may do beside */
 	const struct filter_call *calls;
 	size_t ncalls; /* at most FILTER_CALLS_MAX */
 };

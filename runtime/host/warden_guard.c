@@ -17,7 +17,9 @@
 
 int warden_guard_prepare(struct warden *w)
 {
-	const struct filter_want want = {.demand = w->who.mode == DS_AGENT_DEMAND};
+	const struct filter_want want = {.demand = w->who.mode == DS_AGENT_DEMAND,
+					 .bells = !strcmp(w->who.service, "forward"),
+					 .groups = w->rule->calls};
 	int r = filter_first(&want, &w->first);
 
 	if (!r)
