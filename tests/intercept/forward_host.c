@@ -39,7 +39,7 @@ struct executor {
 
 static struct executor executors[EXECUTORS_MAX];
 static uint32_t nexecutors = 16;
-static int32_t listening, lifeline, program, program_end;
+static int32_t hold, listening, lifeline, program, program_end;
 static char root[512], name[108];
 
 /* A task on a stack of its own, which runs fn(argument) and must not return. */
@@ -109,6 +109,18 @@ static bool await_call(struct executor *x)
 	return false;
 }
 
+/* As the real service does it: the numbers of the program stay taken. */
+static int64_t perform(const struct ds_forward_slot *slot)
+{
+	int64_t result;
+
+	if (slot->nr == __NR_close && (uint32_t)slot->arg[0] < OWN_FD) {
+		result = raw3(__NR_dup3, hold, slot->arg[0], O_CLOEXEC);
+		return result < 0 ? result : 0;
+	}
+	return intercept_raw(slot->nr, slot->arg[0], slot->arg[1], slot->arg[2], slot->arg[3], slot->arg[4], slot->arg[5]);
+}
+
 static void execute(void *argument)
 {
 	struct executor *x = argument;
@@ -120,7 +132,7 @@ static void execute(void *argument)
 		__atomic_store_n(&slot->state, DS_FORWARD_RUNNING, __ATOMIC_SEQ_CST);
 		start_ns = forward_now_ns();
 		do
-			result = intercept_raw(slot->nr, slot->arg[0], slot->arg[1], slot->arg[2], slot->arg[3], slot->arg[4], slot->arg[5]);
+			result = perform(slot);
 		while (result == -EINTR && __atomic_load_n(&x->interrupted, __ATOMIC_ACQUIRE) != slot->seq + 1);
 		slot->result = result;
 		slot->host_ns = (uint64_t)(forward_now_ns() - start_ns);
@@ -230,6 +242,8 @@ static void host(void *argument)
 	const struct rlimit limit = {NFDS, NFDS};
 	const uint64_t but = ~(UINT64_C(1) << (SIGUSR1 - 1));
 
+	int64_t fd;
+
 	(void)argument;
 	raw0(__NR_setsid);
 	raw4(__NR_prlimit64, 0, RLIMIT_NOFILE, &limit, 0);
@@ -239,6 +253,10 @@ static void host(void *argument)
 	lifeline = (int32_t)raw3(__NR_dup3, lifeline, OWN_FD + 1, O_CLOEXEC);
 	program = (int32_t)raw3(__NR_dup3, program, OWN_FD + 2, O_CLOEXEC);
 	raw3(__NR_close_range, 0, OWN_FD - 1, 0);
+	hold = (int32_t)raw3(__NR_fcntl, raw3(__NR_open, "/", O_PATH, 0), F_DUPFD_CLOEXEC, OWN_FD);
+	while ((fd = raw3(__NR_fcntl, hold, F_DUPFD_CLOEXEC, 0)) < OWN_FD)
+		;
+	raw1(__NR_close, fd);
 	if (raw1(__NR_chroot, root) || raw1(__NR_chdir, "/"))
 		raw1(__NR_exit_group, 1);
 	serve();

@@ -18,7 +18,6 @@
 
 #define EVICTED (-1000) /* no errno: to be begun again */
 #define PAIRS 64u
-#define COMPANION_NR 1001u /* on the host, out of the way */
 #define EVENTS_MAX ((FORWARD_SCRATCH - 64) / sizeof(struct epoll_event))
 
 static struct {
@@ -36,7 +35,7 @@ static int32_t companion(uint64_t epfd)
 
 static int64_t make_companion(struct forward_turn *turn, uint64_t epfd)
 {
-	int64_t fd, high;
+	int64_t fd;
 
 	for (uint32_t i = 0; i < PAIRS; i++) {
 		if (pairs[i].epfd)
@@ -44,10 +43,7 @@ static int64_t make_companion(struct forward_turn *turn, uint64_t epfd)
 		fd = forward_turn_quick(turn, __NR_epoll_create1, EPOLL_CLOEXEC, 0, 0, 0);
 		if (fd < 0)
 			return fd;
-		high = forward_turn_quick(turn, __NR_fcntl, (uint64_t)fd, F_DUPFD_CLOEXEC, COMPANION_NR, 0);
-		if (high >= 0)
-			forward_turn_quick(turn, __NR_close, (uint64_t)fd, 0, 0, 0);
-		pairs[i].host = (int32_t)(high >= 0 ? high : fd);
+		pairs[i].host = (int32_t)fd; /* above all numbers of the program's (fds.c) */
 		__atomic_store_n(&pairs[i].epfd, (uint32_t)epfd + 1, __ATOMIC_RELEASE);
 		forward_fd_set(epfd, FORWARD_FD_EPOLL);
 		return pairs[i].host;

@@ -38,7 +38,7 @@
 
 #define FORWARD_PAGE UINT64_C(4096)
 #define FORWARD_FD_FLOOR 800	/* our own descriptors: programs count from 0, select() ends at 1024 */
-#define FORWARD_FDS_MAX 65536	/* descriptors of the program that can be the host's */
+#define FORWARD_FDS_MAX 4096	/* descriptors of the program that can be the host's: DS_SHADOW_GUEST_FDS of runtime/wire/shadow.h */
 #define FORWARD_PATH_LOOK 512	/* bytes of a path that are looked at */
 #define FORWARD_PATH_MAX 4096
 #define FORWARD_POOL 64
@@ -245,12 +245,6 @@ void forward_fds_start(void);
 
 /** forward_fd_adopt() - A new descriptor of the host gets the lowest number that is free here.  Return: it or -errno. */
 int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec);
-
-/** forward_fd_room() - @number will be given a meaning on the host, or something will be opened (0). */
-void forward_fd_room(struct forward_turn *turn, uint64_t number);
-
-/** forward_fd_release() - Frees a number on the host.  @used_here: the guest has it in use for itself. */
-void forward_fd_release(struct forward_turn *turn, uint64_t number, bool used_here);
 
 /** forward_open_call() - What makes a descriptor on the host. */
 int64_t forward_open_call(const struct intercept_call *call, const struct forward_rule *rule);

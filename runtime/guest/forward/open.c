@@ -43,8 +43,6 @@ int64_t forward_open_call(const struct intercept_call *call, const struct forwar
 		result = forward_turn_begin(&turn);
 		if (result)
 			return result;
-		if (forward_threads())
-			forward_fd_room(&turn, 0);
 		result = forward_turn_call(&turn, call->nr, call->arg);
 		evicted = forward_turn_evicted(&turn, result);
 		again = evicted || (result == -EINTR && forward_turn_restarts(&turn));
@@ -60,22 +58,14 @@ int64_t forward_open_call(const struct intercept_call *call, const struct forwar
 
 /* --- close ---------------------------------------------------------------------------------------------------------------- */
 
+/* The number is free in the guest only when the host has closed it. */
 static int64_t close_host(uint64_t fd)
 {
-	struct forward_turn turn;
-	int64_t result = forward_turn_begin(&turn);
+	const int64_t result = forward_quick(__NR_close, fd, 0, 0, 0);
 
-	if (!result) {
-		/* In threads the number stays taken; what close() itself would say (ENOSPC of a network's file system) is lost then. */
-		if (forward_threads())
-			forward_fd_release(&turn, fd, false);
-		else
-			result = forward_turn_quick(&turn, __NR_close, fd, 0, 0, 0);
-		forward_turn_end(&turn);
-	}
 	forward_fd_set(fd, 0);
 	raw1(__NR_close, fd);
-	return result == -EIO || result == -ENOSPC || result == -EDQUOT ? result : 0;
+	return result == -EIO && !forward_live->alive ? 0 : result;
 }
 
 static bool do_close(const struct intercept_call *call, int64_t *result)
@@ -140,17 +130,11 @@ static int64_t do_close_range(const struct intercept_call *call)
 /* @here: the copy of the placeholder, or -errno. */
 static int64_t copy_host(uint64_t old, int64_t here, bool cloexec)
 {
-	struct forward_turn turn;
 	int64_t rc;
 
 	if (here < 0)
 		return here;
-	rc = here < FORWARD_FDS_MAX ? forward_turn_begin(&turn) : -EMFILE;
-	if (!rc) {
-		forward_fd_room(&turn, (uint64_t)here);
-		rc = forward_turn_quick(&turn, __NR_dup3, old, (uint64_t)here, 0, 0);
-		forward_turn_end(&turn);
-	}
+	rc = here < FORWARD_FDS_MAX ? forward_quick(__NR_dup3, old, (uint64_t)here, 0, 0) : -EMFILE;
 	if (rc < 0) {
 		raw1(__NR_close, here);
 		forward_fd_set((uint64_t)here, 0);
@@ -164,7 +148,6 @@ static bool do_dup2(const struct intercept_call *call, int64_t *result)
 {
 	const uint64_t old = (uint32_t)call->arg[0], new = (uint32_t)call->arg[1];
 	const uint64_t flags = call->nr == __NR_dup3 ? call->arg[2] : 0;
-	struct forward_turn turn;
 
 	if (forward_own_fd((int64_t)old)) {
 		*result = -EBADF;
@@ -185,11 +168,10 @@ static bool do_dup2(const struct intercept_call *call, int64_t *result)
 	if (!forward_fd_host(new))
 		return false;
 	*result = raw3(__NR_dup3, old, new, flags);
-	if (*result < 0 || forward_turn_begin(&turn))
+	if (*result < 0)
 		return true;
 	forward_fd_set(new, 0);
-	forward_fd_release(&turn, new, true);
-	forward_turn_end(&turn);
+	forward_quick(__NR_close, new, 0, 0, 0);
 	return true;
 }
 
