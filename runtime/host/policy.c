@@ -215,7 +215,7 @@ static int set_memory(struct policy_rule *r, const char *value)
 /* --- verbs and keys ------------------------------------------------------------------------------------------------ */
 
 enum { KEY_VM, KEY_PROGRAM, KEY_SHA256, KEY_UID, KEY_SERVICE, KEY_MODE, KEY_EXECUTORS, KEY_MAX_PAGES, KEY_MEMORY,
-       KEY_PATH, KEY_NET, KEY_CALLS, KEY_USER, KEY_NOFILE, NKEYS };
+	KEY_PATH, KEY_NET, KEY_CALLS, KEY_USER, NKEYS };
 
 static const struct {
 	const char *name;
@@ -237,13 +237,12 @@ static const struct {
 	[KEY_NET] = {"net", .say = policy_set_net},
 	[KEY_CALLS] = {"calls", .say = policy_set_calls},
 	[KEY_USER] = {"user", .say = policy_set_user},
-	[KEY_NOFILE] = {"nofile", .say = policy_set_nofile},
 };
 
 #define BIT(k) (1u << (k))
 #define WHO (BIT(KEY_VM) | BIT(KEY_PROGRAM) | BIT(KEY_SHA256) | BIT(KEY_UID) | BIT(KEY_SERVICE) | BIT(KEY_MODE))
 #define GETS (BIT(KEY_EXECUTORS) | BIT(KEY_MAX_PAGES) | BIT(KEY_MEMORY))
-#define HOST (BIT(KEY_PATH) | BIT(KEY_NET) | BIT(KEY_CALLS) | BIT(KEY_USER) | BIT(KEY_NOFILE))
+#define HOST (BIT(KEY_PATH) | BIT(KEY_NET) | BIT(KEY_CALLS) | BIT(KEY_USER))
 
 static const struct {
 	const char *name;
@@ -372,7 +371,6 @@ static int read_line(struct line *l, struct policy_rule *r, struct policy_err *e
 		.memory_bytes = POLICY_MEMORY_BYTES,
 		.uid_host = POLICY_USER_NOBODY,
 		.gid_host = POLICY_USER_NOBODY,
-		.nofile = POLICY_NOFILE,
 	};
 	l->at += n;
 	while (next_word(l)) {
