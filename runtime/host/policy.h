@@ -44,8 +44,6 @@
 
 #define POLICY_PATHS_MAX 8u  /* of a rule */
 #define POLICY_PATH_BYTES 256 /* each; terminated */
-#define POLICY_NOFILE 1024u
-#define POLICY_NOFILE_MAX 4096u
 #define POLICY_USER_NOBODY UINT32_MAX
 
 #define POLICY_EXECUTORS 1u		     /* where a rule does not say */
@@ -78,7 +76,6 @@ struct policy_rule {
 	uint64_t memory_bytes;	/* of the service's own; whole pages, at most DS_SHADOW_HEAP_BYTES_MAX */
 	/* and of the host; nothing of that where the rule does not say */
 	uint32_t uid_host, gid_host; /* who it is there; POLICY_USER_NOBODY: nobody */
-	uint32_t nofile;	     /* descriptors that it may have open */
 	uint32_t calls;		     /* bits of enum callgroup */
 	uint32_t npaths;
 	bool net_host; /* the host's network, not one of its own with nothing in it */

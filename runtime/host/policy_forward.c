@@ -86,6 +86,7 @@ const char *policy_set_user(struct policy_rule *r, const char *value)
 {
 	static const char wants[] = "UID or UID:GID of the host, or nobody; root only by that word";
 	const char *colon = strchr(value, ':');
+	const size_t n = colon ? (size_t)(colon - value) : strlen(value);
 	uint64_t uid = 0, gid;
 	char text[16];
 
@@ -97,7 +98,10 @@ const char *policy_set_user(struct policy_rule *r, const char *value)
 		r->uid_host = r->gid_host = POLICY_USER_NOBODY;
 		return NULL;
 	}
-	snprintf(text, sizeof(text), "%.*s", colon && colon - value < 16 ? (int)(colon - value) : 15, value);
+	if (n >= sizeof(text))
+		return wants;
+	memcpy(text, value, n);
+	text[n] = 0;
 	if (policy_number(text, UINT32_MAX - 1, &uid))
 		return wants;
 	gid = uid;
@@ -107,16 +111,6 @@ const char *policy_set_user(struct policy_rule *r, const char *value)
 		return "another user and group than root's; if root is meant, user=root";
 	r->uid_host = (uint32_t)uid;
 	r->gid_host = (uint32_t)gid;
-	return NULL;
-}
-
-const char *policy_set_nofile(struct policy_rule *r, const char *value)
-{
-	uint64_t n;
-
-	if (policy_number(value, POLICY_NOFILE_MAX, &n) || n < 16)
-		return "a number of descriptors, 16 to 4096";
-	r->nofile = (uint32_t)n;
 	return NULL;
 }
 

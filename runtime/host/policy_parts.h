@@ -19,8 +19,6 @@ const char *policy_set_net(struct policy_rule *r, const char *value);
 const char *policy_set_calls(struct policy_rule *r, const char *value);
 /** policy_set_user() - user=UID[:GID]|nobody|root. */
 const char *policy_set_user(struct policy_rule *r, const char *value);
-/** policy_set_nofile() - nofile=N. */
-const char *policy_set_nofile(struct policy_rule *r, const char *value);
 /** policy_forward_defaults() - A rule has been read: what it does not say follows from the rest. */
 void policy_forward_defaults(struct policy_rule *r, bool calls_given);
 

@@ -26,6 +26,15 @@ static void check_rule(const struct policy_rule *r, const struct policy_rule *be
 	MUST(r->verb == POLICY_DENY || (*r->program && *r->service));
 	MUST(r->executors >= 1 && r->executors <= DS_SHADOW_EXECUTORS_MAX && r->max_pages >= 1 && r->max_pages <= POLICY_MAX_PAGES);
 	MUST(r->memory_bytes && r->memory_bytes <= DS_SHADOW_HEAP_BYTES_MAX && r->memory_bytes % 4096 == 0);
+	MUST(r->npaths <= POLICY_PATHS_MAX && (r->verb == POLICY_ALLOW || (!r->npaths && !r->net_host && !r->calls)));
+	for (uint32_t i = 0; i < r->npaths; i++) {
+		const struct policy_path *p = &r->path[i];
+
+		MUST(memchr(p->guest, 0, sizeof(p->guest)) && memchr(p->host, 0, sizeof(p->host)));
+		MUST(p->guest[0] == '/' && p->guest[1] && p->host[0] == '/' && p->host[1]);
+		MUST(!strstr(p->guest, "//") && !strstr(p->guest, "/../") && !strstr(p->host, "/../") && !strchr(p->host, ':'));
+	}
+	MUST((r->uid_host == 0) == (r->gid_host == 0));
 	MUST(r->mode == DS_AGENT_EAGER || r->mode == DS_AGENT_DEMAND || r->mode == POLICY_MODE_ANY);
 }
 

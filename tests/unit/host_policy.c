@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "runtime/host/callgroup.h"
 #include "runtime/host/log.h"
 #include "runtime/wire/shadow.h"
 #include "tests/tap.h"
@@ -76,11 +77,82 @@ static void test_rules(void)
 	       "only where a rule can be about its VM");
 }
 
+/* What a shadow may have of the host. */
+static void test_host(void)
+{
+	const struct policy_rule *r;
+
+	tap_eq(parse("allow program=/a service=f path=/data:/srv/data:ro path=\"/my files:/srv/my files:rw\" net=host user=1000:100 calls=file,info\n"
+		     "allow program=/b service=f path=/data:/srv/data:ro\n"
+		     "allow program=/c service=f net=host user=root\n"
+		     "allow program=/d service=f user=33\n"
+		     "allow program=/e service=f path=/data:/srv:rw path=/data2:/srv:rw net=none user=nobody"),
+	       0, "rules that give shadows something of the host");
+	r = policy->rule;
+	tap_ok(r->npaths == 2 && !strcmp(r->path[0].guest, "/data") && !strcmp(r->path[0].host, "/srv/data") && !r->path[0].writable &&
+		       !strcmp(r->path[1].guest, "/my files") && !strcmp(r->path[1].host, "/srv/my files") && r->path[1].writable,
+	       "two paths, one to be read only, one with blanks");
+	tap_ok(r->net_host && r->uid_host == 1000 && r->gid_host == 100 && r->calls == (CALLGROUP_FILE | CALLGROUP_INFO),
+	       "the host's network, a user and group, groups of calls");
+	tap_ok(r[1].calls == (CALLGROUP_FILE | CALLGROUP_DIR | CALLGROUP_POLL | CALLGROUP_INFO) && !r[1].net_host &&
+		       r[1].uid_host == POLICY_USER_NOBODY && r[1].gid_host == POLICY_USER_NOBODY,
+	       "with a path and nothing else said: files and directories, no network, nobody");
+	tap_ok(r[2].calls & CALLGROUP_SOCKET && !(r[2].calls & CALLGROUP_DIR) && r[2].uid_host == 0 && r[2].gid_host == 0,
+	       "with a network: sockets; root where that is said");
+	tap_ok(r[3].uid_host == 33 && r[3].gid_host == 33 && !r[3].calls && !r[3].npaths && !r[3].net_host,
+	       "a user is its group; without paths and network there are no calls");
+	tap_ok(r[4].npaths == 2 && r[4].uid_host == POLICY_USER_NOBODY, "paths may begin alike, and be the same on the host");
+}
+
 static void wrong(const char *text, unsigned int line, const char *about)
 {
 	const int e = parse(text);
 
 	tap_ok(e == -EINVAL && !policy && err.line == line && strstr(err.why, about), "line %u: %s", err.line, err.why);
+}
+
+static void test_host_errors(void)
+{
+	char text[1024], name[300];
+
+	wrong("allow program=/a service=f\nallow program=/a service=f path=/data", 2, "path: expected GUESTPATH:HOSTPATH");
+	wrong("allow program=/a service=f path=/data:/srv", 1, "GUESTPATH:HOSTPATH");
+	wrong("allow program=/a service=f path=/data:/srv:rx", 1, "ro or rw");
+	wrong("allow program=/a service=f path=/data:/a:b:ro", 1, "colon");
+	wrong("allow program=/a service=f path=data:/srv:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=/data:srv:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=:/srv:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=/:/srv:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=/data:/:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=/data/:/srv:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=/data:/srv/../etc:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=/..:/srv:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=/data/./x:/srv:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=/data//x:/srv:ro", 1, "whole paths");
+	wrong("allow program=/a service=f path=/data:/srv:ro path=/data:/etc:ro", 1, "within another");
+	wrong("allow program=/a service=f path=/data:/srv:ro path=/data/x:/etc:ro", 1, "within another");
+	wrong("allow program=/a service=f path=/data/x:/srv:ro path=/data:/etc:ro", 1, "within another");
+	memset(name, 'x', 256);
+	name[256] = 0;
+	snprintf(text, sizeof(text), "allow program=/a service=f path=/%s:/srv:ro", name);
+	wrong(text, 1, "255");
+	snprintf(text, sizeof(text), "allow program=/a service=f path=/1:/a:ro path=/2:/a:ro path=/3:/a:ro path=/4:/a:ro path=/5:/a:ro "
+				     "path=/6:/a:ro path=/7:/a:ro path=/8:/a:ro path=/9:/a:ro");
+	wrong(text, 1, "at most 8");
+	wrong("allow program=/a service=f net=all", 1, "none or host");
+	wrong("allow program=/a service=f net=host net=none", 1, "twice");
+	wrong("allow program=/a service=f calls=", 1, "some of");
+	wrong("allow program=/a service=f calls=file,mount", 1, "some of");
+	wrong("allow program=/a service=f calls=file,file", 1, "some of");
+	wrong("allow program=/a service=f calls=file,", 1, "some of");
+	wrong("allow program=/a service=f user=0", 1, "user=root");
+	wrong("allow program=/a service=f user=1000:0", 1, "user=root");
+	wrong("allow program=/a service=f user=adm", 1, "UID");
+	wrong("allow program=/a service=f user=1000:", 1, "UID");
+	wrong("allow program=/a service=f user=4294967295", 1, "UID");
+	wrong("allow program=/a service=f user=00000000000000000001:7", 1, "UID");
+	wrong("allow program=/a service=f user=10000000000000000000000", 1, "UID");
+	wrong("deny path=/data:/srv:ro", 1, "has no key");
 }
 
 static void test_errors(void)
@@ -215,6 +287,8 @@ static void test_log(void)
 int main(void)
 {
 	test_rules();
+	test_host();
+	test_host_errors();
 	test_errors();
 	test_globs();
 	test_log();
