@@ -70,6 +70,7 @@ struct shadow_exec {
 	int64_t transferred;  /* by parts of a write that was cut short */
 	struct sys_timespec left; /* what remains of a timeout, for the kernel to read */
 	bool for_guest; /* the call may use the guest's memory and be interrupted for it */
+	uint32_t busy;	    /* with such a call, from before it looks at `interrupt` to its end */
 	uint32_t interrupt; /* set by the control thread: the call for the guest is to end; taken by the executor */
 	uint32_t bell;	    /* it has one: set by the control thread, cleared by the executor */
 	/* mailbox: filled by the control thread while mail is 0 */
@@ -247,7 +248,7 @@ enum exec_how {
  * Return: 0; -EBUSY (after the timeout; they go on then).
  */
 int exec_stop(enum exec_how how, uint32_t *who);
-/** exec_interrupt() - Ends the call that executor @i makes for its guest, or is about to make, as a signal would. */
+/** exec_interrupt() - Ends the call that executor @i makes for its guest, if it does, as a signal would. */
 void exec_interrupt(uint32_t i);
 /** exec_go() - Lets them go on. */
 void exec_go(void);

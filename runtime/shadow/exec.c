@@ -151,6 +151,10 @@ static void begin(struct shadow_exec *x, enum shadow_next next)
 	case SHADOW_CALL:
 		x->doing = CAP_CALL;
 		x->for_guest = x->handles & SHADOW_FOR_GUEST;
+		if (x->for_guest) {
+			__atomic_store_n(&x->interrupt, 0, __ATOMIC_SEQ_CST);
+			__atomic_store_n(&x->busy, 1, __ATOMIC_SEQ_CST);
+		}
 		x->transferred = 0;
 		x->deadline_ns = 0;
 		break;
@@ -214,8 +218,8 @@ static bool take_event(struct shadow_exec *x, struct shadow_event *ev)
 	default:
 		if (!finished(x))
 			return false;
-		if (x->for_guest) /* before the guest can know: one that comes from now on is for its next call */
-			__atomic_store_n(&x->interrupt, 0, __ATOMIC_SEQ_CST);
+		if (x->for_guest)
+			__atomic_store_n(&x->busy, 0, __ATOMIC_SEQ_CST);
 		*ev = (struct shadow_event){.kind = SHADOW_EV_RESULT, .result = x->result};
 		return true;
 	}
@@ -366,6 +370,8 @@ void exec_interrupt(uint32_t i)
 {
 	struct shadow_exec *x = exec_at(i);
 
+	if (!__atomic_load_n(&x->busy, __ATOMIC_SEQ_CST)) /* it would hit the next call: who sent it asks again if it waits */
+		return;
 	__atomic_store_n(&x->interrupt, 1, __ATOMIC_SEQ_CST);
 	/* Who has been told to stop looks at it when he goes on. */
 	if (__atomic_load_n(&x->order, __ATOMIC_SEQ_CST) != EXEC_STOP)

@@ -230,7 +230,7 @@ struct ds_shadow_fd {
  * struct ds_shadow_interrupt - DS_SHADOW_INTERRUPT: the call that the executor makes for its guest thread returns -EINTR if it has
  * done nothing, else what it has done
  *
- * One that comes between two calls is for the next.
+ * Nothing happens if it makes none.  If one call ends and the next begins at this moment, the next may be hit.
  */
 struct ds_shadow_interrupt {
 	struct ds_shadow_head head;
