@@ -16,7 +16,7 @@ _dsrun() {
 			i=$((i + 1))
 			break
 			;;
-		--service | --mode | --args | --socket)
+		--service | --mode | --args | --socket | --forward | --net | --policy)
 			i=$((i + 1))
 			[ "${COMP_WORDS[i]}" = "=" ] && i=$((i + 1))
 			;;
@@ -29,16 +29,17 @@ _dsrun() {
 		return
 	fi
 	case $opt in
+	--net) mapfile -t COMPREPLY < <(compgen -W "host guest" -- "$cur") ;;
 	--mode) mapfile -t COMPREPLY < <(compgen -W "eager demand" -- "$cur") ;;
 	--pid | --stop) mapfile -t COMPREPLY < <(cd /proc && compgen -G "[1-9]*" | grep "^$cur") ;;
-	--socket)
+	--socket | --forward | --policy | --trace | --summary)
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
 	--service | --args) ;;
 	*)
 		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W "--service --mode --args --required --pid --stop --list --socket --help --version" -- "$cur")
+			mapfile -t COMPREPLY < <(compgen -W "--service --mode --args --required --pid --stop --list --socket --forward --net --policy --trace --summary --help --version" -- "$cur")
 		else
 			mapfile -t COMPREPLY < <(compgen -c -- "$cur")
 		fi

@@ -4,7 +4,7 @@
  *
  * A program is executed in dsrun's own place, so that its process, its exit status, signals and job control are as without
  * dsrun.  What gives it the shadow is libdsguest.so, which LD_PRELOAD loads into it: its constructor asks dsagent, before
- * main() and before any other thread.  The environment says what to ask for, and for which process, since children inherit
+ * main() and before any other thread.  Or libdsforward.so, if the shadow is to make system calls for it (runtime/guest/forward).  The environment says what to ask for, and for which process, since children inherit
  * it too.  Programs that LD_PRELOAD does not reach (statically linked, setuid, another architecture) are recognised before, by
  * their file.
  *
@@ -187,8 +187,8 @@ static const char *out_of_reach(const char *path)
 	return "it is statically linked, so no library can be loaded into it: start it, then dsrun --pid";
 }
 
-/* libdsguest.so, beside dsrun: PREFIX/bin/dsrun and PREFIX/lib/libdsguest.so. */
-static bool find_library(char path[PATH_MAX])
+/* A library, beside dsrun: PREFIX/bin/dsrun and PREFIX/lib/libdsguest.so. */
+static bool find_library(char path[PATH_MAX], const char *name)
 {
 	ssize_t n = readlink("/proc/self/exe", path, PATH_MAX - 32);
 	char *slash;
@@ -200,7 +200,8 @@ static bool find_library(char path[PATH_MAX])
 			return false;
 		*slash = 0;
 	}
-	strcat(path, "/lib/libdsguest.so");
+	strcat(path, "/lib/");
+	strcat(path, name);
 	return !access(path, R_OK);
 }
 
@@ -212,6 +213,29 @@ static void put(const char *name, const char *value)
 	}
 }
 
+static void put_or_not(const char *name, const char *value)
+{
+	if (value && *value)
+		put(name, value);
+	else
+		unsetenv(name);
+}
+
+/* runtime/guest/forward/settings.c says what these mean. */
+static void forward_environment(const struct dsrun_options *o, const char *library)
+{
+	put("DS_FORWARD_LIB", library);
+	put("DS_FORWARD", o->policy.prefixes);
+	put_or_not("DS_FORWARD_NET", o->policy.net ? "forward" : NULL);
+	put_or_not("DS_FORWARD_POLICY", o->policy.calls);
+	put_or_not("DS_FORWARD_TRACE", o->trace);
+	put_or_not("DS_FORWARD_SUMMARY", o->summary);
+	put_or_not("DS_FORWARD_SERVICE", o->service);
+	put_or_not("DS_FORWARD_ARGS", o->args);
+	put_or_not("DS_FORWARD_AGENT", o->socket);
+	put_or_not("DS_FORWARD_REQUIRED", o->required ? "1" : NULL);
+}
+
 static void environment(const struct dsrun_options *o, const char *library)
 {
 	const char *before = getenv("LD_PRELOAD");
@@ -219,6 +243,10 @@ static void environment(const struct dsrun_options *o, const char *library)
 
 	snprintf(text, sizeof(text), "%s%s%s", library, before && *before ? ":" : "", before ? before : "");
 	put("LD_PRELOAD", text);
+	if (o->forward) {
+		forward_environment(o, library);
+		return;
+	}
 	put("DSGUEST_SERVICE", o->service);
 	put("DSGUEST_MODE", o->demand ? "demand" : "eager");
 	put("DSGUEST_ARGS", o->args);
@@ -240,8 +268,8 @@ static int run(const struct dsrun_options *o)
 
 	if (find_program(o->program[0], path))
 		why = out_of_reach(path);
-	if (!why && !find_library(library))
-		why = "libdsguest.so is not where it belongs, in lib/ beside dsrun's folder";
+	if (!why && !find_library(library, o->forward ? "libdsforward.so" : "libdsguest.so"))
+		why = "its library is not where it belongs, in lib/ beside dsrun's folder";
 	if (why) {
 		fprintf(stderr, "dsrun: no shadow for %s: %s; %s\n", o->program[0], why, o->required ? "it is not started (--required)" : "it runs without");
 		if (o->required)

@@ -11,6 +11,7 @@
 
 static const char help_text[] =
 	"Usage: dsrun [--service NAME] [options] [--] PROGRAM [ARGUMENT...]\n"
+	"       dsrun [--forward DIR]... [--net WHERE] [--policy FILE] [--trace[=FILE]] [--summary[=FILE]] [--] PROGRAM [ARGUMENT...]\n"
 	"       dsrun --pid PID --service NAME [options]\n"
 	"       dsrun --stop PID\n"
 	"       dsrun --list\n"
@@ -19,6 +20,11 @@ static const char help_text[] =
 	"      --service NAME   what runs in the shadow; DSGUEST_SERVICE if it is not said\n"
 	"      --mode MODE      eager: mirror all memory first (the default); demand: pages as they are touched\n"
 	"      --args TEXT      for the service\n"
+	"      --forward DIR    a directory of the host, at the same path: system calls about it are made by the shadow\n"
+	"      --net WHERE      host: internet sockets are the host's; guest (the default)\n"
+	"      --policy FILE    what becomes of which system calls, see dsrun(1)\n"
+	"      --trace[=FILE]   a line for each system call, on standard error or in FILE\n"
+	"      --summary[=FILE] a table of them at the end\n"
 	"      --required       do not run the program without a shadow: exit 125 instead\n"
 	"      --pid PID        shadow a process that runs already\n"
 	"      --stop PID       end its shadow\n"
@@ -30,7 +36,8 @@ static const char help_text[] =
 	"Exit status: the program's.  Else 0 done, 1 usage, 2 refused or a system error, 75 it has a shadow already, 125 no shadow\n"
 	"(--required), 126 the program cannot be executed, 127 it is not there.  See dsrun(1).\n";
 
-enum { OPT_SERVICE = 256, OPT_MODE, OPT_ARGS, OPT_REQUIRED, OPT_PID, OPT_STOP, OPT_LIST, OPT_SOCKET };
+enum { OPT_SERVICE = 256, OPT_MODE, OPT_ARGS, OPT_REQUIRED, OPT_PID, OPT_STOP, OPT_LIST, OPT_SOCKET, OPT_FORWARD, OPT_NET, OPT_POLICY, OPT_TRACE,
+       OPT_SUMMARY };
 
 static const struct option long_options[] = {
 	{"service", required_argument, NULL, OPT_SERVICE},
@@ -41,6 +48,11 @@ static const struct option long_options[] = {
 	{"stop", required_argument, NULL, OPT_STOP},
 	{"list", no_argument, NULL, OPT_LIST},
 	{"socket", required_argument, NULL, OPT_SOCKET},
+	{"forward", required_argument, NULL, OPT_FORWARD},
+	{"net", required_argument, NULL, OPT_NET},
+	{"policy", required_argument, NULL, OPT_POLICY},
+	{"trace", optional_argument, NULL, OPT_TRACE},
+	{"summary", optional_argument, NULL, OPT_SUMMARY},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
 	{0},
@@ -71,6 +83,26 @@ static int verb(struct dsrun_options *o, enum dsrun_verb v, const char *pid)
 	return *end || end == pid || o->pid <= 0 ? usage("'%s' is not the number of a process", pid) : -1;
 }
 
+/* What has to do with system calls. */
+static int calls_option(struct dsrun_options *o, int c)
+{
+	const char *wrong;
+	char why[1400];
+
+	o->forward = true;
+	switch (c) {
+	case OPT_FORWARD:
+		wrong = dsrun_policy_forward(&o->policy, optarg);
+		return wrong ? usage("--forward %s: %s", optarg, wrong) : -1;
+	case OPT_NET:
+		o->policy.net = !strcmp(optarg, "host");
+		return o->policy.net || !strcmp(optarg, "guest") ? -1 : usage("--net: host or guest, not '%s'", optarg);
+	case OPT_POLICY: return dsrun_policy_load(&o->policy, optarg, why, sizeof(why)) ? usage("%s", why) : -1;
+	case OPT_TRACE: o->trace = optarg ? optarg : "-"; return -1;
+	default: o->summary = optarg ? optarg : "-"; return -1;
+	}
+}
+
 static int option(struct dsrun_options *o, int c)
 {
 	switch (c) {
@@ -96,6 +128,12 @@ static int option(struct dsrun_options *o, int c)
 	case OPT_SOCKET:
 		o->socket = optarg;
 		return -1;
+	case OPT_FORWARD:
+	case OPT_NET:
+	case OPT_POLICY:
+	case OPT_TRACE:
+	case OPT_SUMMARY:
+		return calls_option(o, c);
 	case 'h':
 		fputs(help_text, stdout);
 		return DSRUN_OK;
@@ -125,6 +163,10 @@ int dsrun_parse(struct dsrun_options *o, int argc, char **argv)
 		return usage("'%s' is too much", *o->program);
 	if (o->verb != DSRUN_RUN && o->required)
 		return usage("--required is for a program that is to be run");
+	if (o->verb != DSRUN_RUN && o->forward)
+		return usage("--forward, --net, --policy, --trace and --summary are for a program that is to be run");
+	if (o->forward && (!o->service || !*o->service))
+		o->service = "forward";
 	if (o->verb <= DSRUN_PID && (!o->service || !*o->service || strlen(o->service) >= DS_LOCAL_SERVICE_BYTES))
 		return usage("which service? --service NAME");
 	return -1;

@@ -5,6 +5,8 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "runtime/guest/dsrun_policy.h"
+
 enum { DSRUN_OK = 0, DSRUN_USAGE = 1, DSRUN_SYSTEM = 2, DSRUN_BUSY = 75, DSRUN_REQUIRED = 125, DSRUN_CANNOT = 126, DSRUN_NOT_FOUND = 127 };
 
 enum dsrun_verb {
@@ -19,6 +21,9 @@ struct dsrun_options {
 	pid_t pid;
 	const char *service, *args, *socket;
 	bool demand, required;
+	bool forward; /* with libdsforward.so: system calls are forwarded, traced, counted, refused */
+	const char *trace, *summary; /* files, "-" standard error, NULL: none */
+	struct dsrun_policy policy;
 	char **program; /* and its arguments */
 };
 

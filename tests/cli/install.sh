@@ -20,6 +20,7 @@ is "$(listing)" "$(sort -k2 <<<"$services
 755 usr/bin/dsreport
 755 usr/bin/dsrun
 644 usr/include/dsguest.h
+644 usr/lib/libdsforward.so
 644 usr/lib/libdsguest.so
 644 usr/lib/systemd/system/dsagent.service
 644 usr/lib/systemd/system/dscollect.service

@@ -146,7 +146,11 @@ static bool special(struct intercept_call *call, const struct forward_rule *rule
 	case FORWARD_S_GETCWD:
 	case FORWARD_S_UMASK: done = forward_cwd_call(call, rule, result); break;
 	case FORWARD_S_MMAP:
-	case FORWARD_S_MEMORY: done = forward_memory_call(call, rule, result); break;
+	case FORWARD_S_MEMORY:
+		if (call->nr != __NR_mmap || !forward_fd_host(call->arg[4]))
+			*where = at_guest;
+		done = forward_memory_call(call, rule, result);
+		break;
 	case FORWARD_S_POLL:
 	case FORWARD_S_SELECT: done = forward_poll_call(call, rule, result); break;
 	case FORWARD_S_EPOLL_CTL:

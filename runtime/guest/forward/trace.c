@@ -20,7 +20,7 @@
 #define DATA_SHOWN 32u
 
 bool forward_tracing;
-static int32_t trace_fd = -1;
+static int32_t trace_fd = -1, summary_fd = -1; /* opened at the start: programs close standard error before they end */
 static struct {
 	uint64_t calls, errors, host, ns;
 } counts[FORWARD_NR_MAX];
@@ -313,9 +313,9 @@ void forward_trace_summary(void)
 	uint64_t done[FORWARD_NR_MAX / 64] = {0};
 	const int32_t pid = (int32_t)raw0(__NR_getpid);
 	struct line l;
-	int64_t fd;
+	const int64_t fd = summary_fd;
 
-	if (!forward_settings.summary || counts_pid != pid || (fd = open_for(forward_settings.summary)) < 0)
+	if (fd < 0 || counts_pid != pid)
 		return;
 	l.n = 0;
 	put(&l, "      usecs      calls     errors    on host  syscall of process ");
@@ -340,7 +340,6 @@ void forward_trace_summary(void)
 		put_char(&l, '\n');
 		raw3(__NR_write, fd, l.text, l.n);
 	}
-	raw1(__NR_close, fd);
 }
 
 void forward_trace_child(void)
@@ -353,6 +352,8 @@ void forward_trace_start(void)
 {
 	forward_tracing = forward_settings.trace || forward_settings.summary;
 	counts_pid = (int32_t)raw0(__NR_getpid);
+	if (forward_settings.summary && forward_own_add(open_for(forward_settings.summary), &summary_fd) < 0)
+		forward_say("the summary cannot be written: ", forward_settings.summary);
 	if (!forward_settings.trace)
 		return;
 	if (forward_own_add(open_for(forward_settings.trace), &trace_fd) < 0)
