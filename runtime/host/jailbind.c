@@ -8,6 +8,8 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <sys/vfs.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -35,12 +37,16 @@ int jailbind_open(const struct jail_bind *bind)
 		.propagation = MS_PRIVATE,
 	};
 	cleanup_close int at = find(bind->host), fd = -1;
+	struct statfs fs;
 
 	if (at < 0)
 		return at;
 	fd = (int)syscall(__NR_open_tree, at, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 	if (fd < 0 || syscall(__NR_mount_setattr, fd, "", AT_EMPTY_PATH, &attr, sizeof(attr)))
 		return -errno;
+	/* What is read-only for dshost itself, as under ProtectSystem= of systemd, is not granted for writing and then denied. */
+	if (bind->writable && (fstatfs(fd, &fs) || fs.f_flags & ST_RDONLY))
+		return -EROFS;
 	return steal_fd(&fd);
 }
 

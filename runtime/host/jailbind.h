@@ -37,7 +37,7 @@ struct jail_bind {
  * jailbind_open() - A mount of the host's path, not attached to anything
  *
  * Return: a descriptor (O_PATH), the caller's; -ELOOP (there is a symbolic link in the path), -EINVAL (neither a directory
- * nor a regular file), -errno of openat2(), open_tree() and mount_setattr().
+ * nor a regular file), -EROFS (to be written, but it is mounted read-only), -errno of openat2(), open_tree() and mount_setattr().
  */
 int jailbind_open(const struct jail_bind *bind);
 

@@ -211,7 +211,8 @@ void warden_capsule_start(struct warden *w)
 		warden_log(w, LOG_LEVEL_ERR, "line %u of the policy grants %s, which cannot be given: %s", w->rule->line,
 			   w->rule->path[err.bind - 1].host,
 			   r == -ELOOP ? "there is a symbolic link in the path" :
-			   r == -EINVAL ? "neither a directory nor a regular file" : strerrordesc_np(-r));
+			   r == -EINVAL ? "neither a directory nor a regular file" :
+			   r == -EROFS ? "it is to be written, and read-only for dshost" : strerrordesc_np(-r));
 		warden_end(w, DS_AGENT_C_HOST, "the host cannot give it %s", w->rule->path[err.bind - 1].guest);
 		return;
 	}

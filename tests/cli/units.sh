@@ -103,7 +103,7 @@ fi
 # A jail, a guard and a mirror must be possible with what dshost.service leaves: the unit tests of both run under that.
 host_caps=$(sed -n 's/^CapabilityBoundingSet=//p' "$root/usr/lib/systemd/system/dshost.service" | sed 's/CAP_//g; s/ /,+/g; s/^/-all,+/' |
 	tr '[:upper:]' '[:lower:]')
-for t in host_jail host_warden; do
+for t in host_jail host_warden host_places; do
 	if [ "$(id -u)" != 0 ] || [ ! -x "$b/tests/unit/$t" ]; then
 		skip "$t as dshost.service is confined" "needs root, and $b/tests/unit/$t"
 		continue
