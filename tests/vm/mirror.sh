@@ -40,7 +40,8 @@ vm() { # vm NAME MB GROUP...: a VM by `dshost run`, and its helper here; sets no
 		for word in 1 2; do args+=(--qemu -device --qemu "pcie-root-port,id=spare$word,chassis=1$word"); done
 	fi
 	# numa=fake: two nodes in one piece of memory, so that pages can be made to move
-	"$relay" "$kernel, $machine, $name" --kernel "$kernel" --machine "$machine" --mem "$size" --append numa=fake=2 --timeout $((${TEST_TIMEOUT:-300} - 15)) --through "$TMP/$name.through" "${args[@]}" -- \
+	"$relay" "$kernel, $machine, $name" --kernel "$kernel" --machine "$machine" --mem "$size" --append numa=fake=2 \
+		--timeout $((${TEST_TIMEOUT:-300} - 15)) --through "$TMP/$name.through" "${args[@]}" -- \
 		env "BIN=$BIN" PYTHONDONTWRITEBYTECODE=1 tests/vm/guest/mirror "$@"
 	status=$?
 	kill $helper 2>/dev/null
@@ -56,6 +57,8 @@ second() {
 	echo $? >"$TMP/second.status"
 }
 
+trap '[ ! -e "$TMP/daemon.pid" ] || kill -TERM "$(cat "$TMP/daemon.pid")" 2>/dev/null; rm -rf "$TMP"' EXIT
+trap 'exit 143' TERM
 mounts=$(wc -l </proc/self/mountinfo)
 mkdir "$TMP/run"
 if [ $# = 0 ]; then

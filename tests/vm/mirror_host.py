@@ -53,7 +53,8 @@ def dshost(*args, timeout=90):
 def daemon():
     with open(os.path.join(folder, "log"), "a") as log:
         p = subprocess.Popen([DSHOST, "serve", "--run-dir", run_dir, "--policy", os.path.join(folder, "policy"), "--services", SERVICES],
-                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+                             stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                             preexec_fn=lambda: signal.alarm(1800))  # should the test be killed, it does not stay for ever
     with open(os.path.join(folder, "daemon.pid"), "w") as f:
         f.write(str(p.pid))
     for _ in range(200):
