@@ -76,6 +76,15 @@ long ctl_receive(void *buf, size_t bytes, int fds[static CAP_FDS], uint32_t *nfd
 	return msg.flags & MSG_TRUNC ? -EMSGSIZE : ret;
 }
 
+/* Closes what came with a message.  A number that is the guest program's to have is kept from the kernel, see hold_numbers(). */
+static void ctl_close(int fd)
+{
+	if (cap.holding && fd < DS_SHADOW_GUEST_FDS)
+		sys(dup3, DS_SHADOW_HOLD_FD, fd, O_CLOEXEC);
+	else
+		sys(close, fd);
+}
+
 void ctl_lost(long err)
 {
 	sys_exit(err == -EPIPE || err == -ECONNRESET ? 0 : CAP_EXIT_CHANNEL);
@@ -196,7 +205,7 @@ static int64_t update_refuse(struct ds_shadow_refused *refused)
 	shadow_free(cap.coming.block);
 	cap.coming = (struct cap_map){0};
 	if (cap.update_fd >= 0)
-		sys(close, cap.update_fd);
+		ctl_close(cap.update_fd);
 	cap.pending = CAP_IDLE;
 	exec_go();
 	ctl_refuse(cap.update.head.seq, refused);
@@ -262,7 +271,7 @@ static int64_t update_apply(void)
 	shadow_free(cap.now.block);
 	cap.now = cap.coming;
 	cap.coming = (struct cap_map){0};
-	sys(close, cap.update_fd);
+	ctl_close(cap.update_fd);
 	cap.pending = CAP_IDLE;
 	cap.updates++;
 	change = (struct shadow_change){.updates = cap.updates, .mirror_pages = cap.now.sum.pages, .moved = cap.moved};
@@ -355,21 +364,21 @@ static void give_bell(const struct ds_shadow_fd *m, int fd, struct ds_shadow_ref
 	long ret;
 
 	if (params_executor(m->executor, cap.nexec, refused)) {
-		sys(close, fd);
+		ctl_close(fd);
 		ctl_refuse(m->head.seq, refused);
 		return;
 	}
 	x = exec_at(m->executor);
 	if (__atomic_load_n(&x->mail, __ATOMIC_ACQUIRE) || __atomic_load_n(&x->bell, __ATOMIC_ACQUIRE)) {
 		*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_MAILBOX, .index = m->executor};
-		sys(close, fd);
+		ctl_close(fd);
 		ctl_refuse(m->head.seq, refused);
 		return;
 	}
 	ret = hold_numbers();
 	if (ret >= 0)
 		ret = sys(dup3, fd, DS_SHADOW_BELL_FD + (int)m->executor, O_CLOEXEC);
-	sys(close, fd);
+	ctl_close(fd);
 	if (ret < 0) {
 		*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_KERNEL, .err = (int32_t)ret, .index = __NR_dup3};
 		ctl_refuse(m->head.seq, refused);
@@ -428,7 +437,7 @@ static bool take(bool wait, int fds[static CAP_FDS])
 		return true;
 	for (int i = 0; i < CAP_FDS; i++)
 		if (fds[i] >= 0)
-			sys(close, fds[i]);
+			ctl_close(fds[i]);
 	ctl_refuse(got >= (long)sizeof(in.m.head) ? in.m.head.seq : 0, &refused);
 	return false;
 }
@@ -475,7 +484,7 @@ void ctl_serve(void)
 			continue;
 		}
 		if (fds[0] >= 0)
-			sys(close, fds[0]);
+			ctl_close(fds[0]);
 		ctl_refuse(in.m.head.seq, &refused);
 	}
 }
