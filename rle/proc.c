@@ -176,6 +176,9 @@ int rle_proc_scan(const struct rle_proc *p, struct rle_enc *e, atomic_uint_least
 	pm.fd = pagemap_fd = openat(p->dir_fd, "pagemap", O_RDONLY | O_CLOEXEC);
 	if (pagemap_fd < 0)
 		return errno == ENOENT ? -ESRCH : -errno;
+	r = p->may_see ? p->may_see(p->may_see_ctx) : 0;
+	if (r)
+		return r;
 	rle_vma_start(&it, maps_fd, src->maps_buf, &src->procmap_query);
 	while ((r = rle_vma_next(&it, &vma)) > 0) {
 		if (progress)

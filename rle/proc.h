@@ -42,6 +42,11 @@ struct rle_proc {
 	uint64_t start_ticks;	   /* field 22: clock ticks after boot */
 	uint64_t vsz_bytes;	   /* field 23 */
 	uint64_t rss_pages;	   /* field 24; leaves out hugetlb pages */
+
+	/* Asked by rle_proc_scan() when maps and pagemap are open and not read yet: whether whoever asked for this scan may see
+	 * this memory, which later execs do not change any more.  NULL: nobody is asked, which is what rle_proc_open() leaves. */
+	int (*may_see)(void *ctx); /* Return: 0; else what rle_proc_scan() returns */
+	void *may_see_ctx;
 };
 
 /**

@@ -67,12 +67,29 @@ static void fill(struct ds_local_mapped *out, const struct rle_proc *p, const st
 	memcpy(out->runs, n->runs, sizeof(out->runs));
 }
 
-/* One attempt.  Return: 0; -ESRCH: it exited or called exec; -ENOKEY: frames are hidden from dsagent itself; -errno. */
-static int scan_once(struct rle_src *src, const struct agent_target *t, const struct ds_local_map *m, bool frames, int fd,
-		     struct ds_local_mapped *out)
+/* Who asks for what. */
+struct asked {
+	const struct agent_target *t;
+	const struct agent_caller *caller;
+	struct agent_refusal *why;
+};
+
+/* The memory is open: whether it is still the caller's to see.  Root may see any. */
+static int may_see(void *ctx)
+{
+	const struct asked *a = ctx;
+
+	return a->caller->uid && agent_target_still(a->t, a->caller, 0, a->why) ? -EACCES : 0;
+}
+
+/* One attempt.  Return: 0; -ESRCH: it exited or called exec; -ENOKEY: frames are hidden from dsagent itself;
+ * -EACCES: refused, asked->why says it; -errno. */
+static int scan_once(struct rle_src *src, struct asked *asked, const struct ds_local_map *m, int fd, struct ds_local_mapped *out)
 {
 	__attribute__((cleanup(rle_mapw_cleanup))) struct rle_mapw *w = NULL;
 	__attribute__((cleanup(rle_proc_close))) struct rle_proc p = {.dir_fd = -1};
+	const struct agent_target *t = asked->t;
+	const bool frames = !asked->caller->uid;
 	const struct rle_map_meta meta = {
 		.split = m->split, .key = RLE_SPACE_VIRTUAL, .space = RLE_SPACE_FRAME, .pid = t->pid, .start_ticks = t->start_ticks};
 	static struct sink sink; /* large; one scan at a time */
@@ -83,6 +100,8 @@ static int scan_once(struct rle_src *src, const struct agent_target *t, const st
 		return err;
 	if (p.start_ticks != t->start_ticks)
 		return -ESRCH;
+	p.may_see = may_see;
+	p.may_see_ctx = asked;
 	if (ftruncate(fd, 0) || lseek(fd, 0, SEEK_SET))
 		return -errno;
 	sink = (struct sink){.fd = fd};
@@ -105,9 +124,10 @@ static int scan_once(struct rle_src *src, const struct agent_target *t, const st
 	return 0;
 }
 
-static int scan(const struct agent_target *t, const struct ds_local_map *m, bool frames, int fd, struct ds_local_mapped *out,
-		struct agent_refusal *why)
+static int scan(const struct agent_target *t, const struct ds_local_map *m, const struct agent_caller *caller, int fd,
+		struct ds_local_mapped *out, struct agent_refusal *why)
 {
+	struct asked asked = {t, caller, why};
 	struct rle_src src;
 	const char *text = "";
 	int err = rle_src_open(&src, NULL, RLE_JOIN_NONE, &text);
@@ -116,10 +136,12 @@ static int scan(const struct agent_target *t, const struct ds_local_map *m, bool
 		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "dsagent cannot see frame numbers: %s", text);
 	err = -ESRCH;
 	for (int i = 0; err == -ESRCH && i < TRIES; i++)
-		err = scan_once(&src, t, m, frames, fd, out);
+		err = scan_once(&src, &asked, m, fd, out);
 	rle_src_close(&src);
 	if (!err)
 		return 0;
+	if (err == -EACCES && why->code)
+		return -1;
 	if (err == -ENOKEY)
 		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "dsagent cannot see frame numbers: present pages show frame 0");
 	return agent_refuse(why, err == -ESRCH ? DS_LOCAL_C_PROCESS : DS_LOCAL_C_SYSTEM, "process %d: %s", t->pid,
@@ -143,13 +165,13 @@ static int send_with(int client_fd, const void *msg, size_t bytes, int fd)
 	return sendmsg(client_fd, &h, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
 }
 
-int agent_map_answer(int client_fd, const struct ds_local_map *m, const struct agent_target *t, bool frames)
+int agent_map_answer(int client_fd, const struct ds_local_map *m, const struct agent_target *t, const struct agent_caller *caller)
 {
 	struct ds_local_mapped out = {.pid = t->pid};
 	struct ds_local_refused no = {.pid = t->pid};
-	struct agent_refusal why;
+	struct agent_refusal why = {0};
 	cleanup_close int fd = memfd_create("dsagent-map", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	int err = fd < 0 ? agent_refuse(&why, DS_LOCAL_C_SYSTEM, "memfd: %s", strerror(errno)) : scan(t, m, frames, fd, &out, &why);
+	int err = fd < 0 ? agent_refuse(&why, DS_LOCAL_C_SYSTEM, "memfd: %s", strerror(errno)) : scan(t, m, caller, fd, &out, &why);
 
 	if (!err) {
 		out.bytes = lseek(fd, 0, SEEK_END);

@@ -4,11 +4,13 @@
  *
  * Who is not root gets runs without frames (FORM_RUNS).  Runs alone say where memory is contiguous and not where it is.  A map
  * blob with invented frame numbers would be a map that lies, so there is none in that answer.
+ *
+ * The child reads with root's rights, and between the request and the reading the process may execute a program that is not
+ * its user's to look into (setuid).  So its owner is looked at again when its memory is open and nothing is read yet: what is
+ * read then is of a program that passed, or empty.
  */
 #ifndef GUEST_AGENT_MAP_H
 #define GUEST_AGENT_MAP_H
-
-#include <stdbool.h>
 
 #include "runtime/guest/agent_target.h"
 
@@ -17,10 +19,10 @@
  * @client_fd: the client's socket
  * @m: the request, checked
  * @t: the process, which the client may have
- * @frames: whether the client may see frame numbers
+ * @caller: who asks; only root sees frame numbers
  *
  * Return: exit status: 0, an answer was sent.
  */
-int agent_map_answer(int client_fd, const struct ds_local_map *m, const struct agent_target *t, bool frames);
+int agent_map_answer(int client_fd, const struct ds_local_map *m, const struct agent_target *t, const struct agent_caller *caller);
 
 #endif

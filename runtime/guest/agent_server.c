@@ -184,7 +184,7 @@ static void on_map(struct agent_server *s, struct agent_client *c, const struct 
 	}
 	w->pid = agent_fork((int[]){c->fd}, 1);
 	if (!w->pid)
-		_exit(agent_map_answer(c->fd, m, &t, !c->who.uid));
+		_exit(agent_map_answer(c->fd, m, &t, &c->who));
 	agent_target_close(&t);
 	if (w->pid < 0) {
 		w->pid = 0;
