@@ -182,7 +182,7 @@ static void on_map(struct agent_server *s, struct agent_client *c, const struct 
 		agent_client_refuse(s, c->id, DS_LOCAL_REFUSED, m->head.seq, pid, &why);
 		return;
 	}
-	w->pid = agent_fork((int[]){c->fd}, 1);
+	w->pid = agent_fork((int[]){c->fd, t.pidfd}, 2);
 	if (!w->pid)
 		_exit(agent_map_answer(c->fd, m, &t, &c->who));
 	agent_target_close(&t);
