@@ -51,4 +51,52 @@ ok "$([ "$jumps" -gt 39000 ] && [ "$traps" -lt 500 ] && [ "$patched" -gt 1 ] && 
 DS_PROBE_PATCH=0 LD_PRELOAD=$DS_PROBE dd if=/dev/zero of=/dev/null bs=512 count=2000 2>/dev/null
 read -r traps jumps patched <"$TMP/log"
 ok "$([ "$traps" -gt 4000 ] && [ "$jumps$patched" = 00 ] && echo 0 || echo 1)" "without patching all of them trap ($traps)"
+
+# --- programs that the library will not be in are known by name, before they start ---------------------------------------
+unset DS_PROBE_LOG
+unreached() { # unreached WANT WHAT COMMAND: what is written down when a shell runs it
+	: >"$TMP/log"
+	DS_PROBE_LOG=$TMP/log LD_PRELOAD=$DS_PROBE /bin/sh -c "$3; :" >/dev/null 2>&1
+	is "$(sed -n 's/^unreached //p' "$TMP/log")" "$1" "$2"
+}
+printf 'int main(void) { return 6; }\n' >"$TMP/six.c"
+unreached "" "a dynamic program loads it" /bin/true
+unreached "" "nothing is said of what is not there" /no/such/program
+printf '#!/bin/sh\nexit 0\n' >"$TMP/script"
+unreached "" "nor of a script" "$TMP/script"
+if gcc -static -o "$TMP/static" "$TMP/six.c" 2>/dev/null && gcc -static-pie -o "$TMP/static-pie" "$TMP/six.c" 2>/dev/null; then
+	unreached static "a static program" "$TMP/static"
+	unreached static "one that can be anywhere (static-pie)" "$TMP/static-pie"
+	printf '#! %s -x\n' "$TMP/static" >"$TMP/script"
+	unreached static "a script that a static program interprets" "$TMP/script"
+	is "$(DS_PROBE_REFUSE=1 LD_PRELOAD=$DS_PROBE /bin/sh -c "$TMP/static" 2>&1 | grep -c 'Permission denied')" 1 "it can be refused"
+	LD_PRELOAD=$DS_PROBE /bin/sh -c "$TMP/static"
+	is $? 6 "or started, as it is"
+else
+	skip "static programs" "no static C library"
+fi
+if [ "$(id -u)" = 0 ]; then
+	cp /bin/true "$TMP/setuid" && chown nobody "$TMP/setuid" && chmod 4755 "$TMP/setuid"
+	unreached setuid "a program with the rights of another user" "$TMP/setuid"
+	unreached "" "its own user's, it is like any other" "setpriv --reuid nobody --clear-groups $TMP/setuid"
+else
+	skip "setuid" "needs root"
+fi
+head -c 4 /bin/true >"$TMP/foreign" && printf '\1\1\1' >>"$TMP/foreign" && head -c 200 /dev/zero >>"$TMP/foreign"
+chmod +x "$TMP"/*
+unreached foreign "a program for i386" "$TMP/foreign"
+
+# --- another C library ----------------------------------------------------------------------------------------------------
+if command -v musl-gcc >/dev/null; then
+	printf '%s\n' '#include <pthread.h>' '#include <stdio.h>' '#include <unistd.h>' '#include <sys/wait.h>' \
+		'static void *f(void *a) { for (int i = 0; i < 100; i++) getppid(); return a; }' \
+		'int main(void) { pthread_t t; pthread_create(&t, 0, f, 0); pthread_join(t, 0); int s; if (!fork()) _exit(4);' \
+		'wait(&s); printf("musl %d\n", WEXITSTATUS(s)); return 0; }' >"$TMP/musl.c"
+	musl-gcc -o "$TMP/musl" "$TMP/musl.c" -lpthread
+	: >"$TMP/log"
+	is "$(DS_PROBE_LOG=$TMP/log LD_PRELOAD=$DS_PROBE "$TMP/musl")" "musl 4" "a program of musl's, with a thread and a child"
+	ok "$([ "$(wc -l <"$TMP/log")" = 2 ] && echo 0 || echo 1)" "is seen"
+else
+	skip "a program of musl's" "no musl-gcc (Debian: musl-tools)"
+fi
 tap_done

@@ -89,7 +89,7 @@ static void run(const struct cases_case *c)
 
 int main(int argc, char **argv)
 {
-	const struct cases_case *const groups[] = {cases_signals, cases_threads, cases_processes, cases_machine};
+	const struct cases_case *const groups[] = {cases_signals, cases_threads, cases_processes, cases_machine, cases_odd};
 
 	for (size_t g = 0; g < sizeof(groups) / sizeof(*groups); g++)
 		for (const struct cases_case *c = groups[g]; c->name; c++) {

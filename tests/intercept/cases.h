@@ -41,6 +41,13 @@ extern sigjmp_buf cases_jump;
 extern void *volatile cases_bad; /* an address where nothing is */
 
 #define say(...) (printf(__VA_ARGS__), fflush(stdout))
+/* What a call returned, and the errno that it left. */
+#define tell(what, call)                                             \
+	do {                                                         \
+		errno = 0;                                           \
+		const long told = (long)(call);                      \
+		say("%s %ld %s\n", (what), told, strerror(errno)); \
+	} while (0)
 
 /** struct cases_case - One of them. */
 struct cases_case {
@@ -49,7 +56,7 @@ struct cases_case {
 };
 #define CASE(name) {#name, c_##name}
 
-extern const struct cases_case cases_signals[], cases_threads[], cases_processes[], cases_machine[];
+extern const struct cases_case cases_signals[], cases_threads[], cases_processes[], cases_machine[], cases_odd[];
 
 /** count_signal(), count_info(), leave() - Handlers: count and keep the number, and the code; siglongjmp(cases_jump). */
 void count_signal(int sig);

@@ -75,14 +75,10 @@ static void c_dlopen(void)
 
 static void c_bad_pointers(void)
 {
-	errno = 0;
-	say("write %zd %s\n", write(1, cases_bad, 10), strerror(errno));
-	errno = 0;
-	say("uname %d %s\n", uname(cases_bad), strerror(errno));
-	errno = 0;
-	say("nosys %ld %s\n", syscall(100000), strerror(errno));
-	errno = 0;
-	say("nosys %ld %s\n", syscall(-1), strerror(errno));
+	tell("write", write(1, cases_bad, 10));
+	tell("uname", uname(cases_bad));
+	tell("nosys", syscall(100000));
+	tell("nosys", syscall(-1));
 }
 
 static void c_large_frame(void)
@@ -133,10 +129,8 @@ static void c_futex_timeout(void)
 	int word = 1;
 	const struct timespec limit = {0, 20000000};
 
-	errno = 0;
-	say("futex %ld %s\n", syscall(SYS_futex, &word, FUTEX_WAIT, 1, &limit, NULL, 0), strerror(errno));
-	errno = 0;
-	say("futex %ld %s\n", syscall(SYS_futex, &word, FUTEX_WAIT, 2, &limit, NULL, 0), strerror(errno));
+	tell("futex", syscall(SYS_futex, &word, FUTEX_WAIT, 1, &limit, NULL, 0));
+	tell("futex", syscall(SYS_futex, &word, FUTEX_WAIT, 2, &limit, NULL, 0));
 }
 
 static void c_epoll(void)

@@ -118,8 +118,7 @@ static void c_clone_stack(void)
 	pid = clone(clone_child, stack + sizeof(stack), SIGCHLD | CLONE_VM, &value);
 	waitpid(pid, &status, 0);
 	say("shared memory: %d\n", WEXITSTATUS(status));
-	errno = 0;
-	say("invalid flags %d %s\n", clone(clone_child, stack + sizeof(stack), CLONE_THREAD, &value), strerror(errno));
+	tell("invalid flags", clone(clone_child, stack + sizeof(stack), CLONE_THREAD, &value));
 }
 
 static void c_clone3(void)

@@ -10,7 +10,8 @@ static void c_eintr(void)
 		return;
 	on(SIGALRM, count_signal, 0);
 	timer_ms(30, 0);
-	say("read %zd %s, hits %d\n", read(p[0], &c, 1), strerror(errno), (int)cases_hits);
+	tell("read", read(p[0], &c, 1));
+	say("hits %d\n", (int)cases_hits);
 }
 
 static void c_restart(void)
@@ -342,20 +343,13 @@ static void c_stop_cont(void)
 
 static void c_sigmask_bad(void)
 {
-	errno = 0;
-	say("rt_sigprocmask of a bad pointer %ld %s\n", syscall(SYS_rt_sigprocmask, SIG_BLOCK, cases_bad, NULL, 8), strerror(errno));
-	errno = 0;
-	say("rt_sigprocmask of a bad size %ld %s\n", syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, NULL, 4), strerror(errno));
-	errno = 0;
-	say("rt_sigaction of a bad pointer %ld %s\n", syscall(SYS_rt_sigaction, SIGUSR1, cases_bad, NULL, 8), strerror(errno));
-	errno = 0;
-	say("rt_sigaction of SIGKILL %ld %s\n", syscall(SYS_rt_sigaction, SIGKILL, &(struct sigaction){0}, NULL, 8), strerror(errno));
-	errno = 0;
-	say("ppoll of a bad mask %ld %s\n", syscall(SYS_ppoll, NULL, 0, NULL, cases_bad, 8), strerror(errno));
-	errno = 0;
-	say("execve of a bad environment %d %s\n", execve("/bin/true", (char *[]){"true", NULL}, cases_bad), strerror(errno));
-	errno = 0;
-	say("clone3 of a bad pointer %ld %s\n", syscall(SYS_clone3, cases_bad, 88), strerror(errno));
+	tell("rt_sigprocmask of a bad pointer", syscall(SYS_rt_sigprocmask, SIG_BLOCK, cases_bad, NULL, 8));
+	tell("rt_sigprocmask of a bad size", syscall(SYS_rt_sigprocmask, SIG_BLOCK, NULL, NULL, 4));
+	tell("rt_sigaction of a bad pointer", syscall(SYS_rt_sigaction, SIGUSR1, cases_bad, NULL, 8));
+	tell("rt_sigaction of SIGKILL", syscall(SYS_rt_sigaction, SIGKILL, &(struct sigaction){0}, NULL, 8));
+	tell("ppoll of a bad mask", syscall(SYS_ppoll, NULL, 0, NULL, cases_bad, 8));
+	tell("execve of a bad environment", execve("/bin/true", (char *[]){"true", NULL}, cases_bad));
+	tell("clone3 of a bad pointer", syscall(SYS_clone3, cases_bad, 88));
 }
 
 const struct cases_case cases_signals[] = {

@@ -1,11 +1,13 @@
 /* probe.c - a library that intercepts everything, changes nothing and counts; for tests
  *
  * The environment tells: DS_PROBE=path of this library, DS_PROBE_LOG=file to which each process appends a line when it ends
- * by exit_group(): "traps jumps patched"; DS_PROBE_PATCH=0: no patching; DS_PROBE_PROVE=1: the kernel kills whoever makes a call
- * from anywhere else than the exempt range, which proves that none gets by (not over exec: the range lies elsewhere then);
- * DS_PROBE_TRACE=file: which calls the hook was asked about, as pairs of two 32-bit numbers, thread and call, the first pair the
- * count of pairs, up to TRACE_PAIRS of them; it is shared by all processes, so their order is the order of the calls.
+ * by exit_group(): "traps jumps patched", and one for each program started that this library will not be in: "unreached WHY";
+ * DS_PROBE_REFUSE=1: such a program is not started (EACCES); DS_PROBE_PATCH=0: no patching; DS_PROBE_PROVE=1: the kernel kills
+ * whoever makes a call from anywhere else than the exempt range, which proves that none gets by (not over exec: the range lies
+ * elsewhere then); DS_PROBE_TRACE=file: which calls the hook was asked about, as pairs of two 32-bit numbers, thread and call,
+ * the first pair the count of pairs, up to TRACE_PAIRS of them; shared by all processes, so their order is the order of the calls.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/mman.h>
@@ -24,6 +26,7 @@ struct pair {
 static char preload[512], log_path[512], trace_path[512], patch_setting[32];
 static char *settings[5];
 static struct pair *trace;
+static bool refuse;
 
 static char *append(char *at, uint64_t n)
 {
@@ -39,6 +42,25 @@ static char *append(char *at, uint64_t n)
 	return at;
 }
 
+static void log_line(const char *line, uint64_t bytes)
+{
+	int64_t fd = raw4(__NR_openat, AT_FDCWD, log_path + 13, O_WRONLY | O_CREAT | O_APPEND, 0600);
+
+	raw3(__NR_write, fd, line, bytes);
+	raw2(__NR_close, fd, 0);
+}
+
+static int64_t unreached(const struct intercept_call *call, enum intercept_reach why)
+{
+	static const char *const names[] = {
+		[INTERCEPT_STATIC] = "unreached static\n", [INTERCEPT_SETUID] = "unreached setuid\n", [INTERCEPT_FOREIGN] = "unreached foreign\n"};
+
+	(void)call;
+	if (log_path[13])
+		log_line(names[why], strlen(names[why]));
+	return refuse ? -EACCES : 0;
+}
+
 static bool hook(struct intercept_call *call, int64_t *result)
 {
 	(void)result;
@@ -51,13 +73,11 @@ static bool hook(struct intercept_call *call, int64_t *result)
 	if (call->nr == __NR_exit_group && log_path[13]) {
 		struct intercept_stats stats;
 		char line[80], *at = line;
-		int64_t fd = raw4(__NR_openat, AT_FDCWD, log_path + 13, O_WRONLY | O_CREAT | O_APPEND, 0600);
 
 		intercept_stats(&stats);
 		at = append(append(append(at, stats.traps), stats.jumps), stats.patched);
 		at[-1] = '\n';
-		raw3(__NR_write, fd, line, at - line);
-		raw2(__NR_close, fd, 0);
+		log_line(line, (uint64_t)(at - line));
 	}
 	return false;
 }
@@ -101,13 +121,13 @@ static void take(char *to, size_t bytes, const char *from)
 
 __attribute__((constructor)) static void start(int argc, char **argv, char **envp)
 {
-	struct intercept_config config = {.hook = hook, .patch = true};
+	struct intercept_config config = {.hook = hook, .patch = true, .unreached = unreached};
 	int n = 0;
 	bool proof = false;
 
 	(void)argc;
 	(void)argv;
-	for (; *envp; envp++) {
+	for (envp = intercept_environment(envp); *envp; envp++) {
 		if (!strncmp(*envp, "DS_PROBE=", 9)) {
 			take(preload, sizeof(preload), *envp);
 			settings[n++] = preload;
@@ -123,6 +143,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 			take(patch_setting, sizeof(patch_setting), *envp);
 			settings[n++] = patch_setting;
 			config.patch = patch_setting[15] != '0';
+		} else if (!strncmp(*envp, "DS_PROBE_REFUSE=1", 17)) {
+			refuse = true;
 		} else if (!strncmp(*envp, "DS_PROBE_PROVE=1", 16)) {
 			proof = true;
 		}

@@ -2,9 +2,15 @@
  *
  * Runs on the program's stack at any place of the program (intercept.h), so it keeps no state of its own and holds
  * nothing while a call is under way: a handler may run on top of it and leave by siglongjmp().
+ *
+ * A program with a seccomp filter of its own is killed for calls that the filter does not know, ours included.  From then on
+ * memory is read directly (a bad pointer given to a call about signals or exec is then SIGSEGV instead of EFAULT) and no place is
+ * patched.  What remains: rt_sigreturn at every trap, which every filter has to allow; gettid and rt_sigprocmask around
+ * threads and forks, which the C library makes there too.
  */
 #include <errno.h>
 #include <linux/prctl.h>
+#include <linux/seccomp.h>
 #include <string.h>
 #include <sys/uio.h>
 
@@ -22,6 +28,7 @@ _Static_assert(sizeof(struct intercept_call) == 72 && __NR_rt_sigreturn == NR_RT
 
 struct intercept_config intercept_config;
 struct intercept_stats intercept_counts;
+static bool sandboxed;
 
 /* The page of our own frame is there; any other the kernel is asked about. */
 static bool own_page(uint64_t address, uint64_t bytes)
@@ -29,6 +36,11 @@ static bool own_page(uint64_t address, uint64_t bytes)
 	const uint64_t here = (uint64_t)__builtin_frame_address(0) & ~UINT64_C(4095);
 
 	return address >= here && bytes <= 4096 && address - here <= 4096 - bytes;
+}
+
+bool intercept_sandboxed(void)
+{
+	return __atomic_load_n(&sandboxed, __ATOMIC_RELAXED);
 }
 
 static int copy(uint64_t nr, void *ours, uint64_t theirs, uint64_t bytes)
@@ -42,7 +54,7 @@ static int copy(uint64_t nr, void *ours, uint64_t theirs, uint64_t bytes)
 
 int intercept_fetch(void *to, uint64_t from, uint64_t bytes)
 {
-	if (own_page(from, bytes)) {
+	if (own_page(from, bytes) || intercept_sandboxed()) {
 		memcpy(to, (const void *)from, bytes);
 		return 0;
 	}
@@ -51,7 +63,7 @@ int intercept_fetch(void *to, uint64_t from, uint64_t bytes)
 
 int intercept_store(uint64_t to, const void *from, uint64_t bytes)
 {
-	if (own_page(to, bytes)) {
+	if (own_page(to, bytes) || intercept_sandboxed()) {
 		memcpy((void *)to, from, bytes);
 		return 0;
 	}
@@ -69,7 +81,7 @@ struct intercept_ret intercept_dispatch(struct intercept_call *call)
 
 	if (call->trapped) {
 		__atomic_fetch_add(&intercept_counts.traps, 1, __ATOMIC_RELAXED);
-		if (intercept_config.patch)
+		if (intercept_config.patch && !intercept_sandboxed())
 			patch_note(call);
 	} else {
 		__atomic_fetch_add(&intercept_counts.jumps, 1, __ATOMIC_RELAXED);
@@ -82,7 +94,15 @@ struct intercept_ret intercept_dispatch(struct intercept_call *call)
 	case __NR_io_uring_setup: ret.value = -ENOSYS; break; /* a ring makes calls that nobody sees */
 	case __NR_prctl:
 		ret.value = call->arg[0] == PR_SET_SYSCALL_USER_DISPATCH ? -EINVAL : forward(call);
+		if (call->arg[0] == PR_SET_SECCOMP && !ret.value)
+			__atomic_store_n(&sandboxed, true, __ATOMIC_RELAXED);
 		break;
+	case __NR_seccomp:
+		ret.value = forward(call);
+		if (call->arg[0] <= SECCOMP_SET_MODE_FILTER && ret.value >= 0)
+			__atomic_store_n(&sandboxed, true, __ATOMIC_RELAXED);
+		break;
+	case __NR_munmap: ret.value = signals_unmap(call); break;
 	default: ret.value = forward(call); break;
 	}
 	return ret;

@@ -10,7 +10,7 @@
  * The array lies in memory of its own, given back when the exec fails.  A child of vfork that succeeds leaves it in its
  * parent: kept in a table under the child's id, given back when the parent goes on (execenv_forget()).
  *
- * A program that no dynamic linker loads, and one that runs with other rights than who starts it, loads no library.
+ * A program that no dynamic linker loads, and one that runs with other rights than who starts it, loads no library: reach.c.
  */
 #include <errno.h>
 #include <linux/mman.h>
@@ -28,6 +28,14 @@ static struct {
 	uint64_t address, bytes;
 	int32_t tid;
 } lent[NLENT]; /* memory that an exec uses; address 0: no entry, 1: being filled in */
+
+/* musl's is set before any constructor runs; glibc's is set by a constructor of its own, later than ours. */
+extern char **__environ __attribute__((weak, visibility("default")));
+
+char **intercept_environment(char **third)
+{
+	return &__environ && __environ ? __environ : third;
+}
 
 static uint64_t lend(uint64_t bytes)
 {
@@ -163,9 +171,19 @@ bool execenv_call(struct intercept_call *call, int64_t *result)
 {
 	uint64_t arg[6], bytes, block, nours = 1;
 	const unsigned int at = call->nr == __NR_execve ? 2 : 3;
+	enum intercept_reach reach;
+	bool ignored;
 	int64_t n;
 
-	if ((call->nr != __NR_execve && call->nr != __NR_execveat) || !intercept_config.preload)
+	if (call->nr != __NR_execve && call->nr != __NR_execveat)
+		return false;
+	reach = intercept_config.unreached && !intercept_sandboxed() ? reach_exec(call) : INTERCEPT_REACHED;
+	if (reach != INTERCEPT_REACHED) {
+		*result = intercept_config.unreached(call, reach);
+		if (*result)
+			return true;
+	}
+	if (!intercept_config.preload)
 		return false;
 	n = call->arg[at] ? count(call->arg[at]) : 0;
 	if (n < 0) {
@@ -180,7 +198,10 @@ bool execenv_call(struct intercept_call *call, int64_t *result)
 	if (!*result) {
 		memcpy(arg, call->arg, sizeof(arg));
 		arg[at] = block;
+		ignored = signals_exec();
 		*result = intercept_raw(call->nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+		if (ignored)
+			signals_install();
 	}
 	if (block)
 		give_back(block, bytes);

@@ -54,12 +54,28 @@ struct intercept_call {
  */
 typedef bool (*intercept_hook)(struct intercept_call *call, int64_t *result);
 
+/** enum intercept_reach - Whether a program that is to be started will load this library, by LD_PRELOAD; or why not. */
+enum intercept_reach {
+	INTERCEPT_REACHED,
+	INTERCEPT_STATIC,  /* no dynamic linker starts it (static, or the dynamic linker itself) */
+	INTERCEPT_SETUID,  /* it runs with other rights, and the dynamic linker ignores LD_PRELOAD */
+	INTERCEPT_FOREIGN, /* for another machine, i386 included */
+};
+
 /** struct intercept_config - What intercept_start() is told; strings must stay. */
 struct intercept_config {
 	intercept_hook hook; /* NULL: all calls go to the kernel */
 	const char *preload; /* path of this library, kept in LD_PRELOAD over exec; NULL: programs started are on their own */
 	const char *const *env; /* further "NAME=value" kept over exec, NULL at the end; may be NULL */
 	bool patch;	     /* turn places that trap often into jumps */
+
+	/**
+	 * unreached() - Told before a program is started that will not load the library; NULL: nobody is
+	 * @call: the execve or execveat
+	 *
+	 * Under the rules of intercept_hook.  Return: 0: it starts, and its calls are its own; -errno: what the exec gives.
+	 */
+	int64_t (*unreached)(const struct intercept_call *call, enum intercept_reach why);
 };
 
 /**
@@ -71,6 +87,14 @@ struct intercept_config {
  * Return: 0; -EINVAL: the kernel has no Syscall User Dispatch (before 5.11, or not x86-64); -errno.
  */
 int intercept_start(const struct intercept_config *config);
+
+/**
+ * intercept_environment() - The environment, for a constructor that runs before all others
+ * @third: the constructor's third argument, which glibc passes and musl does not
+ *
+ * Return: an array of strings, NULL at the end.
+ */
+char **intercept_environment(char **third);
 
 /** intercept_raw() - A system call that is not intercepted.  Return: as the kernel does, -errno included. */
 int64_t intercept_raw(uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);

@@ -56,6 +56,9 @@ void intercept_jump_entry(void);
 /** intercept_dispatch() - Called by entry.S for each call. */
 struct intercept_ret intercept_dispatch(struct intercept_call *call);
 
+/** intercept_sandboxed() - Whether the program has a seccomp filter, which may kill it for calls that are ours. */
+bool intercept_sandboxed(void);
+
 /** intercept_fetch() - Copies @bytes from memory that the program named.  Return: 0 or -EFAULT. */
 int intercept_fetch(void *to, uint64_t from, uint64_t bytes);
 
@@ -72,6 +75,12 @@ int signals_install(void);
 
 /** signals_call() - Does @call if it is one about signals.  Return: whether it was; then @result is set. */
 bool signals_call(struct intercept_call *call, int64_t *result);
+
+/** signals_unmap() - Does munmap @call; takes the alternate stack back first if it is what goes.  Return: as the kernel does. */
+int64_t signals_unmap(const struct intercept_call *call);
+
+/** signals_exec() - Before an exec: a program that ignores SIGSYS leaves it ignored to the next.  Return: whether to install again. */
+bool signals_exec(void);
 
 /** signals_hidden() - Whether the calling thread believes that SIGSYS is blocked. */
 bool signals_hidden(void);
@@ -97,6 +106,9 @@ bool clone_threads(void);
 
 /** execenv_call() - Does @call if it starts a program.  Return: whether it was; then @result is set. */
 bool execenv_call(struct intercept_call *call, int64_t *result);
+
+/** reach_exec() - Looks at the program that execve or execveat @call is to start.  Return: whether it will load the library. */
+enum intercept_reach reach_exec(const struct intercept_call *call);
 
 /** execenv_forget() - Gives back what process or thread @tid took for an exec that has succeeded. */
 void execenv_forget(int tid);

@@ -15,7 +15,8 @@
  *   - which sa_mask had it.
  *
  * The handler does nothing but send the thread to intercept_entry.  It runs with all signals blocked, on the alternate
- * stack if there is one: a thread whose own stack is too small for signals has one.
+ * stack if there is one: a thread whose own stack is too small for signals has one.  A program may unmap its alternate stack
+ * and leave it set, if it expects no further signal that would use it; SIGSYS would, so it is taken back with its memory.
  */
 #include <errno.h>
 #include <signal.h>
@@ -154,6 +155,17 @@ int signals_install(void)
 	return (int)raw4(__NR_rt_sigaction, SIGSYS_NR, &ours, 0, SIGSET_BYTES);
 }
 
+/* A trap while it is ignored kills: not with other threads.  A handler that runs before the exec is made is the price. */
+bool signals_exec(void)
+{
+	const struct action ignored = {.handler = (uint64_t)SIG_IGN};
+
+	if (wanted[__atomic_load_n(&current, __ATOMIC_ACQUIRE) & 1].handler != (uint64_t)SIG_IGN || clone_threads())
+		return false;
+	raw4(__NR_rt_sigaction, SIGSYS_NR, &ignored, 0, SIGSET_BYTES);
+	return true;
+}
+
 int signals_start(void)
 {
 	const uint64_t sigsys = SIGSYS_BIT;
@@ -267,6 +279,61 @@ static int64_t with_mask(const struct intercept_call *call, unsigned int at, boo
 	return intercept_raw(call->nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
 }
 
+int64_t signals_unmap(const struct intercept_call *call)
+{
+	stack_t stack = {.ss_flags = SS_DISABLE}, none = {.ss_flags = SS_DISABLE};
+	const uint64_t start = call->arg[0], end = start + call->arg[1];
+	bool goes;
+	int64_t ret;
+
+	if (intercept_sandboxed())
+		return raw2(__NR_munmap, call->arg[0], call->arg[1]);
+	raw2(__NR_sigaltstack, 0, &stack);
+	goes = !(stack.ss_flags & (SS_DISABLE | SS_ONSTACK)) && (uint64_t)stack.ss_sp < end &&
+	       start < (uint64_t)stack.ss_sp + stack.ss_size;
+	if (goes)
+		raw2(__NR_sigaltstack, &none, 0);
+	ret = raw2(__NR_munmap, call->arg[0], call->arg[1]);
+	if (goes && ret)
+		raw2(__NR_sigaltstack, &stack, 0);
+	return ret;
+}
+
+/* SIGSYS that is pending on paper, for a thread that waits for it or asks: rt_sigtimedwait(), rt_sigpending(). */
+static int32_t pending_here(void)
+{
+	const int32_t at = __atomic_load_n(&nhidden, __ATOMIC_RELAXED) ? find((uint32_t)raw0(__NR_gettid)) : -1;
+
+	return at >= 0 && hidden[at].pending ? at : -1;
+}
+
+static bool wait_for_signal(const struct intercept_call *call, int64_t *result)
+{
+	const int32_t at = pending_here();
+	siginfo_t info = {.si_signo = SIGSYS_NR, .si_code = SI_USER};
+	uint64_t set;
+
+	if (at < 0 || call->arg[3] != SIGSET_BYTES || intercept_fetch(&set, call->arg[0], sizeof(set)) || !(set & SIGSYS_BIT))
+		return false;
+	hidden[at].pending = 0;
+	info.si_pid = (pid_t)raw0(__NR_getpid);
+	*result = call->arg[1] && intercept_store(call->arg[1], &info, sizeof(info)) ? -EFAULT : SIGSYS_NR;
+	return true;
+}
+
+static bool tell_pending(const struct intercept_call *call, int64_t *result)
+{
+	uint64_t set = 0;
+
+	if (pending_here() < 0 || call->arg[1] > SIGSET_BYTES)
+		return false;
+	*result = raw2(__NR_rt_sigpending, &set, SIGSET_BYTES);
+	set |= SIGSYS_BIT;
+	if (!*result)
+		*result = intercept_store(call->arg[0], &set, call->arg[1]);
+	return true;
+}
+
 bool signals_call(struct intercept_call *call, int64_t *result)
 {
 	switch (call->nr) {
@@ -278,6 +345,8 @@ bool signals_call(struct intercept_call *call, int64_t *result)
 	case __NR_epoll_pwait2: *result = with_mask(call, 4, false); return true;
 	case __NR_pselect6: *result = with_mask(call, 5, true); return true;
 	case __NR_io_pgetevents: *result = with_mask(call, 5, true); return true;
+	case __NR_rt_sigtimedwait: return wait_for_signal(call, result);
+	case __NR_rt_sigpending: return tell_pending(call, result);
 	case __NR_exit:
 		if (__atomic_load_n(&nhidden, __ATOMIC_RELAXED)) {
 			const int32_t at = find((uint32_t)raw0(__NR_gettid));
