@@ -28,7 +28,7 @@ void warden_admit(struct warden *w, const struct ds_agent_attach *msg)
 	struct policy_query query = {.vm = w->p->vm, .program = w->who.program, .service = w->who.service};
 	const char *why = "no rule grants it";
 	unsigned int line = 0;
-	uint64_t longest;
+	uint64_t pages;
 
 	w->who = *msg;
 	w->hello_deadline_ns = WARDEN_NEVER;
@@ -53,10 +53,13 @@ void warden_admit(struct warden *w, const struct ds_agent_attach *msg)
 			warden_log(w, LOG_LEVEL_INFO, "the rule that decides is in line %u of the policy", line);
 		return;
 	}
-	/* No map of so many pages is longer; a DROP may be long whatever the rule says. */
-	longest = sizeof(*msg) + sizeof(struct rle_map_header) + w->rule->max_pages * sizeof(struct rle_run) +
-		  (uint64_t)DS_AGENT_RANGES_MAX * sizeof(struct ds_agent_range);
-	agentmsg_limit(&w->in, longest);
+	/*
+	 * No map of so many pages is longer; a DROP may be long whatever the rule says.  On demand the only maps are answers to
+	 * faults, and none is larger than a window: messages that are put aside are bounded by this too.
+	 */
+	pages = w->who.mode == DS_AGENT_DEMAND ? DEMAND_WINDOW_MAX : w->rule->max_pages;
+	agentmsg_limit(&w->in, sizeof(*msg) + sizeof(struct rle_map_header) + pages * sizeof(struct rle_run) +
+				       (uint64_t)DS_AGENT_RANGES_MAX * sizeof(struct ds_agent_range));
 }
 
 void warden_attach(struct warden *w, const struct ds_agent_attach *msg)

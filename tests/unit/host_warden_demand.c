@@ -331,6 +331,22 @@ static void test_lies(void)
 	shadow_free(&s);
 }
 
+/*
+ * Under a rule that allows any number of pages: no message of a mirror that faults is longer than what a window and all
+ * mappings need, and who begins one is not read to its end.  UPDATEs that wait aside are held in memory whole.
+ */
+static void test_long(void)
+{
+	const uint64_t map_bytes = 32 << 20;
+	struct ds_agent_update msg;
+
+	start_program("/bin/large", &(struct warden_times){0});
+	msg = (struct ds_agent_update){.head = agent_head(&s.a, DS_AGENT_UPDATE, sizeof(msg) + map_bytes), .map_bytes = map_bytes};
+	agent_write(&s.a, &msg, sizeof(msg));
+	tap_ok(ended(DS_AGENT_C_LIMIT, "longer than"), "an UPDATE with a map of 32 MiB is refused when it begins: %s", s.a.refused.text);
+	shadow_free(&s);
+}
+
 /* --- made up ----------------------------------------------------------------------------------------------------- */
 
 #define EXECUTORS 3
@@ -483,6 +499,7 @@ int main(void)
 	test_holes();
 	test_changes();
 	test_lies();
+	test_long();
 	test_made_up();
 	tap_eq(left_processes(), 0, "no process is left");
 	tap_eq(open_fds(getpid()), fds, "no descriptor is left");
