@@ -10,6 +10,7 @@
 #define HOST_LOG_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 #define LOG_LINE_BYTES 1024
 
@@ -34,6 +35,32 @@ __attribute__((format(printf, 2, 3))) void log_line(enum log_level level, const 
  * Return: @out.
  */
 char *log_escape(char *out, size_t size, const char *in);
+
+#define LOG_BUDGET_LINES 2000u /* a VM with 100 shadows that start and end needs some hundred */
+#define LOG_BUDGET_S 30u
+
+/**
+ * struct log_budget - Lines that some processes may write together in LOG_BUDGET_S
+ *
+ * A guest can cause a line with each stream that it opens, thousands a second, and whoever keeps the log (a journal has a
+ * limit for all of dshost, a disk is full once) then loses the lines about other VMs.  So the processes of a VM share one of
+ * these, in memory that they share; zeroed it is full.  Two processes that begin a new period at the same time may write a few
+ * lines more.
+ */
+struct log_budget {
+	uint64_t since_s; /* CLOCK_MONOTONIC; 0: no line yet */
+	uint32_t lines;	  /* asked for since then, written or not */
+	uint32_t zero;
+};
+
+/**
+ * log_share() - This process and those that it forks write within @budget from now on
+ * @budget: shared memory that stays; NULL: no limit, as at the start
+ * @whose: "vm NAME", for the line that says how many were left out; stays
+ *
+ * That line is written when the next period's first one is.
+ */
+void log_share(struct log_budget *budget, const char *whose);
 
 /** log_verbose() - Whether LOG_LEVEL_DEBUG is written too; 0 at the start. */
 void log_verbose(int on);

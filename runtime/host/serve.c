@@ -424,6 +424,23 @@ static int fail(const char *what, int e)
 	return 2;
 }
 
+/*
+ * Who may write into the run directory can put a socket of their own in place of ours, and gets the memory of the VM that
+ * connects to it; a link in place of the directory leads anywhere.
+ */
+static int check_run_dir(const char *path)
+{
+	struct stat st;
+
+	if (lstat(path, &st))
+		return fail(path, -errno);
+	if (S_ISDIR(st.st_mode) && (st.st_uid == geteuid() || !st.st_uid) && !(st.st_mode & (S_IWGRP | S_IWOTH)))
+		return 0;
+	log_line(LOG_LEVEL_ERR, "%s: the run directory has to be a directory (no link) of user %u or root that nobody else can write to: use another --run-dir",
+		 path, geteuid());
+	return 2;
+}
+
 /* Return: 0 or an exit status. */
 static int take_lock(struct daemon *d)
 {
@@ -460,6 +477,9 @@ static int begin(struct daemon *d)
 		return code;
 	if (mkdir(d->p->run_dir, 0755) && errno != EEXIST)
 		return fail(d->p->run_dir, -errno);
+	code = check_run_dir(d->p->run_dir);
+	if (code)
+		return code;
 	code = take_lock(d);
 	if (code)
 		return code;

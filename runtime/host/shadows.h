@@ -22,6 +22,7 @@
 #define HOST_SHADOWS_H
 
 #include "runtime/host/control.h"
+#include "runtime/host/log.h"
 #include "runtime/host/policy.h"
 #include "runtime/host/warden.h"
 
@@ -35,6 +36,7 @@
  */
 struct shadows_board {
 	struct control_vm vm;
+	struct log_budget log; /* of the VM process and its wardens */
 	uint32_t nplaces;
 	uint32_t zero;
 	struct shadows_place {

@@ -476,6 +476,7 @@ static void finish(struct vm *vm)
 int vmproc_main(const struct vmproc_params *p)
 {
 	struct vm vm = {.p = p, .board = &p->board->vm, .listener = -1, .conn = -1, .signals = -1, .vmm_fd = -1, .stopper = -1};
+	char whose[CONTROL_NAME_BYTES + 4];
 	const char *what = "";
 	int e;
 
@@ -483,6 +484,8 @@ int vmproc_main(const struct vmproc_params *p)
 	if (getppid() != p->daemon)
 		return 2; /* it ended before the line above */
 	close_others(p->channel, p->client);
+	snprintf(whose, sizeof(whose), "vm %s", p->name);
+	log_share(&p->board->log, whose);
 	prctl(PR_SET_NAME, "dshost-vm");
 	signal(SIGPIPE, SIG_IGN);
 	vhostuser_init(&vm.dev, p->cid);

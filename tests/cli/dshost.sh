@@ -75,6 +75,20 @@ is "$(ls -d "$run" 2>/dev/null)" "" "and has made nothing by then"
 try serve --run-dir "$run" --policy "$TMP/policy" --services "$TMP/absent"
 is "$got/$(grep -c "services' folder" <<<"$out")" 2/1 "nor without its services"
 
+# --- where it serves -------------------------------------------------------------------------------------------------------
+mkdir -m 777 "$TMP/anybodys"
+try serve --run-dir "$TMP/anybodys" --policy "$TMP/policy" --services "$TMP/services"
+is "$got/$(grep -c "nobody else can write" <<<"$out")/$(ls "$TMP/anybodys")" 2/1/ "a run directory that others can write to: refused, nothing is made in it"
+chmod 755 "$TMP/anybodys"
+ln -s anybodys "$TMP/linked"
+try serve --run-dir "$TMP/linked" --policy "$TMP/policy" --services "$TMP/services"
+is "$got/$(ls "$TMP/anybodys")" 2/ "a link in place of it: refused"
+if [ "$(id -u)" = 0 ]; then
+	chown 65534 "$TMP/anybodys"
+	try serve --run-dir "$TMP/anybodys" --policy "$TMP/policy" --services "$TMP/services"
+	is "$got/$(ls "$TMP/anybodys")" 2/ "somebody else's: refused"
+fi
+
 # --- the daemon --------------------------------------------------------------------------------------------------------------
 try status --run-dir "$run"
 is "$got/$(grep -c "no daemon serves $run" <<<"$out")" 2/1 "status without a daemon: what to do"
