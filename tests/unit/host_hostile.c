@@ -185,6 +185,10 @@ static void test_granted(void)
 		{"no splice to it", __NR_splice, {0, 0, DS_SHADOW_RAM_FD, 0, 8, 0}, -EPERM},
 		{"no copy from it", __NR_copy_file_range, {DS_SHADOW_RAM_FD, 0, 1, 0, 8, 0}, -EPERM},
 		{"no ioctl() on it", __NR_ioctl, {DS_SHADOW_RAM_FD, 0x5451, 0}, -EPERM},
+		{"its end of the channel is not made to block its warden", __NR_fcntl, {DS_SHADOW_CTL_FD, F_SETFL, 0}, -EPERM},
+		{"nor is the userfaultfd, whose file the warden reads too", __NR_fcntl, {DS_SHADOW_FAULT_FD, F_SETFL, 0}, -EPERM},
+		{"nor by the other way", __NR_ioctl, {DS_SHADOW_FAULT_FD, 0x5421 /* FIONBIO */, BUF(64)}, -EPERM},
+		{"no fault is taken from the warden", __NR_read, {DS_SHADOW_FAULT_FD, BUF(0), 32}, -EPERM},
 		{"an other descriptor gets a second number", __NR_dup2, {0, 30}, 30},
 	};
 	static const char *const paths[] = {"/", ".", "..", "/proc/self/maps", "/etc/passwd", "/dev/mem", "../../../etc/passwd",

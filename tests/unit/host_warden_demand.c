@@ -177,6 +177,42 @@ static void test_holes(void)
 	shadow_free(&s);
 }
 
+/*
+ * The warden and the capsule share the userfaultfd's file.  A capsule that made it block and took the event for which the
+ * warden was woken would hold the warden in read(), and with it the guest's next drop.
+ */
+static void test_shared_file(void)
+{
+	static const struct {
+		const char *what;
+		int64_t nr;
+		uint64_t args[3];
+	} list[] = {
+		{"made to block", SYS_fcntl, {DS_SHADOW_FAULT_FD, F_SETFL, 0}},
+		{"made to block by ioctl()", SYS_ioctl, {DS_SHADOW_FAULT_FD, 0x5421 /* FIONBIO */, 0}},
+		{"asked for another interface", SYS_ioctl, {DS_SHADOW_FAULT_FD, 0xc018aa3f /* UFFDIO_API */, 0}},
+		{"filled by itself", SYS_ioctl, {DS_SHADOW_FAULT_FD, 0xc028aa03 /* UFFDIO_COPY */, 0}},
+		{"read", SYS_read, {DS_SHADOW_FAULT_FD, HEAP_VPN * PAGE, 32}},
+		{"read at a place", SYS_pread64, {DS_SHADOW_FAULT_FD, HEAP_VPN * PAGE, 32}},
+		{"received from", SYS_recvmsg, {DS_SHADOW_FAULT_FD, HEAP_VPN * PAGE, 0}},
+		{"closed", SYS_close, {DS_SHADOW_FAULT_FD}},
+		{"given another number", SYS_dup, {DS_SHADOW_FAULT_FD}},
+	};
+	uint64_t value;
+
+	start_demand(&(struct warden_times){0});
+	for (size_t i = 0; i < sizeof(list) / sizeof(*list); i++) {
+		struct calls_request request = {.op = CALLS_SYSCALL, .nr = list[i].nr};
+		int64_t result = 0;
+
+		memcpy(request.args, list[i].args, sizeof(list[i].args));
+		tap_ok(ask(0, &request, &result) && result == -EPERM, "the userfaultfd is not %s by a capsule: %" PRId64, list[i].what, result);
+	}
+	tap_ok(load(HEAP_VPN * PAGE, &value) && value == word(HEAP_VPN), "and faults are answered");
+	tap_eq(shadow_end(&s), 0, "the end");
+	shadow_free(&s);
+}
+
 /* How many pages of the RAM the capsule has mapped in a range. */
 static uint64_t mapped(uint64_t first, uint64_t npages)
 {
@@ -497,6 +533,7 @@ int main(void)
 	}
 	test_faults();
 	test_holes();
+	test_shared_file();
 	test_changes();
 	test_lies();
 	test_long();
