@@ -17,6 +17,7 @@ mkfifo "$TMP/hold"
 # --- the end in mid-scan: whatever the instant, counts are complete or there are none ---------------------------------
 wrong=0 whole=0 ended=0
 for i in $(seq 20); do
+	rm -f "$TMP/counted" # or the count of the one before is taken for this one's
 	"$tools/collect_pages" 60000 <"$TMP/hold" >"$TMP/counted" &
 	known=$!
 	exec 9>"$TMP/hold"
