@@ -113,7 +113,8 @@ static void on_connect(struct agent_server *s)
 			of_user += s->client[i].who.uid == cred.uid;
 	}
 	if (!free_one || (cred.uid && of_user >= AGENT_CLIENTS_USER_MAX) || s->ending) {
-		agent_log(LOG_WARNING, "a connection of process %d, uid %u, was closed: too many clients", cred.pid, cred.uid);
+		if (agent_log_may(cred.uid))
+			agent_log(LOG_WARNING, "a connection of process %d, uid %u, was closed: too many clients", cred.pid, cred.uid);
 		return;
 	}
 	setsockopt(fd, SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof(buffer));
@@ -303,7 +304,8 @@ static void on_packet(struct agent_server *s, struct agent_client *c)
 		return;
 	}
 	snprintf(why.text, sizeof(why.text), "%s", fault);
-	agent_log(LOG_WARNING, "process %d, uid %u, sent a message that is no request: %s", c->who.pid, c->who.uid, fault);
+	if (agent_log_may(c->who.uid))
+		agent_log(LOG_WARNING, "process %d, uid %u, sent a message that is no request: %s", c->who.pid, c->who.uid, fault);
 	agent_client_refuse(s, c->id, DS_LOCAL_REFUSED, n >= 16 ? ((const struct ds_local_head *)packet)->seq : 0, 0, &why);
 	disconnect(s, c);
 }

@@ -249,7 +249,8 @@ void agent_slot_shadow(struct agent_server *s, struct agent_client *c, const str
 	err = err ? err : agent_target_open(&t, &c->who, pid, m->flags & DS_LOCAL_FORCE, &why);
 	err = err ? err : agent_target_shadowable(&t, m->flags, &why);
 	if (err) {
-		agent_log(LOG_INFO, "process %d, uid %u, asked for a shadow of process %d: refused: %s", c->who.pid, c->who.uid, pid, why.text);
+		if (agent_log_may(c->who.uid))
+			agent_log(LOG_INFO, "process %d, uid %u, asked for a shadow of process %d: refused: %s", c->who.pid, c->who.uid, pid, why.text);
 		agent_target_close(&t);
 		agent_client_refuse(s, c->id, DS_LOCAL_REFUSED, m->head.seq, pid, &why);
 		return;

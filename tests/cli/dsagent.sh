@@ -80,6 +80,25 @@ user_refused 1 "not with --root or --join" "a join" --join full "$users"
 "$d" --socket "$TMP/nobody" "$roots" >"$TMP/same" 2>"$TMP/err"
 is "$?/$(grep -c 'is dsagent running' "$TMP/err")" 2/1 "no dsagent: says so"
 
+# --- who asks for nothing but lines in the log ------------------------------------------------------------------------
+lines=$(wc -l <"$TMP/log")
+python3 - "$TMP/run/socket" <<'END'
+import os, socket, sys
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+for i in range(300):
+    s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    s.connect(sys.argv[1])
+    s.send(b"garbage")
+    s.recv(4096)
+    s.close()
+END
+is "$?/$(($(wc -l <"$TMP/log") - lines))/$(grep -c "no more lines that uid 65534 causes" "$TMP/log")" 0/101/1 \
+	"300 requests of a user that are none: 100 lines, and one that says that there are no more"
+as_user "$TMP/dsmap" --socket "$TMP/run/socket" "$users" >"$TMP/same"
+is "$?" 0 "the user is still answered"
+
 # --- its end ----------------------------------------------------------------------------------------------------------
 kill -TERM "$agent"
 wait "$agent"
