@@ -23,6 +23,16 @@ $(B)/tests/intercept/cases: $(wildcard tests/intercept/cases*.c) tests/intercept
 $(B)/tests/intercept/oracle: $(B)/obj/tests/intercept/oracle.o $(B)/obj/runtime/guest/monitor.o
 	$(LINK)
 
+$(B)/tests/bench/intercept_calls: tests/bench/intercept_calls.c
+	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $< -lpthread
+
+bench-intercept: $(B)/tests/bench/intercept_calls $(B)/tests/intercept/probe.so $(B)/tests/intercept/oracle ## what intercepting system calls costs, as ratios to calls and programs without (a minute)
+	@B=$(B) tests/bench/intercept
+
+check-intercept: $(B)/tests/intercept/probe.so ## other people's test suites with every system call intercepted, each beside a run without (half an hour)
+	@B=$(B) tests/intercept/suites
+
+.PHONY: bench-intercept check-intercept
 tests-build: $(B)/tests/intercept/probe.so $(B)/tests/intercept/cases $(B)/tests/intercept/oracle
 -include $(shell find $(B)/intercept -name '*.d' 2>/dev/null)
 
