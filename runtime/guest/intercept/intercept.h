@@ -99,7 +99,7 @@ char **intercept_environment(char **third);
 /** intercept_raw() - A system call that is not intercepted.  Return: as the kernel does, -errno included. */
 int64_t intercept_raw(uint64_t nr, uint64_t a0, uint64_t a1, uint64_t a2, uint64_t a3, uint64_t a4, uint64_t a5);
 
-/** struct intercept_stats - Counts since the start, of this process. */
+/** struct intercept_stats - Counts since the start, of this process; threads that count at once lose some. */
 struct intercept_stats {
 	uint64_t traps;	  /* calls that came by SIGSYS */
 	uint64_t jumps;	  /* calls that came from patched places */
