@@ -259,9 +259,11 @@ __attribute__((unused)) static uint32_t host_attached(int fd, uint32_t want_hash
 	return host_receive(fd, &seq) == DS_AGENT_ATTACH ? seq : 0;
 }
 
+#define PLAY_TOKEN "fifteen letters" /* and a zero */
+
 __attribute__((unused)) static void host_started(int fd, uint32_t seq)
 {
-	struct ds_agent_started m = {.capsule = {0x1000, 64}, .mirror_pages = 77, .host_pid = 4242};
+	struct ds_agent_started m = {.capsule = {0x1000, 64}, .mirror_pages = 77, .host_pid = 4242, .token = PLAY_TOKEN};
 
 	host_send(fd, &m, sizeof(m), DS_AGENT_STARTED, seq);
 }
