@@ -31,13 +31,28 @@
 
 /* --- the account ------------------------------------------------------------------------------------------------ */
 
-static uint64_t account_sum(const struct agent_account *a)
+/* What is pinned in all; *@of_user: for the user of @slot. */
+static uint64_t account_sum(const struct agent_account *a, uint32_t slot, uint64_t *of_user)
 {
+	const uint32_t uid = atomic_load(&a->pinned[slot].uid);
 	uint64_t sum = 0;
 
-	for (uint32_t i = 0; i < a->nslots; i++)
-		sum += atomic_load(&a->pinned_pages[i]);
+	*of_user = 0;
+	for (uint32_t i = 0; i < a->nslots; i++) {
+		const uint64_t pages = atomic_load(&a->pinned[i].pages);
+
+		sum += pages;
+		if (atomic_load(&a->pinned[i].uid) == uid)
+			*of_user += pages;
+	}
 	return sum;
+}
+
+static uint64_t account_user_limit(const struct agent_mem *m)
+{
+	const uint64_t all = m->account->limit_pages;
+
+	return atomic_load(&m->account->pinned[m->slot].uid) ? all - all / 4 : all;
 }
 
 /* Adds as many of @want pages as the limit leaves.  Others' leases of the same moment are seen, so the sum is never above the
@@ -45,21 +60,24 @@ static uint64_t account_sum(const struct agent_account *a)
 static uint64_t account_lease(struct agent_mem *m, uint64_t want)
 {
 	struct agent_account *a = m->account;
-	uint64_t sum, over;
+	const uint64_t user_limit = account_user_limit(m);
+	uint64_t sum, of_user, over;
 
 	want = want < a->limit_pages ? want : a->limit_pages;
-	atomic_fetch_add(&a->pinned_pages[m->slot], want);
-	sum = account_sum(a);
+	atomic_fetch_add(&a->pinned[m->slot].pages, want);
+	sum = account_sum(a, m->slot, &of_user);
 	over = sum > a->limit_pages ? sum - a->limit_pages : 0;
+	if (of_user > user_limit && of_user - user_limit > over)
+		over = of_user - user_limit;
 	over = over < want ? over : want;
-	atomic_fetch_sub(&a->pinned_pages[m->slot], over);
+	atomic_fetch_sub(&a->pinned[m->slot].pages, over);
 	return want - over;
 }
 
 /* What was leased and not used goes back. */
 static void account_settle(struct agent_mem *m)
 {
-	atomic_store(&m->account->pinned_pages[m->slot], m->pin.pages);
+	atomic_store(&m->account->pinned[m->slot].pages, m->pin.pages);
 }
 
 /* --- open and close --------------------------------------------------------------------------------------------- */
@@ -504,7 +522,7 @@ void agent_mem_release(struct agent_mem *m, const struct agent_ranges *pages)
 /* Why a step over everything is not good enough to be told. */
 static int too_little(const struct agent_mem *m, const struct agent_take *out, uint64_t leased, struct agent_refusal *why)
 {
-	uint64_t limit_mib = m->account->limit_pages >> (20 - DS_PAGE_SHIFT);
+	uint64_t limit_mib = account_user_limit(m) >> (20 - DS_PAGE_SHIFT);
 
 	if (out->left_out[PIN_LIMIT] && m->pin.budget_pages - m->pin.pages > out->left_out[PIN_LIMIT])
 		return agent_refuse(why, DS_LOCAL_C_LIMIT,
@@ -512,9 +530,10 @@ static int too_little(const struct agent_mem *m, const struct agent_take *out, u
 				    m->remote.pid, (out->left_out[PIN_LIMIT] >> (20 - DS_PAGE_SHIFT)) + 1);
 	if (out->left_out[PIN_LIMIT])
 		return agent_refuse(why, DS_LOCAL_C_LIMIT,
-				    "process %d: %" PRIu64 " MiB more would have to be pinned than may be (%" PRIu64 " MiB in all, of which %" PRIu64
+				    "process %d: %" PRIu64 " MiB more would have to be pinned than may be (%" PRIu64 " MiB in all%s, of which %" PRIu64
 				    " were free; dsagent --limit)",
-				    m->remote.pid, (out->left_out[PIN_LIMIT] >> (20 - DS_PAGE_SHIFT)) + 1, limit_mib, leased >> (20 - DS_PAGE_SHIFT));
+				    m->remote.pid, (out->left_out[PIN_LIMIT] >> (20 - DS_PAGE_SHIFT)) + 1, limit_mib,
+				    limit_mib < m->account->limit_pages >> (20 - DS_PAGE_SHIFT) ? " for one user" : "", leased >> (20 - DS_PAGE_SHIFT));
 	if (out->left_out[PIN_FULL])
 		return agent_refuse(why, DS_LOCAL_C_LIMIT,
 				    "process %d: its memory lies in more pieces than a ring can pin (%u); demand mode pins what is used only",

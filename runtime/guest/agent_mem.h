@@ -23,6 +23,8 @@
  *
  * Limits: pin.h says what cannot be pinned.  How much may be pinned in all is counted in memory that all agents' children share
  * (struct agent_account): each takes a lease before it pins, and a child that died has its lease struck out by the parent.
+ * Pinned memory is beyond what RLIMIT_MEMLOCK and swapping do to a user: one other than root gets three quarters at most, so that
+ * nobody can leave others without.
  *
  * What this rests on besides the kernel: that the helper did what it says it did (remote.h, "Trust").  Its code lies in the
  * process's own memory; with all threads stopped and its code compared with what was put there, only another process of the same
@@ -47,7 +49,10 @@
 struct agent_account {
 	uint64_t limit_pages;
 	uint32_t nslots;
-	atomic_uint_least64_t pinned_pages[]; /* of each slot; nobody but its child adds to it */
+	struct agent_pinned {
+		atomic_uint_least64_t pages; /* nobody but the slot's child adds to it */
+		atomic_uint_least32_t uid;   /* who asked for the shadow; set by the parent before there is a child */
+	} pinned[];			     /* of each slot */
 };
 
 /** struct agent_mem - All of it private to agent_mem.c but what has a comment. */

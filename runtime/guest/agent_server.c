@@ -425,7 +425,7 @@ int agent_server_run(const struct agent_options *o, int listen_fd)
 		s.client[i].fd = s.client[i].pidfd = -1;
 	s.slot = calloc(o->max_shadows, sizeof(*s.slot));
 	s.view = shared(o->max_shadows * sizeof(*s.view));
-	s.account = shared(sizeof(*s.account) + o->max_shadows * sizeof(s.account->pinned_pages[0]));
+	s.account = shared(sizeof(*s.account) + o->max_shadows * sizeof(s.account->pinned[0]));
 	if (!s.slot || !s.view || !s.account)
 		return -ENOMEM;
 	s.account->limit_pages = o->limit_pages;

@@ -114,7 +114,7 @@ static void release(struct agent_server *s, struct agent_slot *slot)
 	ask_done_all(s, index_of(s, slot), DS_LOCAL_DROP);
 	if (slot->child)
 		return;
-	atomic_store(&s->account->pinned_pages[index_of(s, slot)], 0);
+	atomic_store(&s->account->pinned[index_of(s, slot)].pages, 0);
 	if (!wants_retry(s, slot)) {
 		slot_free(s, slot);
 		return;
@@ -157,6 +157,7 @@ static void start(struct agent_server *s, struct agent_slot *slot)
 	slot->answered = slot->complained = false;
 	slot->end = (struct agent_refusal){DS_LOCAL_C_SYSTEM, "dsagent's process for it died"};
 	memset(p.view, 0, sizeof(*p.view));
+	atomic_store(&s->account->pinned[p.slot].uid, slot->caller.uid);
 	slot->host_fd = agent_host_connect(s->o->host);
 	if (slot->host_fd < 0) {
 		agent_refuse(&slot->end, DS_LOCAL_C_HOST, "the host cannot be reached: %s; is dshost there, and does it serve this VM?",
@@ -360,7 +361,7 @@ void agent_slot_list(struct agent_server *s, struct agent_client *c, const struc
 								   : DS_LOCAL_S_STARTING,
 			.mode = slot->want.mode,
 			.start_ticks = slot->target.start_ticks,
-			.pinned_pages = atomic_load(&s->account->pinned_pages[index_of(s, slot)]),
+			.pinned_pages = atomic_load(&s->account->pinned[index_of(s, slot)].pages),
 			.runs = atomic_load(&v->runs),
 			.mirror_pages = atomic_load(&v->mirror_pages),
 			.faults = atomic_load(&v->faults),
@@ -502,7 +503,7 @@ int agent_slot_tick(struct agent_server *s)
 		} else {
 			slot->complained = true;
 			agent_log(LOG_WARNING, "shadow %u of process %d: the host has not let go of it for %d s; %" PRIu64 " pages stay pinned until it does",
-				  slot->id, slot->target.pid, COMPLAIN_MS / 1000, (uint64_t)atomic_load(&s->account->pinned_pages[i]));
+				  slot->id, slot->target.pid, COMPLAIN_MS / 1000, (uint64_t)atomic_load(&s->account->pinned[i].pages));
 		}
 	}
 	return least;

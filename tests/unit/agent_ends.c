@@ -5,6 +5,7 @@
 #include "tests/unit/agent_subject.h"
 
 #define NOBODY 65534
+#define LIMIT_MIB 64ul /* that may be pinned in all */
 #define KPF_ANON (UINT64_C(1) << 12) /* linux/kernel-page-flags.h */
 
 static int local;
@@ -367,6 +368,21 @@ static void test_user(void)
 	local_send(local, &map, sizeof(map), DS_LOCAL_MAP, 11);
 	expect_refusal(DS_LOCAL_C_ACCESS, "not yours", "a user who wants the map of root's process");
 	reap(roots);
+	/* Three quarters of what may be pinned are the most that a user can have; root can have the rest. */
+	pid = spawn_as(NOBODY);
+	command(C_GROW, (3 * LIMIT_MIB / 4 + 2) << 20);
+	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
+	host = host_accept();
+	tap_eq(host_attached(host, 0), 0, "a user's process larger than what one user may have pinned is never told to the host");
+	close(host);
+	expect_refusal(DS_LOCAL_C_LIMIT, "for one user", "because others are to have a part of the limit");
+	reap(pid);
+	pid = spawn();
+	command(C_GROW, (3 * LIMIT_MIB / 4 + 2) << 20);
+	close(stand(root, pid, 0, frames));
+	tap_ok(((struct ds_local_started *)local_msg)->pinned_pages >= (3 * LIMIT_MIB / 4) << 8, "root can have as much");
+	local_receive(root, &got);
+	reap(pid);
 	pid = spawn_as(NOBODY);
 	area = board->area / PAGE;
 	map.pid = pid;
@@ -448,7 +464,7 @@ int main(void)
 		return tap_done();
 	}
 	reap(pid);
-	play_begin(16384, true);
+	play_begin(LIMIT_MIB << 8, true);
 	local = local_connect();
 	test_ends();
 	test_tampered();
