@@ -63,6 +63,6 @@ TESTLIBS := $(B)/lib/forward.a $(TESTLIBS)
 $(B)/tests/intercept/forward_native.so: $(FORWARD_OBJ) $(INTERCEPT_OBJ) $(B)/intercept/tests/intercept/forward_host.o
 	$(call SAY,LINK,$@)$(FORWARD_LINK)
 tests-build: $(B)/tests/intercept/forward_native.so
-$(B)/tests/intercept/forward_cases: tests/intercept/forward_cases.c
-	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $< -lpthread
+$(B)/tests/intercept/forward_cases: $(wildcard tests/intercept/forward_cases*.c) tests/intercept/forward_cases.h
+	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $(filter %.c,$^) -lpthread
 tests-build: $(B)/tests/intercept/forward_cases

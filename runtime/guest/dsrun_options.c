@@ -36,8 +36,7 @@ static const char help_text[] =
 	"Exit status: the program's.  Else 0 done, 1 usage, 2 refused or a system error, 75 it has a shadow already, 125 no shadow\n"
 	"(--required), 126 the program cannot be executed, 127 it is not there.  See dsrun(1).\n";
 
-enum { OPT_SERVICE = 256, OPT_MODE, OPT_ARGS, OPT_REQUIRED, OPT_PID, OPT_STOP, OPT_LIST, OPT_SOCKET, OPT_FORWARD, OPT_NET, OPT_POLICY, OPT_TRACE,
-       OPT_SUMMARY };
+enum { OPT_SERVICE = 256, OPT_MODE, OPT_ARGS, OPT_REQUIRED, OPT_PID, OPT_STOP, OPT_LIST, OPT_SOCKET, OPT_FORWARD, OPT_NET, OPT_POLICY, OPT_TRACE, OPT_SUMMARY };
 
 static const struct option long_options[] = {
 	{"service", required_argument, NULL, OPT_SERVICE},

@@ -5,25 +5,13 @@
  * Cases run one after the other, each in a child that executes this program again, so that each has a shadow of its own.
  * Nothing printed depends on addresses, process ids or time.
  */
-#include <arpa/inet.h>
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <pthread.h>
-#include <setjmp.h>
-#include <signal.h>
 #include <stdbool.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/ioctl.h>
 #include <sys/file.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <sys/select.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
@@ -32,13 +20,14 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *dir;
-static volatile sig_atomic_t hits;
-static sigjmp_buf jump;
-static void *volatile bad_pointer = (void *)8;
-#define bad ((void *)bad_pointer)
+#include "tests/intercept/forward_cases.h"
 
-static const char *in(const char *name)
+const char *dir;
+volatile sig_atomic_t hits;
+static sigjmp_buf jump;
+void *volatile bad_pointer = (void *)8;
+
+const char *in(const char *name)
 {
 	static __thread char path[4][512];
 	static __thread int at;
@@ -48,15 +37,7 @@ static const char *in(const char *name)
 	return path[at];
 }
 
-#define say(...) (printf(__VA_ARGS__), fflush(stdout))
-#define is(call)                                                                                                                 \
-	do {                                                                                                                     \
-		errno = 0;                                                                                                       \
-		long got_ = (long)(call);                                                                                        \
-		say("%s = %ld %s\n", #call, got_, got_ < 0 ? strerror(errno) : "");                                              \
-	} while (0)
-
-static void hit(int n)
+void hit(int n)
 {
 	(void)n;
 	hits++;
@@ -67,21 +48,21 @@ static void leave(int n)
 	siglongjmp(jump, n);
 }
 
-static void on(int n, void (*handler)(int), int flags)
+void on(int n, void (*handler)(int), int flags)
 {
 	const struct sigaction sa = {.sa_handler = handler, .sa_flags = flags};
 
 	sigaction(n, &sa, NULL);
 }
 
-static void alarm_ms(int ms, int every_ms)
+void alarm_ms(int ms, int every_ms)
 {
 	const struct itimerval t = {{every_ms / 1000, every_ms % 1000 * 1000}, {ms / 1000, ms % 1000 * 1000}};
 
 	setitimer(ITIMER_REAL, &t, NULL);
 }
 
-static void pause_ms(int ms)
+void pause_ms(int ms)
 {
 	struct timespec ts = {ms / 1000, ms % 1000 * 1000000L};
 
@@ -89,7 +70,7 @@ static void pause_ms(int ms)
 		;
 }
 
-static int file(const char *name, const char *text)
+int file(const char *name, const char *text)
 {
 	int fd = open(in(name), O_RDWR | O_CREAT | O_TRUNC, 0644);
 
@@ -100,7 +81,7 @@ static int file(const char *name, const char *text)
 }
 
 /* A pipe of the directory's side: both ends are forwarded. */
-static void fifo(int ends[2])
+void fifo(int ends[2])
 {
 	static int n;
 	char name[32];
@@ -200,7 +181,7 @@ static void paths(void)
 	is(mkdir(in("sub/deep"), 0700));
 	is(symlink("sub/deep", in("ln")));
 	is(readlink(in("ln"), text, sizeof(text)));
-	is(rename(in("sub/deep"), "/tmp/nowhere"));
+	is(rename(in("sub/deep"), "/dev/shm/nowhere"));
 	is(link(in("nothere"), in("other")));
 	is(chdir(in("sub")));
 	say("%s\n", getcwd(cwd, sizeof(cwd)) + strlen(dir));
@@ -267,9 +248,9 @@ static void mapping(void)
 
 /* --- signals ---------------------------------------------------------------------------------------------------------------- */
 
-static int late_fd;
+int late_fd;
 
-static void *write_late(void *ms)
+void *write_late(void *ms)
 {
 	pause_ms((int)(long)ms);
 	if (write(late_fd, "!", 1) != 1)
@@ -362,7 +343,7 @@ static void storm(void)
 	say("bad %d, failed %d\n", lost, eintr);
 }
 
-static void *blocked_read(void *fd)
+void *blocked_read(void *fd)
 {
 	char c;
 
@@ -385,323 +366,48 @@ static void cancelled(void)
 	is((long)blocked_read((void *)(long)ends[0]));
 }
 
-/* --- threads ---------------------------------------------------------------------------------------------------------------- */
+static const struct forward_case forward_cases_first[] = {
+	{"numbers", numbers},
+	{"reading", reading},
+	{"paths", paths},
+	{"mapping", mapping},
+	{"interrupted", interrupted},
+	{"storm", storm},
+	{"cancelled", cancelled},
+	{0},
+};
 
-static int wrong;
-
-static void *work(void *argument)
+static void run(const struct forward_case *cases, const char *wanted)
 {
-	const long id = (long)argument;
-	char name[32], buf[64], want[64];
-
-	snprintf(name, sizeof(name), "t%ld", id);
-	for (int i = 0; i < 60; i++) {
-		int fd = open(in(name), O_RDWR | O_CREAT | O_TRUNC, 0600), other = i % 3 ? dup(fd) : open("/dev/null", O_RDONLY);
-		int n = snprintf(want, sizeof(want), "thread %ld round %d", id, i);
-
-		if (fd < 0 || write(fd, want, (size_t)n) != n || pread(fd, buf, sizeof(buf), 0) != n || memcmp(buf, want, (size_t)n))
-			__atomic_fetch_add(&wrong, 1, __ATOMIC_RELAXED);
-		if (i % 3 && lseek(other, 0, SEEK_CUR) != n)
-			__atomic_fetch_add(&wrong, 1, __ATOMIC_RELAXED);
-		if (close(fd) || close(other) || access(in("never"), R_OK) != -1)
-			__atomic_fetch_add(&wrong, 1, __ATOMIC_RELAXED);
-	}
-	return NULL;
-}
-
-static void threads(void)
-{
-	pthread_t t[12];
-
-	for (long i = 0; i < 12; i++)
-		pthread_create(&t[i], NULL, work, (void *)i);
-	for (int i = 0; i < 12; i++)
-		pthread_join(t[i], NULL);
-	say("wrong %d\n", wrong);
-	is(open(in("t1"), O_RDONLY));
-}
-
-static void many_blocked(void)
-{
-	pthread_t t[40];
-	int ends[40][2];
-	long sum = 0;
-
-	for (int i = 0; i < 40; i++)
-		fifo(ends[i]);
-	for (long i = 0; i < 40; i++)
-		pthread_create(&t[i], NULL, blocked_read, (void *)(long)ends[i][0]);
-	pause_ms(50);
-	is(access(dir, R_OK));
-	for (int i = 39; i >= 0; i--)
-		is(write(ends[i][1], "x", 1));
-	for (int i = 0; i < 40; i++) {
-		void *got;
-
-		pthread_join(t[i], &got);
-		sum += (long)got;
-	}
-	say("sum %ld\n", sum);
-}
-
-/* --- waiting for both sides --------------------------------------------------------------------------------------------------- */
-
-static void polling(void)
-{
-	int there[2], here[2];
-	struct timespec ts = {0, 30000000};
-	sigset_t none, alarms;
-	pthread_t t;
-	char c;
-
-	fifo(there);
-	if (pipe(here))
-		return;
-	struct pollfd fds[4] = {{there[0], POLLIN, 0}, {here[0], POLLIN, 0}, {-1, POLLIN, 7}, {there[1], 0, 0}};
-
-	is(poll(fds, 4, 0));
-	is(poll(fds, 4, 30));
-	late_fd = here[1];
-	pthread_create(&t, NULL, write_late, (void *)30L);
-	is(poll(fds, 4, -1));
-	say("%d %d %d %d\n", fds[0].revents, fds[1].revents, fds[2].revents, fds[3].revents);
-	pthread_join(t, NULL);
-	is(read(here[0], &c, 1));
-	late_fd = there[1];
-	pthread_create(&t, NULL, write_late, (void *)30L);
-	is(poll(fds, 4, 5000));
-	say("%d %d %d %d\n", fds[0].revents, fds[1].revents, fds[2].revents, fds[3].revents);
-	pthread_join(t, NULL);
-	is(write(here[1], "x", 1));
-	is(poll(fds, 2, 5000));
-	fds[3].events = POLLOUT;
-	is(poll(fds, 4, 0));
-	is(read(here[0], &c, 1));
-	is(read(there[0], &c, 1));
-	is(poll(fds, 1, 10));
-	on(SIGALRM, hit, SA_RESTART);
-	alarm_ms(30, 0);
-	is(poll(fds, 2, 5000));
-	sigemptyset(&none);
-	sigemptyset(&alarms);
-	sigaddset(&alarms, SIGALRM);
-	sigprocmask(SIG_BLOCK, &alarms, NULL);
-	kill(getpid(), SIGALRM);
-	hits = 0;
-	is(ppoll(fds, 2, &ts, NULL));
-	say("hits %d\n", hits);
-	is(ppoll(fds, 2, &ts, &none));
-	say("hits %d\n", hits);
-	kill(getpid(), SIGALRM);
-	is(ppoll(fds, 1, &ts, &none));
-	say("hits %d\n", hits);
-	is(poll(bad, 2, 0));
-}
-
-static void selecting(void)
-{
-	int there[2], here[2];
-	struct timeval tv = {0, 30000};
-	fd_set r, w;
-	pthread_t t;
-	char c;
-
-	fifo(there);
-	if (pipe(here))
-		return;
-	for (int round = 0; round < 3; round++) {
-		FD_ZERO(&r);
-		FD_SET(there[0], &r);
-		FD_SET(here[0], &r);
-		if (round) {
-			late_fd = round == 1 ? there[1] : here[1];
-			pthread_create(&t, NULL, write_late, (void *)30L);
-		}
-		is(select(20, &r, NULL, NULL, round ? NULL : &tv));
-		say("%d %d\n", !!FD_ISSET(there[0], &r), !!FD_ISSET(here[0], &r));
-		if (round) {
-			pthread_join(t, NULL);
-			is(read(round == 1 ? there[0] : here[0], &c, 1));
-		}
-	}
-	say("left %ld\n", (long)tv.tv_usec);
-	FD_ZERO(&r);
-	FD_ZERO(&w);
-	FD_SET(there[1], &w);
-	FD_SET(here[1], &w);
-	FD_SET(there[0], &r);
-	is(select(20, &r, &w, NULL, NULL));
-	close(there[0]);
-	FD_SET(there[0], &r);
-	is(select(20, &r, &w, NULL, NULL));
-}
-
-static void epolling(void)
-{
-	int there[2], here[2], ep = epoll_create1(0), n;
-	struct epoll_event e[4];
-	pthread_t t;
-	char c;
-
-	fifo(there);
-	if (pipe(here))
-		return;
-	e[0] = (struct epoll_event){.events = EPOLLIN | EPOLLET, .data.u32 = 1};
-	is(epoll_ctl(ep, EPOLL_CTL_ADD, there[0], e));
-	is(epoll_ctl(ep, EPOLL_CTL_ADD, there[0], e));
-	e[0].data.u32 = 2;
-	is(epoll_ctl(ep, EPOLL_CTL_ADD, here[0], e));
-	is(epoll_ctl(ep, EPOLL_CTL_MOD, there[1], e));
-	is(epoll_wait(ep, e, 4, 0));
-	is(epoll_wait(ep, e, 4, 30));
-	for (int round = 0; round < 2; round++) {
-		late_fd = round ? here[1] : there[1];
-		pthread_create(&t, NULL, write_late, (void *)30L);
-		n = epoll_wait(ep, e, 4, 5000);
-		say("%d: %u %x\n", n, e[0].data.u32, e[0].events);
-		pthread_join(t, NULL);
-		is(epoll_wait(ep, e, 4, 20));
-	}
-	is(write(there[1], "ab", 2));
-	is(write(here[1], "ab", 2));
-	n = epoll_wait(ep, e, 1, 1000) + epoll_wait(ep, e + 1, 1, 1000);
-	say("%d: %u\n", n, e[0].data.u32 + e[1].data.u32);
-	on(SIGALRM, hit, 0);
-	alarm_ms(30, 0);
-	is(epoll_wait(ep, e, 4, 5000));
-	is(epoll_ctl(ep, EPOLL_CTL_DEL, there[0], NULL));
-	is(epoll_ctl(ep, EPOLL_CTL_DEL, there[0], NULL));
-	is(write(there[1], "x", 1));
-	is(epoll_wait(ep, e, 4, 20));
-	is(read(there[0], &c, 1));
-	is(close(ep));
-}
-
-/* --- sockets ------------------------------------------------------------------------------------------------------------------ */
-
-static void *serve(void *fd)
-{
-	struct sockaddr_in peer;
-	socklen_t bytes = sizeof(peer);
-	char buf[64];
-	int c = accept4((int)(long)fd, (struct sockaddr *)&peer, &bytes, SOCK_CLOEXEC);
-	ssize_t n;
-
-	pause_ms(100);
-	say("accepted: family %d, %u bytes, cloexec %d\n", peer.sin_family, bytes, fcntl(c, F_GETFD));
-	while ((n = recv(c, buf, sizeof(buf), 0)) > 0)
-		if (send(c, buf, (size_t)n, MSG_NOSIGNAL) != n)
-			say("send: %s\n", strerror(errno));
-	close(c);
-	return NULL;
-}
-
-static void sockets(void)
-{
-	struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-	int s = socket(AF_INET, SOCK_STREAM, 0), c = socket(AF_INET, SOCK_STREAM, 0), one = 1;
-	socklen_t bytes = sizeof(a);
-	char buf[64] = "";
-	struct iovec iov[2] = {{(void *)"he", 2}, {(void *)"llo", 3}};
-	struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
-	struct timeval tv = {0, 30000};
-	pthread_t t;
-
-	is(setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)));
-	is(bind(s, (struct sockaddr *)&a, sizeof(a)));
-	is(listen(s, 5));
-	is(getsockname(s, (struct sockaddr *)&a, &bytes));
-	pthread_create(&t, NULL, serve, (void *)(long)s);
-	is(connect(c, (struct sockaddr *)&a, bytes));
-	is(sendmsg(c, &m, 0));
-	pause_ms(200);
-	is(recv(c, buf, sizeof(buf), 0));
-	say("%s\n", buf);
-	is(setsockopt(c, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)));
-	is(recv(c, buf, sizeof(buf), 0));
-	is(shutdown(c, SHUT_WR));
-	is(recv(c, buf, sizeof(buf), 0));
-	pthread_join(t, NULL);
-	close(s);
-	close(c);
-	c = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-	is(accept(c, NULL, NULL));
-	is(connect(c, (struct sockaddr *)&a, bytes) == -1 && (errno == ECONNREFUSED || errno == EINPROGRESS) ? 0 : -1);
-}
-
-/* --- processes ---------------------------------------------------------------------------------------------------------------- */
-
-static void spawned(void)
-{
-	int fd = file("s", "text"), status, i = 0;
-	char *const argv[] = {(char *)"echo", (char *)"spawned", NULL};
-	pid_t pid = vfork();
-	char c;
-
-	if (!pid) {
-		dup2(open("/dev/null", O_RDONLY), fd);
-		execv("/bin/echo", argv);
-		_exit(9);
-	}
-	waitpid(pid, &status, 0);
-	say("status %d\n", WEXITSTATUS(status));
-	is(read(fd, &c, 1));
-	pid = fork();
-	if (!pid) {
-		execv("/bin/echo", argv);
-		_exit(9);
-	}
-	waitpid(pid, &status, 0);
-	say("status %d\n", WEXITSTATUS(status));
-	is(read(fd, &c, 1));
-	is(chdir(dir));
-	if (!vfork()) {
-		execl("/bin/cat", "cat", "s", NULL);
-		_exit(9);
-	}
-	wait(&status);
-	say(" status %d\n", WEXITSTATUS(status));
-	is(chdir("/"));
-	for (; i < 50; i++)
-		if (!vfork())
-			_exit(0);
-	while (wait(NULL) > 0)
-		i--;
-	say("%d children left, %d\n", i, fd);
-}
-
-static const struct {
-	const char *name;
-	void (*run)(void);
-} cases[] = {{"numbers", numbers}, {"reading", reading}, {"paths", paths}, {"mapping", mapping}, {"interrupted", interrupted},
-	     {"storm", storm}, {"cancelled", cancelled}, {"threads", threads}, {"many_blocked", many_blocked}, {"polling", polling},
-	     {"selecting", selecting}, {"epolling", epolling}, {"sockets", sockets}, {"spawned", spawned}};
-
-int main(int argc, char **argv)
-{
-	if (argc < 2)
-		return 1;
-	dir = argv[1];
-	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++) {
+	for (; cases->name; cases++) {
 		int status;
 		pid_t pid;
 
-		if (argc == 3 && !strcmp(argv[2], cases[i].name)) {
-			alarm(30);
-			cases[i].run();
-			return 0;
+		if (wanted && !strcmp(wanted, cases->name)) {
+			alarm(60);
+			cases->run();
+			exit(0);
 		}
-		if (argc > 2)
+		if (wanted)
 			continue;
-		say("== %s\n", cases[i].name);
+		say("== %s\n", cases->name);
 		pid = fork();
 		if (!pid) {
-			execl("/proc/self/exe", "forward_cases", dir, cases[i].name, NULL);
+			execl("/proc/self/exe", "forward_cases", dir, cases->name, NULL);
 			_exit(9);
 		}
 		waitpid(pid, &status, 0);
 		if (status)
 			say("ended with %d, signal %d\n", WEXITSTATUS(status), WIFSIGNALED(status) ? WTERMSIG(status) : 0);
 	}
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 2)
+		return 1;
+	dir = argv[1];
+	run(forward_cases_first, argv[2]);
+	run(forward_cases_wait, argv[2]);
 	return 0;
 }

@@ -2,11 +2,10 @@
  *
  * Linked into forward_native.so beside the library under test.  Before the library starts, a task is made by clone(CLONE_VM): the
  * program's memory is its own, verbatim, as a mirror would make it; descriptors, directories, root and signals are not.  It
- * changes its root to DS_FORWARD_HOST_ROOT, takes bells on the abstract socket that DS_FORWARD_BELL names ("%": the process's
+ * changes its root to the one in DS_FORWARD_ARGS, takes bells on the abstract socket that DS_FORWARD_BELL names ("%": the process's
  * number) and runs an executor, a thread of that task, for each, as runtime/wire/forward.h says.
  *
- *   DS_FORWARD_HOST_ROOT       directory that is "/" of the host; not set: no host is made
- *   DS_FORWARD_HOST_EXECUTORS  how many bells it takes at most; 16
+ *   DS_FORWARD_ARGS=DIRECTORY[:EXECUTORS]   "/" of the host (not set: no host is made), and how many bells it takes at most; 16
  *
  * It ends with the program: by exit (pidfd) and by exec (a socket that exec closes).
  */
@@ -272,11 +271,16 @@ __attribute__((constructor(101))) static void make_host(int argc, char **argv, c
 	(void)argc;
 	(void)argv;
 	for (; *envp; envp++) {
-		if (!strncmp(*envp, "DS_FORWARD_HOST_ROOT=", 21) && strlen(*envp) < sizeof(root))
-			memcpy(root, *envp + 21, strlen(*envp) - 20);
-		if (!strncmp(*envp, "DS_FORWARD_HOST_EXECUTORS=", 26))
-			for (nexecutors = 0, n = 26; (*envp)[n]; n++)
-				nexecutors = 10 * nexecutors + (uint32_t)((*envp)[n] - '0');
+		if (!strncmp(*envp, "DS_FORWARD_ARGS=/", 17) && strlen(*envp) < sizeof(root)) {
+			memcpy(root, *envp + 16, strlen(*envp) - 15);
+			if (strchr(root, ':')) {
+				char *at = strchr(root, ':');
+
+				*at++ = 0;
+				for (nexecutors = 0; *at; at++)
+					nexecutors = 10 * nexecutors + (uint32_t)(*at - '0');
+			}
+		}
 		if (!strncmp(*envp, "DS_FORWARD_BELL=@", 17) && strlen(*envp) < sizeof(name))
 			memcpy(name, *envp + 17, strlen(*envp) - 16);
 	}

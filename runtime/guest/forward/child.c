@@ -104,7 +104,7 @@ static void follow_descriptors(const struct intercept_call *call, const struct f
 	if (rule->b == FORWARD_S_CLOSE)
 		forward_fd_set(call->arg[0], 0);
 	else if (rule->b == FORWARD_S_DUP2 && (uint32_t)call->arg[0] != (uint32_t)call->arg[1])
-		forward_fd_set(call->arg[1], forward_fd_host(call->arg[0]) ? FORWARD_FD_HOST | FORWARD_FD_CLOEXEC : 0);
+		forward_fd_set(call->arg[1], forward_fd_host(call->arg[0]) ? FORWARD_FD_HOST : 0);
 	else if (rule->b == FORWARD_S_CLOSE_RANGE && !call->arg[2])
 		for (uint64_t fd = (uint32_t)call->arg[0]; fd <= (uint32_t)call->arg[1] && fd < FORWARD_FDS_MAX; fd++)
 			forward_fd_set(fd, 0);
@@ -133,6 +133,8 @@ static bool special(struct intercept_call *call, const struct forward_rule *rule
 			forward_settings_cwd(absolute);
 		return true;
 	case FORWARD_S_EXEC:
+		if (who != FORWARD_VCHILD)
+			forward_exec_losses();
 		if (!names_host(call->nr == __NR_execve ? AT_FDCWD : (int64_t)call->arg[0], call->arg[call->nr == __NR_execve ? 0 : 1]))
 			return false;
 		return refuse(call, result, EACCES, "the program lies on the host, and a child that has no shadow cannot fetch it");

@@ -11,6 +11,7 @@
 #include <linux/mman.h>
 #include <linux/memfd.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "runtime/guest/forward/forward.h"
 
@@ -40,11 +41,19 @@ static int64_t fetch_file(const char *path, int64_t memfd, char head[HEAD_BYTES]
 		return rc;
 	scratch = turn.entry->scratch;
 	memcpy(scratch, path, strlen(path) + 1);
-	rc = forward_turn_quick(&turn, __NR_access, (uint64_t)scratch, 1 /* X_OK */, 0, 0);
-	fd = rc ? rc : forward_turn_quick(&turn, __NR_openat, (uint64_t)AT_FDCWD, (uint64_t)scratch, O_RDONLY | O_CLOEXEC, 0);
+	fd = forward_turn_quick(&turn, __NR_openat, (uint64_t)AT_FDCWD, (uint64_t)scratch, O_RDONLY | O_CLOEXEC, 0);
 	if (fd < 0) {
 		forward_turn_end(&turn);
 		return fd;
+	}
+	/* Not access(X_OK): a shadow's places are mounted noexec, and it says no there whatever the mode. */
+	rc = forward_turn_quick(&turn, __NR_fstat, (uint64_t)fd, (uint64_t)scratch, 0, 0);
+	if (!rc && (!S_ISREG(((struct stat *)scratch)->st_mode) || !(((struct stat *)scratch)->st_mode & 0111)))
+		rc = -EACCES;
+	if (rc) {
+		forward_turn_quick(&turn, __NR_close, (uint64_t)fd, 0, 0, 0);
+		forward_turn_end(&turn);
+		return rc;
 	}
 	memset(head, 0, HEAD_BYTES);
 	for (;;) {
@@ -161,7 +170,7 @@ static int64_t exec_host(struct intercept_call *call, uint64_t path_at, uint64_t
 	return rc;
 }
 
-static void say_what_is_lost(void)
+void forward_exec_losses(void)
 {
 	for (uint64_t fd = 0; fd < FORWARD_FDS_MAX && forward_fds_any(); fd++)
 		if (forward_fd_host(fd) && !(forward_fd_state[fd] & FORWARD_FD_CLOEXEC)) {
@@ -181,7 +190,7 @@ bool forward_exec_call(struct intercept_call *call, int64_t *result)
 		*result = rc;
 		return true;
 	}
-	say_what_is_lost();
+	forward_exec_losses();
 	if (where.side == FORWARD_HERE && where.rewrite) {
 		char absolute[FORWARD_PATH_MAX];
 		struct intercept_call other = *call;

@@ -312,6 +312,9 @@ void forward_memory_start(void);
 /** forward_exec_call() - execve, execveat.  Return: whether it did it. */
 bool forward_exec_call(struct intercept_call *call, int64_t *result);
 
+/** forward_exec_losses() - Says in the trace that descriptors of the host are not handed on, if there are any. */
+void forward_exec_losses(void);
+
 /* --- dsagent (agent.c) ------------------------------------------------------------------------------------------------ */
 
 /** forward_agent_start() - Asks for the shadow.  @why: 256 bytes, for a line of text.  Return: 0 or -errno. */
@@ -344,6 +347,9 @@ void forward_trace_note(const char *what, const char *text);
 
 /** forward_trace_summary() - The table; at the end. */
 void forward_trace_summary(void);
+
+/** forward_trace_holds() - Whether a descriptor is of the trace: children go on writing it.  @holder: as in forward_own_add(). */
+bool forward_trace_holds(const int32_t *holder);
 
 /** forward_trace_child() - In a forked child: counts of its own. */
 void forward_trace_child(void);

@@ -113,8 +113,9 @@ void forward_own_move(int64_t fd)
 void forward_pool_close(void)
 {
 	for (int32_t i = 0; i < OWN_MAX; i++) {
-		if (own[i].fd)
-			raw1(__NR_close, own[i].fd - 1);
+		if (!own[i].fd || forward_trace_holds(own[i].holder))
+			continue;
+		raw1(__NR_close, own[i].fd - 1);
 		own[i].fd = 0;
 	}
 }

@@ -342,6 +342,11 @@ void forward_trace_summary(void)
 	}
 }
 
+bool forward_trace_holds(const int32_t *holder)
+{
+	return holder == &trace_fd || holder == &summary_fd;
+}
+
 void forward_trace_child(void)
 {
 	memset(counts, 0, sizeof(counts));
