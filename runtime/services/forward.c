@@ -17,6 +17,9 @@
  * They are made exactly once however often the capsule interrupts them; the guest's own interrupts end the call in the middle
  * (service.h, SHADOW_FOR_GUEST), and no other stage.
  *
+ * Spinning pays where the next call comes soon, and where the guest's thread has a processor of its own meanwhile.  So it is tried for
+ * half as long each time that it was in vain, down to spin_ns / SPIN_LEAST, and for twice as long each time that it was not.
+ *
  * Barriers: shadow_swap32() is a full one.  Each word is loaded once where it decides something.
  *
  * The call is made as posted, registers and all.  What is changed is little, and only what would not mean the same thing here
@@ -37,6 +40,7 @@
 #include "runtime/wire/shadow.h"
 
 #define SPIN_NS_MAX 1000000u /* a step is over within about that */
+#define SPIN_LEAST 16
 #define REPORT_NS UINT64_C(1000000000)
 #define O_CLOEXEC 02000000
 #define MSG_DONTWAIT 0x40
@@ -55,8 +59,9 @@ enum stage {
 struct state {
 	uint64_t slot;
 	uint64_t began_ns, reported_ns;
-	uint32_t spin_ns;
-	int32_t fd; /* the bell */
+	uint32_t spin_ns; /* at most */
+	uint32_t now_ns;  /* the next time */
+	int32_t fd;	  /* the bell */
 	enum stage stage;
 	bool closes; /* the call is a close() */
 	struct ds_forward_report report;
@@ -273,13 +278,18 @@ static enum shadow_next look(struct shadow_exec *x, struct state *s)
 	const uint64_t from_ns = shadow_now_ns();
 	uint32_t state;
 
-	for (;;) {
+	for (bool spun = false;; spun = true) {
 		if (shadow_load32(&state, AT(s, state)))
 			return leave(x, s);
-		if (state == DS_FORWARD_POSTED)
+		if (state == DS_FORWARD_POSTED) {
+			if (spun)
+				s->now_ns = s->now_ns < s->spin_ns / 2 ? 2 * s->now_ns : s->spin_ns;
 			return take(x, s);
-		if (shadow_now_ns() - from_ns >= s->spin_ns)
+		}
+		if (shadow_now_ns() - from_ns >= s->now_ns) {
+			s->now_ns = s->now_ns / 2 > s->spin_ns / SPIN_LEAST ? s->now_ns / 2 : s->spin_ns / SPIN_LEAST;
 			return sleep(x, s);
+		}
 		if (shadow_hurry(x))
 			return SHADOW_AGAIN;
 		__builtin_ia32_pause();
@@ -291,6 +301,7 @@ static enum shadow_next begin(struct shadow_exec *x, struct state *s, const stru
 	*s = (struct state){
 		.slot = bell->slot,
 		.spin_ns = bell->spin_ns < SPIN_NS_MAX ? bell->spin_ns : SPIN_NS_MAX,
+		.now_ns = bell->spin_ns < SPIN_NS_MAX ? bell->spin_ns : SPIN_NS_MAX,
 		.fd = bell->fd,
 		.reported_ns = shadow_now_ns(),
 	};

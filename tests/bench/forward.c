@@ -14,6 +14,7 @@
  *
  * then the ratios.  With one processor only, spinning pairs take turns by the clock: do not look at them there.
  */
+#include <sched.h>
 #include <sys/syscall.h>
 
 #include "runtime/host/callgroup.h"
@@ -25,7 +26,7 @@
 #define BULK_CALLS 20
 #define MIB (1u << 20)
 #define FILE_AT (128 * PAGE) /* in the process: half of it is a buffer */
-#define SPIN_NS 1000000u
+#define SPIN_NS DS_FORWARD_SPIN_NS
 
 enum what { GETPPID, RING, SPINNING, PINGPONG, SLEEPING, PREAD4K, FORWARD4K, PREAD_BIG, FORWARD_BIG, NWHAT };
 static const char *const names[NWHAT] = {"getppid", "ring", "spinning", "pingpong", "sleeping", "pread4k", "forward4k", "pread512k", "forward512k"};
@@ -52,7 +53,7 @@ static void partner(bool ring)
 		while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != n)
 			__builtin_ia32_pause();
 		__atomic_store_n(word, n + 1, __ATOMIC_RELEASE);
-		if (n + 1 >= 2 * CALLS)
+		if (n + 1 >= 2 * (CALLS + 1))
 			_exit(0);
 	}
 	while (read(pair[1], &byte, 1) == 1)
@@ -61,23 +62,42 @@ static void partner(bool ring)
 	_exit(0);
 }
 
+/* A fresh process would begin on its parent's processor, and be moved when this is over. */
+static void pin(int which, cpu_set_t *before)
+{
+	cpu_set_t one;
+
+	if (sched_getaffinity(0, sizeof(*before), before))
+		err(2, "sched_getaffinity");
+	CPU_ZERO(&one);
+	for (int i = 0, k = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, before) && k++ == which % CPU_COUNT(before))
+			CPU_SET(i, &one);
+	sched_setaffinity(0, sizeof(one), &one);
+}
+
 static double ring(void)
 {
-	uint64_t from_ns;
+	cpu_set_t before;
+	uint64_t from_ns = 0;
 	pid_t pid;
 
 	*word = 0;
 	pid = fork();
-	if (!pid)
+	if (!pid) {
+		pin(1, &before);
 		partner(true);
-	usleep(2000);
-	from_ns = now_ns();
-	for (uint32_t i = 0; i < CALLS; i++) {
+	}
+	pin(0, &before);
+	for (uint32_t i = 0; i <= CALLS; i++) {
+		if (i == 1) /* it runs by now */
+			from_ns = now_ns();
 		__atomic_store_n(word, 2 * i + 1, __ATOMIC_RELEASE);
 		while (__atomic_load_n(word, __ATOMIC_ACQUIRE) != 2 * i + 2)
 			__builtin_ia32_pause();
 	}
 	from_ns = now_ns() - from_ns;
+	sched_setaffinity(0, sizeof(before), &before);
 	waitpid(pid, NULL, 0);
 	return (double)from_ns / CALLS;
 }
