@@ -165,15 +165,17 @@ static int attach(struct agent_shadow *s, bool want_hash)
 
 	if (agent_mem_open(&s->mem, t, want->flags, want->reserve_pages, s->p->account, s->p->slot, &why))
 		return agent_end(s, why.code, "%s", why.text);
-	if (hold(s) || look(s, &take))
+	if (hold(s))
+		return -1;
+	if (want_hash) /* before it is looked whether it is still the same program */
+		hash_program(s, &m);
+	if (look(s, &take))
 		return -1;
 	if (want->mode == DS_LOCAL_EAGER) {
 		blob = agent_table_blob(&take.now, t->pid, t->start_ticks, &bytes);
 		if (!blob)
 			return agent_end(s, DS_LOCAL_C_LIMIT, "the map of process %d cannot be sent: it is too long, or memory is short", t->pid);
 	}
-	if (want_hash)
-		hash_program(s, &m);
 	m.reserve = s->mem.reserve;
 	m.nranges = take.mappings.n;
 	m.map_bytes = bytes;

@@ -7,6 +7,7 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -118,6 +119,34 @@ static int gone(struct agent_refusal *why, pid_t pid)
 	return agent_refuse(why, DS_LOCAL_C_PROCESS, "there is no process %d (any more)", pid);
 }
 
+static bool same_file(const char *a, const char *b)
+{
+	struct stat one, other;
+
+	return !stat(a, &one) && !stat(b, &other) && one.st_ino == other.st_ino && one.st_dev == other.st_dev;
+}
+
+/*
+ * The path of a process's program, by which the host decides what its shadow may have.  The link shows the path that it has in
+ * the process's own mount namespace, and any user can make one and mount anything over anything there.  So it counts only
+ * where that path is the same file in our namespace or in the first process's (ours may be without /home and /tmp), which are
+ * root's.  Of any other the path begins with a word in place of a slash.
+ */
+static void read_program(pid_t pid, char out[static DS_AGENT_PATH_BYTES])
+{
+	char exe[64], there[DS_AGENT_PATH_BYTES + 16], program[DS_AGENT_PATH_BYTES - sizeof(AGENT_TARGET_ELSEWHERE)];
+	ssize_t n;
+
+	out[0] = '\0';
+	snprintf(exe, sizeof(exe), "/proc/%d/exe", pid);
+	n = readlink(exe, program, sizeof(program) - 1);
+	if (n <= 0)
+		return;
+	program[n] = '\0';
+	snprintf(there, sizeof(there), "/proc/1/root%s", program);
+	snprintf(out, DS_AGENT_PATH_BYTES, "%s%s", same_file(exe, program) || same_file(exe, there) ? "" : AGENT_TARGET_ELSEWHERE, program);
+}
+
 /* Whose process it is; @s was read from it. */
 static int check_owner(const struct agent_target *t, const struct agent_caller *caller, const struct status *s, int force,
 		       struct agent_refusal *why)
@@ -145,9 +174,7 @@ static int check_owner(const struct agent_target *t, const struct agent_caller *
 int agent_target_open(struct agent_target *t, const struct agent_caller *caller, pid_t pid, int force, struct agent_refusal *why)
 {
 	struct status s;
-	char path[64];
 	uint64_t flags = 0;
-	ssize_t n;
 	int err;
 
 	*t = (struct agent_target){.pid = pid, .pidfd = syscall(SYS_pidfd_open, pid, 0)};
@@ -169,9 +196,7 @@ int agent_target_open(struct agent_target *t, const struct agent_caller *caller,
 	t->gid = s.gid[0];
 	t->rss_pages = s.rss_kb / 4;
 	t->swap_pages = s.swap_kb / 4;
-	snprintf(path, sizeof(path), "/proc/%d/exe", pid);
-	n = readlink(path, t->program, sizeof(t->program) - 1);
-	t->program[n < 0 ? 0 : n] = '\0';
+	read_program(pid, t->program);
 	err = check_owner(t, caller, &s, force, why);
 	if (!err && !alive(t))
 		err = gone(why, pid);
@@ -218,13 +243,10 @@ int agent_target_shadowable(const struct agent_target *t, uint32_t flags, struct
 
 int agent_target_still(const struct agent_target *t, const struct agent_caller *caller, int force, struct agent_refusal *why)
 {
-	char path[64], program[DS_AGENT_PATH_BYTES];
+	char program[DS_AGENT_PATH_BYTES];
 	struct status s;
-	ssize_t n;
 
-	snprintf(path, sizeof(path), "/proc/%d/exe", t->pid);
-	n = readlink(path, program, sizeof(program) - 1);
-	program[n < 0 ? 0 : n] = '\0';
+	read_program(t->pid, program);
 	if (read_status(t->pid, &s) || !alive(t))
 		return gone(why, t->pid);
 	if (strcmp(program, t->program))

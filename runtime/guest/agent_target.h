@@ -30,6 +30,9 @@ struct agent_caller {
 	gid_t gid;
 };
 
+/* Before the path of a program that is another file, or none, outside of the process's own mount namespace. */
+#define AGENT_TARGET_ELSEWHERE "(elsewhere)"
+
 /** struct agent_target - A process that is held. */
 struct agent_target {
 	pid_t pid;
@@ -39,7 +42,7 @@ struct agent_target {
 	uint64_t start_ticks;
 	uint64_t rss_pages, swap_pages; /* when it was looked at */
 	char comm[DS_LOCAL_COMM_BYTES]; /* printable */
-	char program[DS_AGENT_PATH_BYTES]; /* /proc/PID/exe */
+	char program[DS_AGENT_PATH_BYTES]; /* its path; behind AGENT_TARGET_ELSEWHERE where it is not everybody's */
 };
 
 /** struct agent_refusal - Why not, for a REFUSED. */

@@ -117,7 +117,7 @@ struct ds_agent_attach {
 	char service[DS_AGENT_SERVICE_BYTES];
 	char args[DS_AGENT_ARGS_BYTES];
 	uint8_t sha256[DS_AGENT_SHA256_BYTES]; /* of the program's file */
-	char program[DS_AGENT_PATH_BYTES];     /* /proc/PID/exe; terminated */
+	char program[DS_AGENT_PATH_BYTES];     /* its path, if that is it for everybody; terminated */
 };
 
 /** struct ds_agent_started - DS_AGENT_STARTED. */
