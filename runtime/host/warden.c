@@ -330,7 +330,10 @@ static void finish(struct warden *w)
 
 	w->log_lines = 0; /* this one is always written */
 	warden_capsule_kill(w);
-	if (w->state == WARDEN_RUN)
+	if (w->state == WARDEN_RUN && w->view.bells)
+		warden_log(w, level, "the shadow has ended: %s; it had %" PRIu64 " bells and told of %" PRIu64 " calls, with %" PRIu64 " interrupts",
+			   w->view.text, w->view.bells, w->view.forwarded, w->view.interrupts);
+	else if (w->state == WARDEN_RUN)
 		warden_log(w, level, "the shadow has ended: %s", w->view.text);
 	else if (w->view.code || w->who.head.kind)
 		warden_log(w, level, "no shadow (%s): %s", reasons_code(w->view.code), w->view.text);

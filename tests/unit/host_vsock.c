@@ -390,6 +390,49 @@ static void test_fork(void)
 	end();
 }
 
+/* --- who looks on -------------------------------------------------------------------------------------------------------- */
+
+static char seen[64];
+static uint32_t nseen, looks, seen_port;
+
+static void look(void *ctx, uint32_t guest_port, const struct iovec *iov, uint32_t n, uint32_t bytes)
+{
+	(void)ctx;
+	looks++;
+	seen_port = guest_port;
+	for (uint32_t i = 0; i < n && nseen + iov[i].iov_len <= sizeof(seen); i++) {
+		memcpy(seen + nseen, iov[i].iov_base, iov[i].iov_len);
+		nseen += (uint32_t)iov[i].iov_len;
+	}
+	if (nseen != bytes)
+		nseen = UINT32_MAX / 2; /* the parts are as long as is said */
+}
+
+static void test_look(void)
+{
+	struct conn c, other;
+	char text[16] = "";
+
+	begin(GUEST_SLOTS);
+	vsock_look(vs, 872, look);
+	other = dial(3000, 871);
+	c = dial(3001, 872);
+	put(&other, "not shown", 9);
+	work();
+	tap_ok(!looks && hear(&other, text, sizeof(text)) == 9, "what goes to other ports is not shown");
+	put(&c, "a ring", 6);
+	work();
+	tap_ok(looks == 1 && seen_port == 3001 && nseen == 6 && !memcmp(seen, "a ring", 6), "what goes to the port is");
+	tap_ok(hear(&c, text, sizeof(text)) == 6 && !memcmp(text, "a ring", 6), "and passed on all the same");
+	tap_ok(send(c.fd, "back", 4, 0) == 4 && work() && next(&c) == VIRTIO_VSOCK_OP_RW && looks == 1, "what comes from there is not");
+	tap_ok(vsock_has(vs, 3001, 872) && !vsock_has(vs, 3001, 871) && !vsock_has(vs, 3002, 872), "a stream is there by both its ports");
+	say(&c, VIRTIO_VSOCK_OP_RST, 0);
+	tap_ok(!vsock_has(vs, 3001, 872), "until the guest has forgotten it");
+	close(c.fd);
+	close(other.fd);
+	end();
+}
+
 int main(void)
 {
 	signal(SIGPIPE, SIG_DFL);
@@ -403,5 +446,6 @@ int main(void)
 	test_host_half_close();
 	test_late();
 	test_fork();
+	test_look();
 	return tap_done();
 }
