@@ -159,6 +159,24 @@ static void test_messages(void)
 	fwd_call(&t0, SYS_close, (uint64_t)fds[1]);
 }
 
+static void on_message(const struct ds_shadow_message *m)
+{
+	(void)m;
+}
+
+/* Writes to a pipe of the shadow's. */
+static bool write_pipe(int fd)
+{
+	char path[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd/%d", h.pid, fd);
+	fd = open(path, O_WRONLY);
+	n = write(fd, "hello", 5);
+	close(fd);
+	return n == 5;
+}
+
 /* --- interrupts -------------------------------------------------------------------------------------------------------- */
 
 static void test_interrupts(void)
@@ -167,7 +185,7 @@ static void test_interrupts(void)
 	const struct timespec *left = (void *)(buf() + 64);
 	const struct ds_shadow_head ping = host_head(&h, DS_SHADOW_PING, sizeof(ping));
 	unsigned int wrong = 0;
-	uint64_t from_ns;
+	uint64_t from_ns, restarts;
 
 	tap_eq(fwd_call(&t0, SYS_pipe2, play_at(BUF), 0), 0, "a pipe");
 	fwd_post(&t0, SYS_read, (const uint64_t[6]){(uint64_t)fds[0], play_at(BUF + 100), 10});
@@ -191,6 +209,19 @@ static void test_interrupts(void)
 		wrong += !fwd_wait(&t0, FWD_WAIT_MS) || t0.slot->result != -EINTR;
 	}
 	tap_eq(wrong, 0, "at whatever moment they come, 300 times");
+	/* a change of the map under a call that is blocked */
+	fwd_post(&t0, SYS_read, (const uint64_t[6]){(uint64_t)fds[0], play_at(BUF + 100), 10});
+	fwd_running(&t0);
+	restarts = h.status.restarts;
+	wrong = host_update(&h, play_runs, 1, NULL, 0, on_message) != DS_SHADOW_STATUS;
+	for (int i = 0; i < 1000 && h.status.restarts == restarts; i++) { /* it is counted when the call is made again */
+		usleep(1000);
+		host_send(&h, &ping, sizeof(ping), NULL, 0);
+		hear();
+	}
+	tap_ok(!wrong && h.status.restarts == restarts + 1, "a change of the map finds no call in the guest's memory");
+	tap_ok(write_pipe(fds[1]) && fwd_wait(&t0, FWD_WAIT_MS) && t0.slot->result == 5 && !memcmp(buf() + 100, "hello", 5),
+	       "which is made again, and ends as ever");
 	from_ns = now_ns();
 	*(struct timespec *)(buf() + 32) = (struct timespec){10, 0};
 	fwd_post(&t0, SYS_nanosleep, (const uint64_t[6]){play_at(BUF + 32), play_at(BUF + 64)});
@@ -291,11 +322,6 @@ static void *calls_of(void *arg)
 	__atomic_add_fetch(&lost, wrong, __ATOMIC_SEQ_CST);
 	__atomic_sub_fetch(&running, 1, __ATOMIC_SEQ_CST);
 	return NULL;
-}
-
-static void on_message(const struct ds_shadow_message *m)
-{
-	(void)m;
 }
 
 /* An update that forbids the place where the capsule is: it moves. */
