@@ -113,7 +113,7 @@ static void begin(struct monitor *m, struct thread *t, const struct __ptrace_sys
 	t->asked = (struct intercept_call){.nr = info->entry.nr, .pc = info->instruction_pointer};
 	memcpy(t->asked.arg, info->entry.args, sizeof(t->asked.arg));
 	t->asked.trapped = t->again == t->asked.pc && t->surely_again;
-	/* without a handler the call that is made again is the thread's next */
+	/* Without a handler the call that is made again is the thread's next; with one, the handler's return tells whether it is. */
 	if (t->asked.nr != RT_SIGRETURN)
 		t->surely_again = false;
 	now = t->asked;
@@ -201,8 +201,6 @@ static void stopped(struct monitor *m, struct thread *t, int status)
 			call_stop(m, t);
 			break;
 		}
-		/* a handler runs before a call is made again: only its return tells whether it is */
-		t->surely_again = false;
 		event(m, t->tid, MONITOR_SIGNAL, sig);
 		ptrace(PTRACE_SYSCALL, t->tid, NULL, (long)sig);
 		return;

@@ -102,7 +102,8 @@ static void c_mremap_text(void)
 
 	p[0] = 42;
 	p = mremap(p, 8192, 1 << 20, MREMAP_MAYMOVE);
-	say("kept %d, unmap %d\n", p[0], munmap(p, 1 << 20));
+	say("kept %d, ", p[0]);
+	say("unmap %d\n", munmap(p, 1 << 20));
 }
 
 static void c_brk(void)

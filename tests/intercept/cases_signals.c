@@ -14,6 +14,14 @@ static void c_eintr(void)
 	say("hits %d\n", (int)cases_hits);
 }
 
+static volatile int *shared_hits; /* the child waits for some */
+
+static void count_shared(int sig)
+{
+	count_signal(sig);
+	++*shared_hits;
+}
+
 static void c_restart(void)
 {
 	char c = 0;
@@ -21,10 +29,12 @@ static void c_restart(void)
 
 	if (pipe(p))
 		return;
-	on(SIGALRM, count_signal, SA_RESTART);
+	shared_hits = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	on(SIGALRM, count_shared, SA_RESTART);
 	timer_ms(20, 20);
 	if (!fork()) {
-		usleep(150000);
+		while (*shared_hits <= 2)
+			usleep(5000);
 		_exit(write(p[1], "x", 1) != 1);
 	}
 	say("read %zd ", read(p[0], &c, 1));

@@ -115,9 +115,11 @@ static void event(void *context, pid_t tid, enum monitor_event what, int64_t oth
 		const struct armed *parent = armed_of(o, tid);
 		struct armed *child = armed_of(o, (pid_t)other);
 
-		child->start = parent->start;
-		child->bytes = parent->bytes;
-		child->fresh = parent->fresh && !parent->bytes;
+		if (!child->fresh && !child->bytes) { /* it may have run ahead of what its parent tells, into another program even */
+			child->start = parent->start;
+			child->bytes = parent->bytes;
+			child->fresh = parent->fresh && !parent->bytes;
+		}
 	} else if (what == MONITOR_EXEC) {
 		*armed_of(o, tid) = (struct armed){.tid = tid, .fresh = true};
 	} else if (what == MONITOR_EXIT) {
