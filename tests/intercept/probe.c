@@ -2,7 +2,7 @@
  *
  * The environment tells: DS_PROBE=path of this library, DS_PROBE_LOG=file to which each process appends a line when it ends
  * by exit_group(): "traps jumps patched", and one for each program started that this library will not be in: "unreached WHY";
- * DS_PROBE_REFUSE=1: such a program is not started (EACCES); DS_PROBE_PATCH=0: no patching; DS_PROBE_PROVE=1: the kernel kills
+ * DS_PROBE_ANSWER=N: the hook answers call N with 4242; DS_PROBE_REFUSE=1: such a program is not started (EACCES); DS_PROBE_PATCH=0: no patching; DS_PROBE_PROVE=1: the kernel kills
  * whoever makes a call from anywhere else than the exempt range, which proves that none gets by (not over exec: the range lies
  * elsewhere then); DS_PROBE_TRACE=file: which calls the hook was asked about, as pairs of two 32-bit numbers, thread and call,
  * the first pair the count of pairs, up to TRACE_PAIRS of them; shared by all processes, so their order is the order of the calls.
@@ -27,6 +27,7 @@ static char preload[512], log_path[512], trace_path[512], patch_setting[32];
 static char *settings[5];
 static struct pair *trace;
 static bool refuse;
+static uint64_t answered = UINT64_MAX - 1; /* of no call that anybody makes */
 
 static char *append(char *at, uint64_t n)
 {
@@ -63,12 +64,15 @@ static int64_t unreached(const struct intercept_call *call, enum intercept_reach
 
 static bool hook(struct intercept_call *call, int64_t *result)
 {
-	(void)result;
 	if (trace) {
 		const uint64_t at = __atomic_add_fetch((uint64_t *)trace, 1, __ATOMIC_RELAXED);
 
 		if (at < TRACE_PAIRS)
 			trace[at] = (struct pair){(uint32_t)raw0(__NR_gettid), (uint32_t)call->nr};
+	}
+	if (call->nr == answered) {
+		*result = 4242;
+		return true;
 	}
 	if (call->nr == __NR_exit_group && log_path[13]) {
 		struct intercept_stats stats;
@@ -143,6 +147,10 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 			take(patch_setting, sizeof(patch_setting), *envp);
 			settings[n++] = patch_setting;
 			config.patch = patch_setting[15] != '0';
+		} else if (!strncmp(*envp, "DS_PROBE_ANSWER=", 16)) {
+			answered = 0;
+			for (const char *at = *envp + 16; *at; at++)
+				answered = answered * 10 + (uint64_t)(*at - '0');
 		} else if (!strncmp(*envp, "DS_PROBE_REFUSE=1", 17)) {
 			refuse = true;
 		} else if (!strncmp(*envp, "DS_PROBE_PROVE=1", 16)) {

@@ -23,6 +23,9 @@
  *   back:   cmp $-4096,%rax ; jmp *(entry.place)                                                 for the third shape
  *
  * One thread patches at a time; another one that comes meanwhile goes on without.
+ *
+ * Changing a place takes as long as dozens of traps (the mappings are read, a page of text is copied).  A forked child that
+ * lives for a few calls would pay that for each place that its parent has left nearly hot, so its first traps do not count.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -33,6 +36,7 @@
 
 #define NPLACES 1024u /* counted; a power of two */
 #define HOT 4u
+#define CHILD_QUIET 32u /* traps of a forked child that do not count */
 #define NAREAS 8u
 #define NENTRIES 256u
 #define STUB_BYTES 64u
@@ -60,7 +64,7 @@ static struct {
 	uint32_t hits;
 } places[NPLACES];
 static struct area areas[NAREAS];
-static uint32_t busy;
+static uint32_t busy, quiet;
 
 /* --- /proc/self/maps, a line at a time ---------------------------------------------------------------------------- */
 
@@ -322,9 +326,15 @@ void patch_note(struct intercept_call *call)
 	const uint64_t pc = call->pc;
 	uint32_t at = (uint32_t)((pc * UINT64_C(0x9e3779b97f4a7c15)) >> 54), idle = 0;
 	const uint32_t first = at;
+	uint32_t left;
 	const uint64_t all = ALL_SIGNALS;
 	uint64_t mask;
 
+	left = __atomic_load_n(&quiet, __ATOMIC_RELAXED);
+	if (left) {
+		__atomic_store_n(&quiet, left - 1, __ATOMIC_RELAXED); /* threads may take the same step */
+		return;
+	}
 	while (places[at].pc != pc) {
 		uint64_t none = 0;
 
@@ -346,5 +356,6 @@ void patch_note(struct intercept_call *call)
 
 void patch_child(void)
 {
+	__atomic_store_n(&quiet, CHILD_QUIET, __ATOMIC_RELAXED);
 	__atomic_store_n(&busy, 0, __ATOMIC_RELEASE);
 }
