@@ -119,8 +119,9 @@ static void reap(struct daemon *d)
 			if (d->vm[i].pid != pid)
 				continue;
 			if (WIFSIGNALED(status))
-				log_line(LOG_LEVEL_ERR, "vm %s: its process %d was ended by signal %d; its shadows have ended, the VM goes on; `dshost attach` gives it a new one",
-					 d->vm[i].name, pid, WTERMSIG(status));
+				log_line(LOG_LEVEL_ERR, "vm %s: its process %d was ended by signal %d%s; its shadows have ended, the VM goes on; `dshost attach` gives it a new one",
+					 d->vm[i].name, pid, WTERMSIG(status),
+					 WTERMSIG(status) == SIGBUS ? " (the file of the VM's memory was made shorter, or could not be read)" : "");
 			forget_vm(d, &d->vm[i]);
 		}
 	}

@@ -67,13 +67,14 @@ class Vmm:
     def start(self):
         for q in 0, 1:
             base = self.at + (q + 1) * 65536
-            e = os.eventfd(0)
+            self.kick = e = os.eventfd(0)
             self.say(8, struct.pack("<II", q, 64))
             self.say(10, struct.pack("<II", q, 0))
             self.say(9, struct.pack("<IIQQQQ", q, 0, base, base + 8192, base + 4096, 0))
             for request in 12, 13:
                 self.s.sendmsg([struct.pack("<IIIQ", request, 1, 8, q)], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("i", e))])
-            os.close(e)
+            if q == 0:
+                os.close(e)
         for q in 0, 1:
             self.say(18, struct.pack("<II", q, 1))
 
@@ -149,6 +150,19 @@ for ranges, pages in (((0, 0, 2049),), 2048), (((0, 0, 1024), (512, 1024, 1024))
     if ask("bad", ranges=ranges, pages=pages)[0] != 3:
         print("not ok - a monitor's table that cannot be is refused")
 print("ok - tables that cannot be are refused")
+# Whoever may write to the file can do this at any time: the VM's process ends of it, and nobody else does.
+short = Vmm("short")
+short.begin()
+short.table()
+short.start()
+short.see("another VM is ready", ["ready", 8, 2, "vhost-user", None])
+os.ftruncate(short.fd, 0)
+os.eventfd_write(short.kick, 1)
+for _ in range(100):
+    if not status("short"):
+        break
+    time.sleep(0.05)
+print("ok" if not status("short") and status("shared")["state"] == "ready" else "not ok", "-", "its memory's file is made shorter: it is not served any more, others are")
 a.s.close()
 for _ in range(100):
     if not status("shared"):
@@ -170,6 +184,7 @@ for _ in $(seq 100); do
 	sleep 0.05
 done
 is "$(ls "$TMP/run" | tr '\n' ' ')" "control lock " "the VMMs are gone, and nothing of their VMs is left"
+is "$(grep -c "vm short: its process .* was ended by signal 7 (the file of the VM's memory was made shorter" "$TMP/log")" 1 "the log says why one was not served any more"
 kill $daemon
 wait $daemon
 is "$?" 0 "the daemon ends"
