@@ -359,7 +359,7 @@ static void test_many(uint32_t spin_ns, unsigned int each, const char *how)
 	}
 	tap_eq(lost, 0, "%u threads, %u calls, %s: each ends, with the right result (%llu sleeps, %llu ms)", THREADS, THREADS * rounds, how,
 	       (unsigned long long)slept, (unsigned long long)(now_ns() - from_ns) / 1000000);
-	tap_ok(moves > 3 && !failed, "while the capsule moves, %u times", moves);
+	tap_ok(moves && !failed, "while the capsule moves, %u times", moves);
 	for (uint32_t i = 0; i < THREADS; i++)
 		close(many[i].bell);
 	finish();
