@@ -97,7 +97,7 @@ static void on_connect(struct agent_server *s)
 	struct ucred cred;
 	socklen_t size = sizeof(cred);
 	const int buffer = SEND_BUFFER_BYTES;
-	uint32_t of_user = 0;
+	uint32_t of_user = 0, nfree = 0;
 
 	if (fd < 0) {
 		if (errno == EMFILE || errno == ENFILE || errno == ENOMEM)
@@ -107,12 +107,14 @@ static void on_connect(struct agent_server *s)
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size))
 		return;
 	for (size_t i = 0; i < AGENT_CLIENTS_MAX; i++) {
-		if (s->client[i].fd < 0)
+		if (s->client[i].fd < 0) {
 			free_one = free_one ? free_one : &s->client[i];
-		else
+			nfree++;
+		} else {
 			of_user += s->client[i].who.uid == cred.uid;
+		}
 	}
-	if (!free_one || (cred.uid && of_user >= AGENT_CLIENTS_USER_MAX) || s->ending) {
+	if (!free_one || (cred.uid && (of_user >= AGENT_CLIENTS_USER_MAX || nfree <= AGENT_CLIENTS_ROOT)) || s->ending) {
 		if (agent_log_may(cred.uid))
 			agent_log(LOG_WARNING, "a connection of process %d, uid %u, was closed: too many clients", cred.pid, cred.uid);
 		return;

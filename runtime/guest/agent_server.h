@@ -88,6 +88,7 @@ struct agent_worker {
 
 #define AGENT_CLIENTS_MAX 1024
 #define AGENT_CLIENTS_USER_MAX 128
+#define AGENT_CLIENTS_ROOT 64 /* that only root can have: a user may have thousands of numbers (newuidmap) */
 #define AGENT_WORKERS_MAX 8
 
 struct agent_server {

@@ -98,6 +98,31 @@ is "$?/$(($(wc -l <"$TMP/log") - lines))/$(grep -c "no more lines that uid 65534
 	"300 requests of a user that are none: 100 lines, and one that says that there are no more"
 as_user "$TMP/dsmap" --socket "$TMP/run/socket" "$users" >"$TMP/same"
 is "$?" 0 "the user is still answered"
+mkfifo "$TMP/go"
+exec 8<>"$TMP/go"
+python3 - "$TMP/run/socket" "$TMP/go" <<'END' &
+import os, resource, socket, sys
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+held = []
+for uid in range(60000, 60010):
+    os.setresuid(uid, uid, 0)
+    for i in range(128):
+        s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        s.connect(sys.argv[1])
+        held.append(s)
+    os.setresuid(0, 0, 0)
+with open(sys.argv[2], "w") as go:
+    go.write("ready\n")
+held[0].settimeout(30)
+held[0].recv(1)
+END
+many=$!
+read -r -t 20 _ <&8
+"$d" --socket "$TMP/run/socket" "$roots" >"$TMP/same"
+is "$?" 0 "users who take every connection that they can get leave some to root"
+kill $many
+wait $many 2>/dev/null
+exec 8>&-
 
 # --- its end ----------------------------------------------------------------------------------------------------------
 kill -TERM "$agent"
