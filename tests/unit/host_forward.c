@@ -28,13 +28,23 @@ static const uint32_t own_fds[] = {DS_SHADOW_CTL_FD, DS_SHADOW_RAM_FD, DS_SHADOW
 				   DS_SHADOW_OWN_FDS_END - 1};
 #define NOWN (sizeof(own_fds) / sizeof(own_fds[0]))
 
-/* What a call with @fd as argument @i says; the others are @rest. */
-static int64_t with_fd(long nr, int i, uint64_t fd, uint64_t rest)
-{
-	uint64_t a[6] = {rest, rest, rest, rest, rest, rest};
+/* Other arguments: so that some calls get as far as to look at the one that is tried.  The buffer holds a relative path. */
+#define CWD ((uint64_t)AT_FDCWD)
+#define PATH BUF_AT(0)
+static const uint64_t rests[][6] = {
+	{0}, {OPEN, OPEN, OPEN, OPEN, OPEN, OPEN}, {PATH, PATH, PATH, PATH, PATH, PATH},
+	{CWD, PATH, CWD, PATH, 0, 0}, {PATH, CWD, PATH, 0, 0, 0}, {CWD, PATH, 0, 0, 0, 0},
+};
+#define NRESTS (sizeof(rests) / sizeof(rests[0]))
 
-	a[i] = fd;
-	return hostile_call(nr, a[0], a[1], a[2], a[3], a[4], a[5]);
+/* What a call with @fd as argument @i says. */
+static int64_t with_fd(long nr, int i, uint64_t fd, const uint64_t rest[6])
+{
+	struct hostile_request r = {.op = HOSTILE_CALLS, .ncalls = 1, .call = {{.nr = nr}}, .bytes = "x"};
+
+	memcpy(r.call[0].args, rest, sizeof(r.call[0].args));
+	r.call[0].args[i] = fd;
+	return hostile_ask(&r) == DS_SHADOW_MESSAGE ? answered.result[0] : INT64_MIN;
 }
 
 static void test_table(void)
@@ -52,7 +62,7 @@ static void test_table(void)
 				if (own_fds[n] == DS_SHADOW_CTL_FD && (nr == SYS_sendto || nr == SYS_recvmsg))
 					continue; /* the capsule's own business; a guest's is refused in the service */
 				tried++;
-				got = with_fd(nr, i, own_fds[n] | (uint64_t)n << 32, 0);
+				got = with_fd(nr, i, own_fds[n] | (uint64_t)n << 32, rests[0]);
 				if (got != -EPERM)
 					printf("# call %ld, argument %d, %u: %lld\n", nr, i, own_fds[n], (long long)got), through++;
 			}
@@ -63,21 +73,20 @@ static void test_table(void)
 
 static bool waits(long nr)
 {
-	return nr == SYS_select || nr == SYS_pselect6 || nr == SYS_poll || nr == SYS_ppoll || nr == SYS_recvmsg;
+	return nr == SYS_nanosleep || nr == SYS_clock_nanosleep || nr == SYS_select || nr == SYS_pselect6 || nr == SYS_poll || nr == SYS_ppoll || nr == SYS_recvmsg;
 }
 
 static void test_found(void)
 {
-	static const uint64_t rests[] = {0, OPEN, BUF_AT(0), (uint64_t)AT_FDCWD};
 	const struct filter_grant *g;
 	unsigned int found = 0, through = 0;
 	size_t n;
 
 	g = filter_grants(&n);
-	for (size_t k = 0; k < n * 6 * 4; k++) {
-		const long nr = g[k / 24].nr;
-		const int i = (int)(k / 4 % 6);
-		const uint64_t rest = rests[k % 4];
+	for (size_t k = 0; k < n * 6 * NRESTS; k++) {
+		const long nr = g[k / NRESTS / 6].nr;
+		const int i = (int)(k / NRESTS % 6);
+		const uint64_t *rest = rests[k % NRESTS];
 
 		if (waits(nr))
 			continue;
