@@ -276,6 +276,51 @@ static void c_sigsys_waited(void)
 	say("then pending %d\n", sigismember(&pending, SIGSYS));
 }
 
+static volatile sig_atomic_t inside, entered_again, was_pending;
+
+static void in_sigsys(int sig)
+{
+	sigset_t now;
+
+	cases_hits++;
+	entered_again += inside;
+	inside = 1;
+	sigprocmask(SIG_BLOCK, NULL, &now);
+	if (cases_hits == 1) {
+		raise(sig);
+		sigpending(&now);
+		was_pending = sigismember(&now, SIGSYS);
+	}
+	inside = 0;
+}
+
+static void *wait_for_byte(void *arg)
+{
+	char c = 0;
+
+	tell("read", read(*(int *)arg, &c, 1));
+	return NULL;
+}
+
+static void c_sigsys_handled(void)
+{
+	pthread_t t;
+	int p[2];
+
+	on(SIGSYS, in_sigsys, 0);
+	raise(SIGSYS);
+	say("hits %d, within itself %d, pending meanwhile %d\n", (int)cases_hits, (int)entered_again, (int)was_pending);
+	on(SIGSYS, count_signal, SA_RESTART);
+	if (pipe(p) || pthread_create(&t, NULL, wait_for_byte, &p[0]))
+		return;
+	usleep(20000);
+	pthread_kill(t, SIGSYS);
+	usleep(20000);
+	if (write(p[1], "x", 1) == 1)
+		pthread_join(t, NULL);
+	say("hits %d\n", (int)cases_hits);
+}
+
 static void c_sigsys_ignored(void)
 {
 	struct sigaction sa = {.sa_handler = SIG_IGN};
@@ -316,5 +361,5 @@ static void c_sigpause_sigsys(void)
 const struct cases_case cases_odd[] = {
 	CASE(close_all), CASE(seccomp_filter), CASE(seccomp_strict), CASE(seccomp_errno), CASE(autodisarm), CASE(altstack_unmapped),
 	CASE(env_huge), CASE(int80), CASE(deep_nesting), CASE(thousand_threads), CASE(clone_vm_beside), CASE(sigsys_waited),
-	CASE(sigsys_ignored), CASE(sigpause_sigsys), {0},
+	CASE(sigsys_handled), CASE(sigsys_ignored), CASE(sigpause_sigsys), {0},
 };

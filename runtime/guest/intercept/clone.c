@@ -78,7 +78,8 @@ bool clone_call(struct intercept_call *call, struct intercept_ret *ret)
 		__atomic_store_n(&threads, true, __ATOMIC_RELAXED);
 	slot->ret = call->pc;
 	slot->flags = (call->nr == __NR_clone3 && flags & CLONE_CLEAR_SIGHAND ? INTERCEPT_CLEAR_SIGHAND : 0) |
-		      (flags & CLONE_VM ? INTERCEPT_SHARED : 0) | (signals_hidden() ? INTERCEPT_HIDDEN : 0);
+		      (flags & CLONE_VM ? INTERCEPT_SHARED : 0) | (flags & CLONE_VFORK ? INTERCEPT_WAITED : 0) |
+		      (signals_hidden() ? INTERCEPT_HIDDEN : 0);
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &all, &slot->mask, sizeof(all));
 	ret->slot = slot;
 	return true;
@@ -96,8 +97,8 @@ void clone_after(struct intercept_slot *slot, int64_t value)
 		clone_arm();
 	} else if (value < 0 && slot->flags & INTERCEPT_SHARED) {
 		__atomic_fetch_sub(&slot->refs, 1, __ATOMIC_RELEASE); /* the side that there is not */
-	} else if (slot->flags & INTERCEPT_SHARED) {
-		execenv_forget((int)value); /* of a child that this one waited for (vfork) */
+	} else if (slot->flags & INTERCEPT_SHARED && slot->flags & INTERCEPT_WAITED) {
+		execenv_forget((int)value); /* not of one that runs beside this: it may be in an exec right now */
 	}
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &slot->mask, 0, sizeof(slot->mask));
 }

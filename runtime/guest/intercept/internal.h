@@ -35,6 +35,7 @@ struct intercept_slot {
 #define INTERCEPT_CLEAR_SIGHAND 1u /* the child begins without handlers */
 #define INTERCEPT_SHARED 2u	   /* both sides see this slot */
 #define INTERCEPT_HIDDEN 4u	   /* the parent believes SIGSYS to be blocked, so does the child */
+#define INTERCEPT_WAITED 8u	   /* the parent goes on when the child has executed a program or ended (vfork) */
 
 /** struct intercept_ret - What entry.S does after the dispatch: with a slot, the call itself, as the program's own. */
 struct intercept_ret {

@@ -12,7 +12,7 @@
  *   - which threads believe to have blocked it, in a table by thread id; in such a thread a SIGSYS from outside stays
  *     pending until it is unblocked.  The table is looked at only while there is an entry in it, which is rare except
  *     around thread creation, where the C library blocks all signals for a moment;
- *   - which sa_mask had it.
+ *   - which sa_mask had it.  While such a handler runs, SIGSYS is not held back: nobody sees a handler begin.
  *
  * The handler does nothing but send the thread to intercept_entry.  It runs with all signals blocked, on the alternate
  * stack if there is one: a thread whose own stack is too small for signals has one.  A program may unmap its alternate stack
@@ -122,7 +122,12 @@ static void outside(siginfo_t *info, ucontext_t *context)
 		wanted[current & 1].handler = (uint64_t)SIG_DFL;
 	mask = (*(uint64_t *)&context->uc_sigmask | action.mask) & ~SIGSYS_BIT;
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, SIGSET_BYTES);
+	if (!(action.flags & SA_NODEFER))
+		hide(tid); /* another one waits until this one has been handled */
 	((void (*)(int, siginfo_t *, void *))action.handler)(SIGSYS_NR, info, context);
+	*(uint64_t *)&context->uc_sigmask &= ~SIGSYS_BIT;
+	if (!(action.flags & SA_NODEFER))
+		show(tid);
 }
 
 static void on_sigsys(int signal, siginfo_t *info, void *context_pointer)
@@ -143,11 +148,14 @@ static void on_sigsys(int signal, siginfo_t *info, void *context_pointer)
 	regs[REG_RIP] = (greg_t)intercept_entry;
 }
 
+/* A SIGSYS that the program handles with SA_RESTART, or ignores, is not to end a call that is blocked; traps do not care. */
 int signals_install(void)
 {
+	const struct action *want = &wanted[__atomic_load_n(&current, __ATOMIC_ACQUIRE) & 1];
+	const uint64_t restart = want->handler == (uint64_t)SIG_IGN ? SA_RESTART : want->flags & SA_RESTART;
 	const struct action ours = {
 		.handler = (uint64_t)on_sigsys,
-		.flags = SA_SIGINFO | SA_ONSTACK | KERNEL_SA_RESTORER,
+		.flags = SA_SIGINFO | SA_ONSTACK | KERNEL_SA_RESTORER | restart,
 		.restorer = (uint64_t)intercept_restorer,
 		.mask = ALL_SIGNALS,
 	};
@@ -202,6 +210,7 @@ static int64_t change_action(const struct intercept_call *call)
 		if (call->arg[1]) {
 			wanted[(now + 1) & 1] = act;
 			__atomic_store_n(&current, now + 1, __ATOMIC_RELEASE);
+			signals_install();
 		}
 	} else {
 		const uint64_t bit = UINT64_C(1) << (n - 1);
