@@ -450,6 +450,8 @@ int policy_load(struct policy **policy, const char *path, struct policy_err *err
 		e = -errno;
 	} else if (!S_ISREG(st.st_mode)) {
 		return wrong(err, 0, "not a regular file");
+	} else if (st.st_mode & S_IWOTH) {
+		return wrong(err, 0, "everybody can write to it, so it says what anybody wants: chmod o-w");
 	} else if (!text) {
 		e = -ENOMEM;
 	}

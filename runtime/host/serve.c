@@ -224,7 +224,15 @@ static void reload(struct daemon *d)
 	struct vmproc_order o = {.what = VMPROC_POLICY, .bytes = bytes > 0 ? (uint64_t)bytes : 0};
 	struct policy *policy = NULL;
 	struct policy_err err = {0};
-	int e = bytes < 0 || fd < 0 ? -errno : policy_parse(&policy, text, (size_t)bytes, &err);
+	struct stat st;
+	int e = bytes < 0 || fd < 0 || fstat(file, &st) ? -errno : 0;
+
+	if (!e && st.st_mode & S_IWOTH) {
+		log_line(LOG_LEVEL_ERR, "%s: everybody can write to it; the policy that was in force stays", d->p->policy);
+		return;
+	}
+	if (!e)
+		e = policy_parse(&policy, text, (size_t)bytes, &err);
 
 	if (!e && write(fd, text, (size_t)bytes) != bytes) {
 		free(policy);
