@@ -143,6 +143,23 @@ static void c_autodisarm(void)
 	say("hits %d disarmed in it %d, armed again %d\n", (int)cases_hits, (int)disarmed, now.ss_sp == alt);
 }
 
+static void call_there(int sig)
+{
+	cases_hits += syscall(SYS_getppid) == getppid() && sig == SIGUSR1;
+}
+
+/* SIGSTKSZ as it was until glibc 2.34, which is in old programs: the handler's frame, and one more for a trap. */
+static void c_altstack_8k(void)
+{
+	const stack_t ss = {.ss_sp = alt + 4096, .ss_size = 8192};
+
+	sigaltstack(&ss, NULL);
+	on(SIGUSR1, call_there, SA_ONSTACK);
+	for (int i = 0; i < 10; i++)
+		raise(SIGUSR1);
+	say("hits %d\n", (int)cases_hits);
+}
+
 static void c_altstack_unmapped(void)
 {
 	const size_t bytes = 65536;
@@ -359,7 +376,7 @@ static void c_sigpause_sigsys(void)
 }
 
 const struct cases_case cases_odd[] = {
-	CASE(close_all), CASE(seccomp_filter), CASE(seccomp_strict), CASE(seccomp_errno), CASE(autodisarm), CASE(altstack_unmapped),
+	CASE(close_all), CASE(seccomp_filter), CASE(seccomp_strict), CASE(seccomp_errno), CASE(autodisarm), CASE(altstack_unmapped), CASE(altstack_8k),
 	CASE(env_huge), CASE(int80), CASE(deep_nesting), CASE(thousand_threads), CASE(clone_vm_beside), CASE(sigsys_waited),
 	CASE(sigsys_handled), CASE(sigsys_ignored), CASE(sigpause_sigsys), {0},
 };
