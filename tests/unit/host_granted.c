@@ -181,6 +181,40 @@ static void test_threads(void)
 	close(other.bell);
 }
 
+/* Pages come and go while threads are blocked in calls. */
+static void test_changes(void)
+{
+	const struct ds_agent_range far = {HEAP_VPN + 200, 8}, near = {HEAP_VPN + DATA + 1, 1};
+	struct thread blocked[3];
+	unsigned int still = 0, done = 0;
+	int32_t pipe_fd[2];
+
+	call(__NR_pipe2, at_guest(DATA), 0, 0, 0);
+	memcpy(pipe_fd, at_host(DATA), sizeof(pipe_fd));
+	for (uint32_t i = 0; i < 3; i++) {
+		if (!thread_start(&blocked[i], shadow.a.started.token, SLOTS, 1 + i, 0))
+			errx(2, "no executor");
+		thread_post(&blocked[i], __NR_read, (const uint64_t[6]){(uint64_t)pipe_fd[0], at_guest(DATA + 1 + i), 5});
+	}
+	usleep(50000);
+	tap_eq(drop(&shadow, &far, 1), DS_AGENT_DONE, "pages are dropped while three threads are blocked");
+	tap_eq(update(&shadow, page, HEAP_PAGES), DS_AGENT_DONE, "and come again");
+	tap_eq(drop(&shadow, &near, 1), DS_AGENT_DONE, "the page that one of them reads into is dropped");
+	tap_eq(update(&shadow, page, HEAP_PAGES), DS_AGENT_DONE, "and comes again");
+	for (int i = 0; i < 3; i++)
+		still += !thread_done(&blocked[i], 20);
+	memcpy(at_host(DATA + 4), "12345", 5);
+	for (int i = 0; i < 3; i++)
+		call(__NR_write, (uint64_t)pipe_fd[1], at_guest(DATA + 4), 5, 0);
+	for (uint32_t i = 0; i < 3; i++) {
+		done += thread_done(&blocked[i], 3000) && blocked[i].slot->result == 5 && !memcmp(at_host(DATA + 1 + i), "12345", 5);
+		close(blocked[i].bell);
+	}
+	tap_ok(still == 3 && done == 3, "they know nothing of it, and read what is written then");
+	for (int i = 0; i < 300 && vm_view(0).bells - vm_view(0).bells_ended > 1; i++)
+		pump(10);
+}
+
 static void test_sockets(void)
 {
 	struct sockaddr_in name = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -310,6 +344,7 @@ int main(void)
 	vm_begin(rules);
 	test_files();
 	test_threads();
+	test_changes();
 	test_sockets();
 	test_refused();
 	test_latency();
