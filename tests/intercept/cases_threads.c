@@ -173,6 +173,33 @@ static void c_exec_from_thread(void)
 	report_child("exec", pid);
 }
 
+static void *exec_at_once(void *arg)
+{
+	execl("/bin/true", "true", (char *)NULL);
+	return arg;
+}
+
+/* The exec meets its thread's creation, which may not have come to an end in the thread that made it. */
+static void c_exec_races(void)
+{
+	int wrong = 0;
+
+	for (int i = 0; i < 60; i++) {
+		pthread_t t;
+		pid_t pid = fork();
+		int status;
+
+		if (!pid) {
+			pthread_create(&t, NULL, exec_at_once, NULL);
+			pthread_join(t, NULL);
+			_exit(1);
+		}
+		waitpid(pid, &status, 0);
+		wrong += status != 0;
+	}
+	say("wrong %d\n", wrong);
+}
+
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t cond = PTHREAD_COND_INITIALIZER;
 static int turn;
@@ -231,5 +258,5 @@ static void c_thread_mask(void)
 
 const struct cases_case cases_threads[] = {
 	CASE(threads), CASE(thread_churn), CASE(small_stacks), CASE(cancel), CASE(cancel_async), CASE(pthread_kill),
-	CASE(setxid), CASE(exec_from_thread), CASE(cond), CASE(thread_mask), {0},
+	CASE(setxid), CASE(exec_from_thread), CASE(exec_races), CASE(cond), CASE(thread_mask), {0},
 };

@@ -38,7 +38,7 @@ static uint64_t stack_end; /* behind the page of the first thread's stack that i
 static bool own_page(uint64_t address, uint64_t bytes)
 {
 	const uint64_t here = (uint64_t)__builtin_frame_address(0) & ~UINT64_C(4095);
-	const uint64_t end = stack_end - here <= STACK_NEAR ? stack_end : here + 4096;
+	const uint64_t end = stack_end - here - 1 < STACK_NEAR ? stack_end : here + 4096;
 
 	return address >= here && address < end && bytes <= end - address;
 }

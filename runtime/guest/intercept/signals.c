@@ -13,6 +13,7 @@
  *     pending until it is unblocked.  The table is looked at only while there is an entry in it, which is rare except
  *     around thread creation, where the C library blocks all signals for a moment;
  *   - which sa_mask had it.  While such a handler runs, SIGSYS is not held back: nobody sees a handler begin.
+ *     And a program that is executed with SIGSYS blocked begins with it unblocked; ignored it stays ignored.
  *
  * The handler does nothing but send the thread to intercept_entry.  It runs with all signals blocked, on the alternate
  * stack if there is one: a thread whose own stack is too small for signals has one.  A program may unmap its alternate stack
