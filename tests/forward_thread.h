@@ -23,7 +23,7 @@ struct fwd {
 	uint32_t executor;
 	int bell;
 	uint32_t spin_ns; /* of the guest's side; as the executor does, it spins less when it was in vain */
-	uint32_t now_ns;
+	uint32_t vain;
 	uint64_t slept;	  /* times that it read its bell */
 };
 
@@ -62,7 +62,7 @@ FWD_UNUSED static int fwd_give(struct host *h, uint32_t executor, uint64_t slot,
 /* A thread with slot @executor of page 0. */
 FWD_UNUSED static void fwd_start(struct host *h, struct fwd *t, uint32_t executor, uint32_t host_spin_ns, uint32_t guest_spin_ns)
 {
-	*t = (struct fwd){.slot = (struct ds_forward_slot *)h->ram + executor, .executor = executor, .spin_ns = guest_spin_ns, .now_ns = guest_spin_ns};
+	*t = (struct fwd){.slot = (struct ds_forward_slot *)h->ram + executor, .executor = executor, .spin_ns = guest_spin_ns};
 	*t->slot = (struct ds_forward_slot){.host_asleep = 2};
 	t->bell = fwd_give(h, executor, play_at(executor * sizeof(*t->slot)), host_spin_ns);
 }
@@ -100,12 +100,9 @@ FWD_UNUSED static bool fwd_wait(struct fwd *t, int timeout_ms)
 	bool done = true;
 	char bytes[64];
 
-	while (!fwd_is_done(t) && now_ns() - from_ns < t->now_ns)
+	while (!fwd_is_done(t) && now_ns() - from_ns < t->spin_ns >> (t->vain < 6 ? t->vain : 6))
 		__builtin_ia32_pause();
-	if (fwd_is_done(t))
-		t->now_ns = t->now_ns < t->spin_ns / 2 ? 2 * t->now_ns : t->spin_ns;
-	else
-		t->now_ns = t->now_ns / 2 > t->spin_ns / 16 ? t->now_ns / 2 : t->spin_ns / 16;
+	t->vain = fwd_is_done(t) ? t->vain / 2 : (t->vain + 1) % 256;
 	while (!fwd_is_done(t) && done) {
 		struct pollfd p = {.fd = t->bell, .events = POLLIN};
 

@@ -18,7 +18,8 @@
  * (service.h, SHADOW_FOR_GUEST), and no other stage.
  *
  * Spinning pays where the next call comes soon, and where the guest's thread has a processor of its own meanwhile.  So it is tried for
- * half as long each time that it was in vain, down to spin_ns / SPIN_LEAST, and for twice as long each time that it was not.
+ * half as long each time that it was in vain, down to the SPIN_HALVINGS'th; for longer again when it was not; and when it has been
+ * in vain SPIN_ANEW times, for as long as at first.
  *
  * Barriers: shadow_swap32() is a full one.  Each word is loaded once where it decides something.
  *
@@ -40,7 +41,8 @@
 #include "runtime/wire/shadow.h"
 
 #define SPIN_NS_MAX 1000000u /* a step is over within about that */
-#define SPIN_LEAST 16
+#define SPIN_HALVINGS 6
+#define SPIN_ANEW 256
 #define REPORT_NS UINT64_C(1000000000)
 #define O_CLOEXEC 02000000
 #define MSG_DONTWAIT 0x40
@@ -60,7 +62,7 @@ struct state {
 	uint64_t slot;
 	uint64_t began_ns, reported_ns;
 	uint32_t spin_ns; /* at most */
-	uint32_t now_ns;  /* the next time */
+	uint32_t vain;	  /* times that it was for nothing, halved by each that was not */
 	int32_t fd;	  /* the bell */
 	enum stage stage;
 	bool closes; /* the call is a close() */
@@ -244,10 +246,12 @@ static enum shadow_next take(struct shadow_exec *x, struct state *s)
 	struct {
 		uint64_t nr, args[6];
 	} call;
+	const uint32_t running = DS_FORWARD_RUNNING;
 	int64_t nr;
 
 	_Static_assert(offsetof(struct ds_forward_slot, arg) == offsetof(struct ds_forward_slot, nr) + 8, "fetched at once");
-	if (shadow_fetch(&call, AT(s, nr), sizeof(call)) || shadow_swap32(AT(s, state), DS_FORWARD_RUNNING))
+	/* Nothing is decided by RUNNING, and it differs from POSTED in one byte: no barrier, which the guest's spinning makes dear. */
+	if (shadow_fetch(&call, AT(s, nr), sizeof(call)) || shadow_store(AT(s, state), &running, sizeof(running)))
 		return leave(x, s);
 	nr = substitute(s, call.nr, call.args);
 	if (nr < 0)
@@ -283,11 +287,11 @@ static enum shadow_next look(struct shadow_exec *x, struct state *s)
 			return leave(x, s);
 		if (state == DS_FORWARD_POSTED) {
 			if (spun)
-				s->now_ns = s->now_ns < s->spin_ns / 2 ? 2 * s->now_ns : s->spin_ns;
+				s->vain /= 2;
 			return take(x, s);
 		}
-		if (shadow_now_ns() - from_ns >= s->now_ns) {
-			s->now_ns = s->now_ns / 2 > s->spin_ns / SPIN_LEAST ? s->now_ns / 2 : s->spin_ns / SPIN_LEAST;
+		if (shadow_now_ns() - from_ns >= s->spin_ns >> (s->vain < SPIN_HALVINGS ? s->vain : SPIN_HALVINGS)) {
+			s->vain = (s->vain + 1) % SPIN_ANEW;
 			return sleep(x, s);
 		}
 		if (shadow_hurry(x))
@@ -301,7 +305,6 @@ static enum shadow_next begin(struct shadow_exec *x, struct state *s, const stru
 	*s = (struct state){
 		.slot = bell->slot,
 		.spin_ns = bell->spin_ns < SPIN_NS_MAX ? bell->spin_ns : SPIN_NS_MAX,
-		.now_ns = bell->spin_ns < SPIN_NS_MAX ? bell->spin_ns : SPIN_NS_MAX,
 		.fd = bell->fd,
 		.reported_ns = shadow_now_ns(),
 	};
