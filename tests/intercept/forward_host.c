@@ -270,7 +270,7 @@ __attribute__((constructor(101))) static void make_host(int argc, char **argv, c
 
 	(void)argc;
 	(void)argv;
-	for (; *envp; envp++) {
+	for (envp = intercept_environment(envp); *envp; envp++) {
 		if (!strncmp(*envp, "DS_FORWARD_ARGS=/", 17) && strlen(*envp) < sizeof(root)) {
 			memcpy(root, *envp + 16, strlen(*envp) - 15);
 			if (strchr(root, ':')) {

@@ -312,6 +312,9 @@ void forward_memory_start(void);
 /** forward_exec_call() - execve, execveat.  Return: whether it did it. */
 bool forward_exec_call(struct intercept_call *call, int64_t *result);
 
+/** forward_unreached() - Of the interception: a program that will not load the library.  Return: 0. */
+int64_t forward_unreached(const struct intercept_call *call, enum intercept_reach why);
+
 /** forward_exec_losses() - Says in the trace that descriptors of the host are not handed on, if there are any. */
 void forward_exec_losses(void);
 
@@ -357,7 +360,7 @@ void forward_trace_child(void);
 /** forward_say() - A line on standard error, whatever the settings. */
 void forward_say(const char *text, const char *more);
 
-/** forward_local() - The call here.  Not for clone and exec. */
+/** forward_local() - The call here.  Not for clone, exec, prctl, seccomp and io_uring_setup, which the interception does. */
 int64_t forward_local(struct intercept_call *call);
 
 /** forward_hook() - Of the interception. */

@@ -1,15 +1,11 @@
 /* hook.c - what becomes of a call; see forward.h and rules.h */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/prctl.h>
 
 #include "runtime/guest/forward/forward.h"
 
 #ifndef __NR_fchmodat2
 #define __NR_fchmodat2 452
-#endif
-#ifndef PR_SET_SYSCALL_USER_DISPATCH
-#define PR_SET_SYSCALL_USER_DISPATCH 59
 #endif
 
 static const char at_guest[] = "guest", at_host[] = "host", at_both[] = "both", by_refusal[] = "refused", by_policy[] = "policy";
@@ -20,10 +16,8 @@ int64_t forward_local(struct intercept_call *call)
 
 	if (signals_call(call, &result))
 		return result;
-	if (call->nr == __NR_io_uring_setup)
-		return -ENOSYS;
-	if (call->nr == __NR_prctl && call->arg[0] == PR_SET_SYSCALL_USER_DISPATCH)
-		return -EINVAL;
+	if (call->nr == __NR_munmap)
+		return signals_unmap(call);
 	return intercept_raw(call->nr, call->arg[0], call->arg[1], call->arg[2], call->arg[3], call->arg[4], call->arg[5]);
 }
 
@@ -160,6 +154,7 @@ static bool special(struct intercept_call *call, const struct forward_rule *rule
 		forward_clone(call);
 		done = false;
 		break;
+	case FORWARD_S_FIRST: done = false; break;
 	case FORWARD_S_SIGACTION:
 		done = signals_call(call, result);
 		if (call->arg[1])
@@ -207,6 +202,12 @@ static bool decide(struct intercept_call *call, int64_t *result, const char **wh
 	return by_rule(call, rule, result, where);
 }
 
+/* Calls that the interception does in a way of its own, and of which a trace does not see the end. */
+static bool is_left_to_interception(uint64_t nr)
+{
+	return nr == __NR_exit || nr == __NR_prctl || nr == __NR_seccomp || nr == __NR_io_uring_setup;
+}
+
 bool forward_hook(struct intercept_call *call, int64_t *result)
 {
 	const struct forward_rule *rule = forward_rule(call->nr);
@@ -215,8 +216,8 @@ bool forward_hook(struct intercept_call *call, int64_t *result)
 
 	if (!forward_tracing)
 		return decide(call, result, &where);
-	if ((rule->kind == FORWARD_SPECIAL && (rule->b == FORWARD_S_EXEC || rule->b == FORWARD_S_CLONE || rule->b == FORWARD_S_EXIT)) ||
-	    call->nr == __NR_exit) {
+	if (is_left_to_interception(call->nr) ||
+	    (rule->kind == FORWARD_SPECIAL && (rule->b == FORWARD_S_EXEC || rule->b == FORWARD_S_CLONE || rule->b == FORWARD_S_EXIT))) {
 		forward_trace_begin(call, where);
 		return decide(call, result, &where);
 	}

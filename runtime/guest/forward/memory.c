@@ -126,7 +126,8 @@ static bool range(uint64_t *r, uint64_t addr, uint64_t bytes)
 static int64_t around(const struct intercept_call *call, const uint64_t r[4])
 {
 	const bool told = (r[0] < r[1] || r[2] < r[3]) && telling() && !forward_agent_change(true, r);
-	const int64_t result = intercept_raw(call->nr, call->arg[0], call->arg[1], call->arg[2], call->arg[3], call->arg[4], call->arg[5]);
+	struct intercept_call copy = *call;
+	const int64_t result = forward_local(&copy);
 
 	if (told)
 		forward_agent_change(false, r);

@@ -56,6 +56,7 @@ enum forward_special {
 	FORWARD_S_CLONE,
 	FORWARD_S_SIGACTION,
 	FORWARD_S_EXIT,
+	FORWARD_S_FIRST, /* what the C library does first in a forked child, before the program may confine it */
 };
 
 /** struct forward_rule - What decides about a call. */
