@@ -34,6 +34,7 @@ struct agent_options {
 	uint64_t limit_pages; /* pinned in all */
 	uint32_t max_shadows;
 	uint32_t retry_ms;
+	bool root_only; /* shadows are for root's programs, and root's to ask for */
 };
 
 /* --- private to agent_server.c and agent_slots.c ------------------------------------------------------ */

@@ -248,6 +248,8 @@ void agent_slot_shadow(struct agent_server *s, struct agent_client *c, const str
 	else if (m->flags & DS_LOCAL_FORCE && c->who.uid)
 		err = agent_refuse(&why, DS_LOCAL_C_ACCESS, "only root may insist (FORCE)");
 	err = err ? err : agent_target_open(&t, &c->who, pid, m->flags & DS_LOCAL_FORCE, &why);
+	if (!err && s->o->root_only && (c->who.uid || t.uid))
+		err = agent_refuse(&why, DS_LOCAL_C_ACCESS, "shadows are for root's programs only (dsagent --root-only)");
 	err = err ? err : agent_target_shadowable(&t, m->flags, &why);
 	if (err) {
 		if (agent_log_may(c->who.uid))

@@ -138,7 +138,7 @@ for _ in $(seq 100); do
 done
 kill -KILL "$agent"
 wait "$agent" 2>/dev/null
-"$a" --socket "$TMP/run/socket" 2>/dev/null &
+"$a" --root-only --socket "$TMP/run/socket" --host "$TMP/nohost" 2>/dev/null &
 agent=$!
 for _ in $(seq 100); do
 	"$d" --socket "$TMP/run/socket" "$roots" >/dev/null 2>&1 && break
@@ -146,6 +146,22 @@ for _ in $(seq 100); do
 done
 "$d" --socket "$TMP/run/socket" "$roots" >/dev/null
 is "$?" 0 "a socket that a killed dsagent left is taken over"
+ask_shadow() { # ask_shadow PID UID: what is answered to that user who wants that process to have a shadow
+	python3 - "$TMP/run/socket" "$1" "$2" <<'END'
+import os, socket, struct, sys
+os.setgroups([])
+os.setresgid(*[int(sys.argv[3])] * 3)
+os.setresuid(*[int(sys.argv[3])] * 3)
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+s.connect(sys.argv[1])
+body = struct.pack("<IIIIQ32s256s", int(sys.argv[2]), 0, 0, 0, 0, b"checksum", b"")
+s.send(struct.pack("<IHHII", 0x434C5344, 1, 2, 16 + len(body), 1) + body)
+print(s.recv(4096)[24:].split(b"\0")[0].decode())
+END
+}
+matches "$(ask_shadow "$users" 65534)" "root's programs only" "--root-only: no shadow of a user's program for the user"
+matches "$(ask_shadow "$users" 0)" "root's programs only" "nor for root"
+matches "$(ask_shadow "$roots" 0)" "host" "one of root's programs only lacks a host"
 kill -TERM "$agent"
 wait "$agent"
 kill "$users" "$roots"
