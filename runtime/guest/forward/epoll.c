@@ -170,6 +170,7 @@ static int64_t wait_once(const struct intercept_call *call, uint64_t host_epfd, 
 static int64_t wait(const struct intercept_call *call, uint64_t host_epfd)
 {
 	int64_t rc, timeout_ns, deadline_ns;
+	uint32_t evictions = 0;
 
 	if ((int32_t)call->arg[2] <= 0)
 		return -EINVAL;
@@ -178,7 +179,7 @@ static int64_t wait(const struct intercept_call *call, uint64_t host_epfd)
 		return rc;
 	deadline_ns = timeout_ns < 0 ? -1 : forward_now_ns() + timeout_ns;
 	while ((rc = wait_once(call, host_epfd, deadline_ns)) == EVICTED)
-		forward_turn_pause();
+		forward_turn_pause(&evictions);
 	return rc;
 }
 

@@ -171,14 +171,25 @@ struct forward_turn {
 	bool told;     /* the last call was interrupted */
 };
 
-/** forward_turn_begin() - Return: 0 or -errno (then there is nothing to end). */
-int64_t forward_turn_begin(struct forward_turn *turn);
+/**
+ * forward_turn_begin_again() - Waits for an executor
+ * @evictions: how often this call has been interrupted for another one's sake: it waits the longer before it does so itself
+ *
+ * Return: 0 or -errno (then there is nothing to end).
+ */
+int64_t forward_turn_begin_again(struct forward_turn *turn, uint32_t evictions);
+
+/** forward_turn_begin() - For a call that has not been interrupted yet. */
+static inline int64_t forward_turn_begin(struct forward_turn *turn)
+{
+	return forward_turn_begin_again(turn, 0);
+}
 
 /** forward_turn_evicted() - Whether a call that ended with -EINTR did so for another thread's sake: to be made again, in a new turn. */
 bool forward_turn_evicted(struct forward_turn *turn, int64_t result);
 
-/** forward_turn_pause() - Between the turns then, so that the other thread gets the executor. */
-void forward_turn_pause(void);
+/** forward_turn_pause() - Between the turns then, so that the other thread gets the executor; longer each time. */
+void forward_turn_pause(uint32_t *evictions);
 
 /** forward_turn_end() - Signals are the program's again: handlers run before this returns. */
 void forward_turn_end(struct forward_turn *turn);
@@ -305,6 +316,14 @@ bool forward_memory_call(struct intercept_call *call, const struct forward_rule 
 
 /** forward_memory_ready() - Before a call to the host: memory that is new since the last one is announced if it is used. */
 void forward_memory_ready(uint64_t nr, const uint64_t arg[6], bool nested);
+
+/**
+ * forward_memory_again() - Whether a call that ended with @result is to be made once more
+ * @tries: 0 at first
+ *
+ * -EFAULT may be memory that nobody has announced, such as a stack that grew; then everything is.
+ */
+bool forward_memory_again(int64_t result, uint32_t *tries);
 
 /** forward_memory_start() - Looks where the stack and the heap are. */
 void forward_memory_start(void);

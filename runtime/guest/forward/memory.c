@@ -28,7 +28,8 @@
 static struct {
 	uint64_t start, end;
 } fresh[FRESH_MAX];
-static uint32_t nfresh;		    /* taken; FRESH_MAX and more: everything is new */
+static uint32_t nfresh; /* FRESH_MAX and more: everything is new */
+static uint32_t lock;	/* of these */
 static uint32_t used;		    /* the host has had a call */
 static uint64_t stack_low, stack_top, heap_end;
 
@@ -42,17 +43,35 @@ static bool telling(void)
 	return __atomic_load_n(&used, __ATOMIC_RELAXED) && forward_agent_active();
 }
 
+/* Held with signals blocked, across an exchange with dsagent at the longest: nobody who waits for it is needed to end that. */
+static void lock_fresh(uint64_t *mask)
+{
+	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
+
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &all, mask, 8);
+	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
+		raw0(__NR_sched_yield);
+}
+
+static void unlock_fresh(const uint64_t *mask)
+{
+	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, mask, 0, 8);
+}
+
 static void note_fresh(uint64_t start, uint64_t end)
 {
-	uint32_t at;
+	uint64_t mask;
 
 	if (!telling() || start >= end)
 		return;
-	at = __atomic_fetch_add(&nfresh, 1, __ATOMIC_RELAXED);
-	if (at >= FRESH_MAX)
-		return;
-	fresh[at].start = start;
-	__atomic_store_n(&fresh[at].end, end, __ATOMIC_RELEASE);
+	lock_fresh(&mask);
+	if (nfresh < FRESH_MAX) {
+		fresh[nfresh].start = start;
+		fresh[nfresh].end = end;
+	}
+	__atomic_store_n(&nfresh, nfresh + 1, __ATOMIC_RELAXED);
+	unlock_fresh(&mask);
 }
 
 void forward_memory_start(void)
@@ -81,34 +100,60 @@ static bool points_to_fresh(const uint64_t arg[6])
 	return false;
 }
 
+/* Under the lock: what is new, as one or two ranges or as everything. */
+static void announce(bool everything)
+{
+	uint64_t r[4] = {0, 0, 0, 0};
+
+	everything |= nfresh > 2;
+	for (uint32_t i = 0; i < 2 && i < nfresh; i++) {
+		r[2 * i] = fresh[i].start;
+		r[2 * i + 1] = fresh[i].end;
+	}
+	__atomic_store_n(&nfresh, 0, __ATOMIC_RELAXED);
+	if (everything || r[0] < r[1])
+		forward_agent_change(false, everything ? NULL : r);
+}
+
 void forward_memory_ready(uint64_t nr, const uint64_t arg[6], bool nested)
 {
 	const uint64_t here = (uint64_t)__builtin_frame_address(0);
-	uint64_t r[4] = {0, 0, 0, 0};
-	bool first, deeper, everything;
+	bool first, deeper;
+	uint64_t mask;
 
 	(void)nr;
 	if (!forward_agent_active())
 		return;
-	first = !__atomic_exchange_n(&used, 1, __ATOMIC_RELAXED);
+	first = !__atomic_load_n(&used, __ATOMIC_RELAXED);
 	deeper = here < stack_low && stack_low - here < STACK_MAX;
-	if (deeper)
-		stack_low = here & ~(FORWARD_PAGE - 1);
-	if (!first && !deeper && (!nfresh || (nfresh < FRESH_MAX && !nested && !points_to_fresh(arg))))
+	/* Who finds the lock taken waits: what it announces may be what this call points to. */
+	if (!first && !deeper && !__atomic_load_n(&lock, __ATOMIC_ACQUIRE) && !__atomic_load_n(&nfresh, __ATOMIC_ACQUIRE))
 		return;
-	if (deeper)
-		note_fresh(stack_low, stack_low + FORWARD_PAGE);
-	everything = first || nfresh > 2;
-	for (uint32_t i = 0; i < FRESH_MAX; i++) {
-		if (i < 2 && i < nfresh) {
-			r[2 * i] = fresh[i].start;
-			r[2 * i + 1] = fresh[i].end;
+	lock_fresh(&mask);
+	first = !__atomic_exchange_n(&used, 1, __ATOMIC_RELAXED);
+	if (deeper && here < stack_low) {
+		stack_low = here & ~(FORWARD_PAGE - 1);
+		if (nfresh < FRESH_MAX) {
+			fresh[nfresh].start = stack_low;
+			fresh[nfresh].end = stack_low + FORWARD_PAGE;
 		}
-		__atomic_store_n(&fresh[i].end, 0, __ATOMIC_RELAXED);
+		nfresh++;
 	}
-	__atomic_store_n(&nfresh, 0, __ATOMIC_SEQ_CST);
-	if (everything || r[0] < r[1] || r[2] < r[3])
-		forward_agent_change(false, everything ? NULL : r);
+	if (first || deeper || nfresh >= FRESH_MAX || (nfresh && nested) || points_to_fresh(arg))
+		announce(first);
+	unlock_fresh(&mask);
+}
+
+bool forward_memory_again(int64_t result, uint32_t *tries)
+{
+	uint64_t mask;
+
+	if (result != -EFAULT || (*tries)++ || !forward_agent_active())
+		return false;
+	lock_fresh(&mask);
+	announce(true);
+	unlock_fresh(&mask);
+	return true;
 }
 
 /* --- changes ---------------------------------------------------------------------------------------------------------------------- */

@@ -221,10 +221,11 @@ static int64_t do_poll(uint64_t fds, uint64_t n, int64_t timeout_ns, uint64_t ma
 
 static int64_t poll_again(const struct intercept_call *call, int64_t timeout_ns, uint64_t mask, int64_t *deadline_ns)
 {
+	uint32_t evictions = 0;
 	int64_t rc;
 
 	while ((rc = do_poll(call->arg[0], call->arg[1], timeout_ns, mask, deadline_ns)) == EVICTED) {
-		forward_turn_pause();
+		forward_turn_pause(&evictions);
 		timeout_ns = left_of(timeout_ns, *deadline_ns);
 	}
 	return rc;
@@ -318,6 +319,7 @@ static bool select_call(struct intercept_call *call, int64_t *result)
 	const bool fine = call->nr == __NR_pselect6;
 	const uint32_t n = (uint32_t)call->arg[0];
 	int64_t timeout_ns, deadline_ns = -1;
+	uint32_t evictions = 0;
 	uint64_t pack[2] = {0, 0};
 	struct sets in;
 	bool host;
@@ -333,7 +335,7 @@ static bool select_call(struct intercept_call *call, int64_t *result)
 	if (*result)
 		return true;
 	while ((*result = do_select(call, n, &in, timeout_ns, pack[0], &deadline_ns)) == EVICTED) {
-		forward_turn_pause();
+		forward_turn_pause(&evictions);
 		timeout_ns = left_of(timeout_ns, deadline_ns);
 	}
 	leave_rest(call->arg[4], fine ? 1 : 1000, deadline_ns);

@@ -26,6 +26,7 @@
 #define SPINS 32u		   /* between two looks at the clock */
 #define TRIES 5u		   /* a millisecond each, before another call is interrupted */
 #define EVICTED_NS 3000000	   /* who was interrupted stays away for so long */
+#define SHIFT_MAX 6u		   /* both double with each interruption, so often at most */
 #define BIT(n) (UINT64_C(1) << ((n) - 1))
 
 struct action {
@@ -250,7 +251,7 @@ static int64_t complete(struct forward_turn *turn, bool noticing)
 
 /* --- turns ----------------------------------------------------------------------------------------------------------- */
 
-int64_t forward_turn_begin(struct forward_turn *turn)
+int64_t forward_turn_begin_again(struct forward_turn *turn, uint32_t evictions)
 {
 	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
 	const struct __kernel_timespec pause = {0, 1000000};
@@ -268,7 +269,7 @@ int64_t forward_turn_begin(struct forward_turn *turn)
 		raw4(__NR_rt_sigprocmask, SIG_SETMASK, &turn->mask, 0, 8);
 		if (error != -EAGAIN)
 			return error;
-		if (++tries % TRIES == 0)
+		if (++tries % (TRIES << (evictions < SHIFT_MAX ? evictions : SHIFT_MAX)) == 0)
 			forward_pool_evict();
 		/* Every executor has a call: handlers may run while one is waited for. */
 		raw2(__NR_nanosleep, &pause, 0);
@@ -280,10 +281,11 @@ bool forward_turn_evicted(struct forward_turn *turn, int64_t result)
 	return result == -EINTR && !turn->told && __atomic_exchange_n(&turn->entry->evicted, 0, __ATOMIC_ACQUIRE);
 }
 
-void forward_turn_pause(void)
+void forward_turn_pause(uint32_t *evictions)
 {
-	const struct __kernel_timespec pause = {0, EVICTED_NS};
+	const struct __kernel_timespec pause = {0, EVICTED_NS << (*evictions < SHIFT_MAX ? *evictions : SHIFT_MAX)};
 
+	++*evictions;
 	raw2(__NR_nanosleep, &pause, 0);
 }
 
@@ -329,13 +331,15 @@ bool forward_turn_restarts(const struct forward_turn *turn)
 
 int64_t forward_call(const struct intercept_call *call, const struct forward_rule *rule)
 {
+	uint32_t evictions = 0, faults = 0;
+
 	for (;;) {
 		struct forward_turn turn;
 		bool again, evicted;
 		int64_t result;
 
 		forward_memory_ready(call->nr, call->arg, rule->flags & FORWARD_NESTED);
-		result = forward_turn_begin(&turn);
+		result = forward_turn_begin_again(&turn, evictions);
 		if (result)
 			return result;
 		result = forward_turn_call(&turn, call->nr, call->arg);
@@ -343,8 +347,8 @@ int64_t forward_call(const struct intercept_call *call, const struct forward_rul
 		again = evicted || (result == -EINTR && !(rule->flags & FORWARD_NO_RESTART) && forward_turn_restarts(&turn));
 		forward_turn_end(&turn);
 		if (evicted)
-			forward_turn_pause();
-		if (!again)
+			forward_turn_pause(&evictions);
+		if (!again && !forward_memory_again(result, &faults))
 			return result;
 	}
 }
