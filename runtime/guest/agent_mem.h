@@ -29,7 +29,7 @@
  * What this rests on besides the kernel: that the helper did what it says it did (remote.h, "Trust").  Its code lies in the
  * process's own memory; with all threads stopped and its code compared with what was put there, only another process of the same
  * user that writes into it at that moment, as a debugger does, can still make it lie.  And that nobody empties the ring's table
- * behind our back: whoever may trace the helper can (README.md).  That is why there is --root-only.
+ * behind our back: whoever may trace the helper can (README.md).  That is why --users is not the default.
  */
 #ifndef GUEST_AGENT_MEM_H
 #define GUEST_AGENT_MEM_H

@@ -249,7 +249,7 @@ void agent_slot_shadow(struct agent_server *s, struct agent_client *c, const str
 		err = agent_refuse(&why, DS_LOCAL_C_ACCESS, "only root may insist (FORCE)");
 	err = err ? err : agent_target_open(&t, &c->who, pid, m->flags & DS_LOCAL_FORCE, &why);
 	if (!err && s->o->root_only && (c->who.uid || t.uid))
-		err = agent_refuse(&why, DS_LOCAL_C_ACCESS, "shadows are for root's programs only (dsagent --root-only)");
+		err = agent_refuse(&why, DS_LOCAL_C_ACCESS, "shadows are for root's programs only (see --users in dsagent(8))");
 	err = err ? err : agent_target_shadowable(&t, m->flags, &why);
 	if (err) {
 		if (agent_log_may(c->who.uid))

@@ -138,7 +138,7 @@ for _ in $(seq 100); do
 done
 kill -KILL "$agent"
 wait "$agent" 2>/dev/null
-"$a" --root-only --socket "$TMP/run/socket" --host "$TMP/nohost" 2>/dev/null &
+"$a" --socket "$TMP/run/socket" --host "$TMP/nohost" 2>/dev/null &
 agent=$!
 for _ in $(seq 100); do
 	"$d" --socket "$TMP/run/socket" "$roots" >/dev/null 2>&1 && break
@@ -159,7 +159,7 @@ s.send(struct.pack("<IHHII", 0x434C5344, 1, 2, 16 + len(body), 1) + body)
 print(s.recv(4096)[24:].split(b"\0")[0].decode())
 END
 }
-matches "$(ask_shadow "$users" 65534)" "root's programs only" "--root-only: no shadow of a user's program for the user"
+matches "$(ask_shadow "$users" 65534)" "root's programs only" "no shadow of a user's program for the user, unless --users is given"
 matches "$(ask_shadow "$users" 0)" "root's programs only" "nor for root"
 matches "$(ask_shadow "$roots" 0)" "host" "one of root's programs only lacks a host"
 kill -TERM "$agent"
