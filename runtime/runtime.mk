@@ -1,6 +1,6 @@
 # runtime.mk - the runtime as a whole: what is shown, measured and tried in every configuration
 
-.PHONY: demo check-matrix bench-mirror
+.PHONY: demo check-matrix bench-mirror bench-forward-vm
 
 $(B)/demo/program: runtime/demo/program.c runtime/guest/dsguest.h $(B)/lib/libdsguest.so
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -I. -o $@ $< -L$(B)/lib -ldsguest -Wl,-rpath,'$$ORIGIN/../lib'
@@ -13,3 +13,6 @@ check-matrix: tests-build ## the VM tests over two kernels, two QEMUs, two machi
 
 bench-mirror: tests-build ## what a mirror costs, as ratios to bare loops, in one run (minutes; as root)
 	@B=$(B) tests/bench/mirror
+
+bench-forward-vm: tests-build ## what forwarded system calls cost in a stock guest, as ratios to the same calls on its tmpfs (a minute; as root)
+	@B=$(B) tests/bench/forward_vm

@@ -58,7 +58,7 @@ rm -rf /tmp/forward-local
 cat >"$TMP/policy" <<EOT
 allow vm=one program=/usr/bin/** service=forward executors=16 memory=16M net=host calls=file,dir,socket,poll,info path=/mnt/data:$TMP/theirs:rw path=/mnt/ro:$TMP/ro:ro
 allow vm=one program=/usr/lib/** service=forward executors=4 memory=16M path=/mnt/data:$TMP/theirs:rw
-allow vm=one program=/memfd:** service=forward executors=4 memory=16M path=/mnt/data:$TMP/theirs:rw
+allow vm=one program=**/memfd:* service=forward executors=4 memory=16M path=/mnt/data:$TMP/theirs:rw
 EOT
 printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name one -- "$@"\n' "$BIN/dshost" "$TMP/run" >"$TMP/through"
 chmod +x "$TMP/through"
