@@ -172,7 +172,8 @@ int forward_agent_change(bool drop, const uint64_t range[4])
 		if (rc < 0 && !(rc == -EPERM && got.refused.code == DS_LOCAL_C_BUSY)) {
 			forward_own_close(connection);
 			connection = -1;
-			forward_dead("dsagent went away, or has ended it");
+			got.refused.text[sizeof(got.refused.text) - 1] = 0;
+			forward_dead(rc == -EPERM ? got.refused.text : rc == -ETIMEDOUT ? "dsagent did not answer in time" : "dsagent went away");
 		}
 	}
 	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);

@@ -28,6 +28,7 @@
 #define HOST_CID 2
 #define AF_VSOCK_FAMILY 40
 #define NOT_YET 2 /* in host_asleep; not 0, so a call would ring */
+#define FULL_NS (NS_PER_SEC / 10)
 #define ANSWER_NS (10 * NS_PER_SEC)
 
 struct vsock_address {
@@ -37,7 +38,8 @@ struct vsock_address {
 };
 
 static struct forward_entry entries[FORWARD_POOL];
-static uint32_t connected, full; /* full: the host has no more executors than are connected */
+static uint32_t connected;
+static int64_t full_until_ns; /* the host has no more executors than are connected; asked again then */
 static uint8_t token[DS_FORWARD_TOKEN_BYTES];
 static struct {
 	int32_t fd; /* plus one; 0: none */
@@ -231,10 +233,13 @@ static bool claim(struct forward_entry *e)
 
 struct forward_entry *forward_pool_take(int64_t *error)
 {
+	const int64_t until = __atomic_load_n(&full_until_ns, __ATOMIC_RELAXED);
+	const bool full = until && forward_now_ns() < until;
+
 	for (uint32_t i = 0; i < FORWARD_POOL; i++) {
 		struct forward_entry *e = &entries[i];
 
-		if (e->bell < 0 && __atomic_load_n(&full, __ATOMIC_RELAXED))
+		if (e->bell < 0 && full)
 			continue;
 		if (!claim(e))
 			continue;
@@ -252,8 +257,9 @@ struct forward_entry *forward_pool_take(int64_t *error)
 			*error = forward_dead("its host does not answer");
 			return NULL;
 		}
-		__atomic_store_n(&full, 1, __ATOMIC_RELAXED);
-		forward_trace_note(NULL, "the shadow has no executor for another call: calls wait for each other");
+		if (!__atomic_exchange_n(&full_until_ns, forward_now_ns() + FULL_NS, __ATOMIC_RELAXED))
+			forward_trace_note(NULL, "the shadow has no executor for another call: calls wait for each other");
+		break;
 	}
 	*error = -EAGAIN;
 	return NULL;
