@@ -260,6 +260,23 @@ static void environment(const struct dsrun_options *o, const char *library)
 	put("DSGUEST_PID", text);
 }
 
+/* A program that is only on the host: something of the guest has to be started first, which then executes it with the library. */
+static void exec_host(char **program)
+{
+	size_t n = 0;
+	char **args;
+
+	while (program[n])
+		n++;
+	args = calloc(n + 2, sizeof(*args));
+	if (!args)
+		return;
+	args[0] = (char *)"env";
+	memcpy(args + 1, program, n * sizeof(*args));
+	execv("/usr/bin/env", args);
+	free(args);
+}
+
 static int run(const struct dsrun_options *o)
 {
 	char path[PATH_MAX], library[PATH_MAX];
@@ -279,6 +296,8 @@ static int run(const struct dsrun_options *o)
 	}
 	execvp(o->program[0], o->program);
 	err = errno;
+	if (err == ENOENT && o->policy.prefixes[0] && o->program[0][0] == '/' && !strchr(o->program[0], '='))
+		exec_host(o->program);
 	fprintf(stderr, "dsrun: %s: %s\n", o->program[0], strerror(err));
 	return err == ENOENT ? DSRUN_NOT_FOUND : DSRUN_CANNOT;
 }
