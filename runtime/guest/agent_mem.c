@@ -29,57 +29,6 @@
 #define TOUCH_PAGES 16 /* made in one go around a page that is missing: as much as the kernel maps around a fault in a file */
 #define USER_PAGES (UINT64_C(1) << (47 - DS_PAGE_SHIFT))
 
-/* --- the account ------------------------------------------------------------------------------------------------ */
-
-/* What is pinned in all; *@of_user: for the user of @slot. */
-static uint64_t account_sum(const struct agent_account *a, uint32_t slot, uint64_t *of_user)
-{
-	const uint32_t uid = atomic_load(&a->pinned[slot].uid);
-	uint64_t sum = 0;
-
-	*of_user = 0;
-	for (uint32_t i = 0; i < a->nslots; i++) {
-		const uint64_t pages = atomic_load(&a->pinned[i].pages);
-
-		sum += pages;
-		if (atomic_load(&a->pinned[i].uid) == uid)
-			*of_user += pages;
-	}
-	return sum;
-}
-
-static uint64_t account_user_limit(const struct agent_mem *m)
-{
-	const uint64_t all = m->account->limit_pages;
-
-	return atomic_load(&m->account->pinned[m->slot].uid) ? all - all / 4 : all;
-}
-
-/* Adds as many of @want pages as the limit leaves.  Others' leases of the same moment are seen, so the sum is never above the
- * limit; two that meet may both get less than there was. */
-static uint64_t account_lease(struct agent_mem *m, uint64_t want)
-{
-	struct agent_account *a = m->account;
-	const uint64_t user_limit = account_user_limit(m);
-	uint64_t sum, of_user, over;
-
-	want = want < a->limit_pages ? want : a->limit_pages;
-	atomic_fetch_add(&a->pinned[m->slot].pages, want);
-	sum = account_sum(a, m->slot, &of_user);
-	over = sum > a->limit_pages ? sum - a->limit_pages : 0;
-	if (of_user > user_limit && of_user - user_limit > over)
-		over = of_user - user_limit;
-	over = over < want ? over : want;
-	atomic_fetch_sub(&a->pinned[m->slot].pages, over);
-	return want - over;
-}
-
-/* What was leased and not used goes back. */
-static void account_settle(struct agent_mem *m)
-{
-	atomic_store(&m->account->pinned[m->slot].pages, m->pin.pages);
-}
-
 /* --- open and close --------------------------------------------------------------------------------------------- */
 
 static uint32_t code_of(int err)
@@ -516,13 +465,13 @@ void agent_mem_release(struct agent_mem *m, const struct agent_ranges *pages)
 {
 	for (size_t i = 0; i < pages->n; i++)
 		pin_drop(&m->pin, pages->r[i].vpn * DS_PAGE_BYTES, pages->r[i].npages * DS_PAGE_BYTES);
-	account_settle(m);
+	agent_account_settle(m->account, m->slot, m->pin.pages);
 }
 
 /* Why a step over everything is not good enough to be told. */
 static int too_little(const struct agent_mem *m, const struct agent_take *out, uint64_t leased, struct agent_refusal *why)
 {
-	uint64_t limit_mib = account_user_limit(m) >> (20 - DS_PAGE_SHIFT);
+	uint64_t limit_mib = agent_account_user_limit(m->account, m->slot) >> (20 - DS_PAGE_SHIFT);
 
 	if (out->left_out[PIN_LIMIT] && m->pin.budget_pages - m->pin.pages > out->left_out[PIN_LIMIT])
 		return agent_refuse(why, DS_LOCAL_C_LIMIT,
@@ -580,7 +529,7 @@ int agent_mem_take(struct agent_mem *m, uint64_t first, uint64_t npages, uint64_
 	int err = -1;
 
 	*out = (struct agent_take){0};
-	lease = account_lease(m, wanted(m, end - first) + (touch == AGENT_MEM_NO_PAGE ? 0 : TOUCH_PAGES));
+	lease = agent_account_lease(m->account, m->slot, wanted(m, end - first) + (touch == AGENT_MEM_NO_PAGE ? 0 : TOUCH_PAGES));
 	why->code = DS_LOCAL_C_BUSY;
 	for (int i = 0; err && i < TRIES && why->code == DS_LOCAL_C_BUSY; i++) {
 		step.err = 0;
@@ -590,7 +539,7 @@ int agent_mem_take(struct agent_mem *m, uint64_t first, uint64_t npages, uint64_
 	}
 	/* The estimate was too low: mapped zero pages, for one, are not counted as resident and become pages when they are pinned. */
 	for (int i = 0; !err && i < TRIES && out->left_out[PIN_LIMIT]; i++) {
-		uint64_t more = account_lease(m, out->left_out[PIN_LIMIT] + lease / 4 + TOUCH_PAGES);
+		uint64_t more = agent_account_lease(m->account, m->slot, out->left_out[PIN_LIMIT] + lease / 4 + TOUCH_PAGES);
 
 		if (more <= TOUCH_PAGES)
 			break;
@@ -603,7 +552,7 @@ int agent_mem_take(struct agent_mem *m, uint64_t first, uint64_t npages, uint64_
 		undo(&step);
 		err = -1;
 	}
-	account_settle(m);
+	agent_account_settle(m->account, m->slot, m->pin.pages);
 	agent_ranges_free(&step.fresh);
 	return err;
 }

@@ -37,6 +37,7 @@
 #include <stdatomic.h>
 
 #include "rle/src.h"
+#include "runtime/guest/agent_account.h"
 #include "runtime/guest/agent_ranges.h"
 #include "runtime/guest/agent_table.h"
 #include "runtime/guest/agent_target.h"
@@ -45,16 +46,6 @@
 
 #define AGENT_MEM_ALL UINT64_MAX /* as a number of pages: everything from there on */
 #define AGENT_MEM_NO_PAGE UINT64_MAX
-
-/** struct agent_account - Pages pinned by all shadows, in memory shared by dsagent and its children. */
-struct agent_account {
-	uint64_t limit_pages;
-	uint32_t nslots;
-	struct agent_pinned {
-		atomic_uint_least64_t pages; /* nobody but the slot's child adds to it */
-		atomic_uint_least32_t uid;   /* who asked for the shadow; set by the parent before there is a child */
-	} pinned[];			     /* of each slot */
-};
 
 /** struct agent_mem - All of it private to agent_mem.c but what has a comment. */
 struct agent_mem {
