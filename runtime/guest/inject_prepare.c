@@ -84,7 +84,7 @@ static int confine(struct inject_plan *p)
 	return err ? err : inject_of_helper(p, INJECT_CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at + ((char *)&data.prog - (char *)&data)));
 }
 
-/* A socketpair of the helper's: it keeps descriptor 0 and its other end is fetched from it. */
+/* A socketpair of the helper's: it keeps descriptor 0 and its other end is fetched from it.  Return: that end there, or -errno. */
 static int connect_to(struct inject_plan *p)
 {
 	struct remote *r = p->out;
@@ -93,33 +93,86 @@ static int connect_to(struct inject_plan *p)
 
 	if (err)
 		return err;
-	if (pread(r->mem_fd, pair, sizeof(pair), r->buf) != sizeof(pair) || pair[0] != 0)
+	if (pread(r->mem_fd, pair, sizeof(pair), r->buf) != sizeof(pair) || pair[0] != 0 || pair[1] <= 0)
 		return -EIO;
 	r->socket = syscall(SYS_pidfd_getfd, r->helper_pidfd, pair[1], 0);
-	if (r->socket < 0)
-		return -errno;
-	return inject_of_helper(p, INJECT_CALL(SYS_close, pair[1]));
+	return r->socket < 0 ? -errno : pair[1];
 }
 
-/* The ring must be made before the filter is in force; that there is none is not fatal here. */
-static void make_ring(struct inject_plan *p)
+/*
+ * Several calls by the traced helper, with @data at remote_data(@n).  By ptrace each takes two stops.  So it runs its loop for them,
+ * traced still, and is stopped again.  Like what it does later their results are claims: nothing that confines it is among them.
+ * With the program's filter suspended it is not let run: what the program made of its code would not be under that filter.
+ */
+static int several(struct inject_plan *p, const struct remote_call *calls, uint32_t n, const void *data, uint32_t bytes, int64_t *results)
 {
+	struct user_regs_struct regs = p->helper.regs;
+	struct remote *r = p->out;
+	int err;
+
+	if (p->flags & INJECT_SECCOMP) {
+		if (pwrite(r->mem_fd, data, bytes, remote_data(r, n)) != (ssize_t)bytes)
+			return -EIO;
+		for (uint32_t i = 0; i < n; i++)
+			results[i] = inject_of_helper(p, &calls[i]);
+		return 0;
+	}
+	regs.rip = r->stub + helper_loop_offset();
+	regs.r12 = r->buf;
+	regs.orig_rax = -1;
+	if (ptrace(PTRACE_SETREGS, p->helper.tid, NULL, &regs) || ptrace(PTRACE_CONT, p->helper.tid, NULL, NULL))
+		return -ESRCH;
+	err = remote_batch(r, calls, n, data, bytes, results);
+	if (err)
+		return err;
+	tracee_interrupt(&p->helper);
+	return tracee_wait(&p->helper, tracee_now_ms() + INJECT_STOP_MS);
+}
+
+/*
+ * The ring, which must be made before the filter is in force, and comforts: without any of it the helper works too.
+ * @other: the socketpair's other end there, closed first, so that its number is the ring's: the lowest that is free.
+ */
+static int furnish(struct inject_plan *p, int other)
+{
+	enum { DONTFORK, NAME, VMA_NAME, CHDIR, SCHEDULER, SESSION, CLOSE, RING, TABLE, NCALLS };
 	struct {
 		struct io_uring_params params;
 		struct io_uring_rsrc_register table;
+		char name[16], vma_name[16], root[4];
+		int32_t priority;
 	} data = {
 		.params.flags = IORING_SETUP_R_DISABLED,
 		.table = {.nr = PIN_SLOTS, .flags = IORING_RSRC_REGISTER_SPARSE},
+		.name = "ds-helper",
+		.vma_name = "dark shadow",
+		.root = "/",
 	};
-	uint64_t at = p->out->buf;
-	int64_t fd, err;
+	struct remote *r = p->out;
+	const uint64_t at = remote_data(r, NCALLS);
+#define AT(member) (at + offsetof(__typeof__(data), member))
+	const struct remote_call calls[NCALLS] = {
+		[DONTFORK] = {SYS_madvise, {r->stub, INJECT_AREA, MADV_DONTFORK}},
+		[NAME] = {SYS_prctl, {PR_SET_NAME, AT(name)}},
+		[VMA_NAME] = {SYS_prctl, {PR_SET_VMA, PR_SET_VMA_ANON_NAME, r->stub, INJECT_AREA, AT(vma_name)}},
+		[CHDIR] = {SYS_chdir, {AT(root)}}, /* keeps no folder busy */
+		[SCHEDULER] = {SYS_sched_setscheduler, {0, SCHED_OTHER, AT(priority)}},
+		[SESSION] = {SYS_setsid},
+		[CLOSE] = {SYS_close, {other}},
+		[RING] = {SYS_io_uring_setup, {1, AT(params)}},
+		[TABLE] = {SYS_io_uring_register, {other, IORING_REGISTER_BUFFERS2, AT(table), sizeof(data.table)}},
+	};
+#undef AT
+	int64_t result[NCALLS];
+	int err = several(p, calls, NCALLS, &data, sizeof(data), result);
 
-	if (pwrite(p->out->mem_fd, &data, sizeof(data), at) != (ssize_t)sizeof(data))
-		return;
-	fd = inject_of_helper(p, INJECT_CALL(SYS_io_uring_setup, 1, at));
-	err = fd < 0 ? fd :
-		       inject_of_helper(p, INJECT_CALL(SYS_io_uring_register, fd, IORING_REGISTER_BUFFERS2, at + sizeof(data.params), sizeof(data.table)));
-	p->out->ring_fd = err ? err : fd;
+	if (err || result[CLOSE])
+		return err ? err : -EIO;
+	if (result[RING] < 0)
+		r->ring_fd = result[RING];
+	else
+		r->ring_fd = result[RING] != other ? -EIO : result[TABLE] ? result[TABLE] : other;
+	return 0;
 }
 
 int inject_open_proc(pid_t pid, const char *name, int flags)
@@ -132,11 +185,10 @@ int inject_open_proc(pid_t pid, const char *name, int flags)
 
 int inject_prepare(struct inject_plan *p)
 {
-	static const char name[] = "ds-helper\0dark shadow";
 	struct rlimit none = {0, 0}, all = {RLIM_INFINITY, RLIM_INFINITY};
 	struct remote *r = p->out;
 	struct tracee *t = &p->helper;
-	int err;
+	int err, other;
 
 	r->helper_pidfd = syscall(SYS_pidfd_open, r->helper, 0);
 	r->mem_fd = inject_open_proc(r->helper, "mem", O_RDWR);
@@ -147,24 +199,12 @@ int inject_prepare(struct inject_plan *p)
 	err = inject_of_helper(p, INJECT_CALL(SYS_mprotect, r->buf, HELPER_BUF_PAGES * PAGE, PROT_READ | PROT_WRITE));
 	if (err)
 		return err;
-	/* Comforts: without them it works too. */
-	inject_of_helper(p, INJECT_CALL(SYS_madvise, r->stub, INJECT_AREA, MADV_DONTFORK));
-	if (pwrite(r->mem_fd, name, sizeof(name), r->buf) > 0) {
-		inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_NAME, r->buf));
-		inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, r->stub, INJECT_AREA, r->buf + strlen(name) + 1));
-	}
-	if (pwrite(r->mem_fd, "/\0\0\0", 4, r->buf) > 0) {
-		inject_of_helper(p, INJECT_CALL(SYS_chdir, r->buf)); /* keeps no folder busy */
-		if (pwrite(r->mem_fd, &(int32_t){0}, 4, r->buf) > 0)
-			inject_of_helper(p, INJECT_CALL(SYS_sched_setscheduler, 0, SCHED_OTHER, r->buf));
-	}
-	inject_of_helper(p, INJECT_CALL(SYS_setsid));
 	prlimit(r->helper, RLIMIT_CORE, &none, NULL);
 	prlimit(r->helper, RLIMIT_MEMLOCK, &all, NULL);
-	err = connect_to(p);
+	other = connect_to(p);
+	err = other < 0 ? other : furnish(p, other);
 	if (err)
 		return err;
-	make_ring(p);
 	if (p->thread.tid == p->pid) /* else the death of one thread among many would count as the program's */
 		inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL));
 	err = confine(p);

@@ -19,8 +19,9 @@
  *
  * Trust: the program can write to the helper's code and message buffer, as they are in its memory.  So a result is a claim.
  * Whoever acts on one must be right also if it is a lie, or check it against the kernel (/proc).  The other way round the
- * helper gives the program nothing: before the first batch it has no descriptor but its socket and its ring, no
- * capabilities, and a seccomp filter that lets it change memory mappings and register buffers and nothing else.
+ * helper gives the program nothing: when inject_helper() returns it has no descriptor but its socket and its ring, no
+ * capabilities, and a seccomp filter that lets it change memory mappings and register buffers and nothing else.  The batch that
+ * is made before (inject_prepare.c) runs with what the program may do itself.
  *
  * End: the helper exits when its socket closes, so also when the agent dies, and is killed when the program's main thread
  * ends.  While it lives, the memory does too, even if the program has exited: remote_read() and pin_drop() still work then.
