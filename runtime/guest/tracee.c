@@ -214,10 +214,10 @@ static int next_stop(struct tracee *t, int64_t deadline_ms, int *status)
 			continue;
 		if (i % 64 == 63 && tracee_now_ms() >= deadline_ms)
 			return -ETIMEDOUT;
-		if (i < 40)
+		if (i < 400) /* a sleep may last until the next tick, as in a guest under emulation */
 			sched_yield();
 		else
-			usleep(i < 100 ? 50 : 500);
+			usleep(i < 460 ? 50 : 500);
 	}
 }
 
