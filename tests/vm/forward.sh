@@ -7,6 +7,7 @@
 #
 # DS_VM_KERNEL, DS_VM_EMULATOR, DS_VM_MACHINE choose another configuration.  FORWARD_ONLY: a pattern of cases to run.
 . tests/tap.sh
+unset MAKELEVEL MAKEFLAGS MFLAGS # of the make that runs the tests: one of the cases is a make
 . tests/vm/relay.bash
 kernel=${DS_VM_KERNEL:-6.1} machine=${DS_VM_MACHINE:-pc}
 [ "$(id -u)" = 0 ] || { skip "forwarding from end to end" "it takes root" && tap_done && exit; }

@@ -15,6 +15,7 @@
 
 #define START_NS (60 * NS_PER_SEC)
 #define MEMORY_NS (20 * NS_PER_SEC)
+#define BUSY_NS (10 * NS_PER_SEC)
 
 static int32_t connection = -1;
 static uint32_t seq, lock;
@@ -100,6 +101,8 @@ int forward_agent_start(char *why)
 		struct ds_local_started started;
 		struct ds_local_refused refused;
 	} got;
+	const struct __kernel_timespec pause = {0, 10000000};
+	const int64_t until = forward_now_ns() + BUSY_NS;
 	int64_t rc = open_connection();
 
 	if (rc < 0) {
@@ -109,9 +112,13 @@ int forward_agent_start(char *why)
 	ask.head = head_of(DS_LOCAL_SHADOW, sizeof(ask));
 	copy_text(ask.service, forward_settings.service, sizeof(ask.service));
 	copy_text(ask.args, forward_settings.args, sizeof(ask.args));
-	rc = raw6(__NR_sendto, connection, &ask, sizeof(ask), MSG_NOSIGNAL, 0, 0);
-	if (rc >= 0)
-		rc = answer(&got, sizeof(got), START_NS);
+	/* After exec the shadow of the program before may still be on its way out. */
+	do {
+		rc = raw6(__NR_sendto, connection, &ask, sizeof(ask), MSG_NOSIGNAL, 0, 0);
+		if (rc >= 0)
+			rc = answer(&got, sizeof(got), START_NS);
+	} while (rc == -EPERM && got.refused.head.kind == DS_LOCAL_REFUSED && got.refused.code == DS_LOCAL_C_BUSY &&
+		 forward_now_ns() < until && !raw2(__NR_nanosleep, &pause, 0));
 	if (rc >= (int64_t)sizeof(got.started) && got.started.head.kind == DS_LOCAL_STARTED) {
 		forward_pool_token(got.started.token);
 		return 0;
