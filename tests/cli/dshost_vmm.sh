@@ -184,7 +184,11 @@ for _ in $(seq 100); do
 	sleep 0.05
 done
 is "$(ls "$TMP/run" | tr '\n' ' ')" "control lock " "the VMMs are gone, and nothing of their VMs is left"
-is "$(grep -c "vm short: its process .* was ended by signal 7 (the file of the VM's memory was made shorter" "$TMP/log")" 1 "the log says why one was not served any more"
+if [ -n "$(nm "$BIN/dshost" 2>/dev/null | grep -m1 -E ' __asan_init')" ]; then
+	skip "the log says why one was not served any more" "the sanitizer takes the signal itself"
+else
+	is "$(grep -c "vm short: its process .* was ended by signal 7 (the file of the VM's memory was made shorter" "$TMP/log")" 1 "the log says why one was not served any more"
+fi
 kill $daemon
 wait $daemon
 is "$?" 0 "the daemon ends"
