@@ -22,7 +22,7 @@ static uint32_t seq, lock;
 
 bool forward_agent_active(void)
 {
-	return connection >= 0;
+	return connection >= 0 && __atomic_load_n(&forward_live->alive, __ATOMIC_RELAXED);
 }
 
 void forward_agent_close(void)
@@ -170,7 +170,7 @@ int forward_agent_change(bool drop, const uint64_t range[4])
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
 	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
 		raw0(__NR_sched_yield);
-	if (connection >= 0) {
+	if (forward_agent_active()) { /* of a shadow that has ended nothing is asked: the answer might be long in coming */
 		ask.head.nranges = range ? order(ask.r, range) : 0;
 		ask.head.head = head_of(drop ? DS_LOCAL_DROP : DS_LOCAL_REFRESH, sizeof(ask.head) + ask.head.nranges * sizeof(ask.r[0]));
 		rc = raw6(__NR_sendto, connection, &ask, ask.head.head.bytes, MSG_NOSIGNAL, 0, 0);
