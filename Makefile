@@ -31,7 +31,6 @@ FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(filter-out tests/fuzz/repl
 TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c tests/bench/*.c tests/vm/*.c))
 CLI := $(wildcard tests/cli/*.sh)
 VM := $(wildcard tests/vm/*.sh)
-VM := $(wildcard tests/vm/*.sh)
 BINS := $(B)/bin/dscollect $(B)/bin/dsreport
 
 .PHONY: all run check test bench-study bench-peers fuzz fuzz-compiler tests-build tsan-build man install uninstall clean help deps
