@@ -220,7 +220,17 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 /** forward_turn_finish() - Interrupts what was posted, if it is not done, and waits for its end.  Return: its result. */
 int64_t forward_turn_finish(struct forward_turn *turn);
 
-/** forward_call() - A whole call of the program, restarted as signals demand.  Return: its result. */
+/** enum forward_result - What a call that succeeds returns. */
+enum forward_result {
+	FORWARD_R_PLAIN,      /* a number */
+	FORWARD_R_FD,	      /* a descriptor of the host, which gets a number here */
+	FORWARD_R_FD_CLOEXEC, /* likewise, closed on exec */
+};
+
+/** forward_call_fd() - A whole call of the program, restarted as signals demand.  Return: its result. */
+int64_t forward_call_fd(const struct intercept_call *call, const struct forward_rule *rule, enum forward_result kind);
+
+/** forward_call() - One that returns a number. */
 int64_t forward_call(const struct intercept_call *call, const struct forward_rule *rule);
 
 /** forward_quick() - A turn of one forward_turn_quick(). */

@@ -34,28 +34,7 @@ static bool cloexec_of(const struct intercept_call *call)
 
 int64_t forward_open_call(const struct intercept_call *call, const struct forward_rule *rule)
 {
-	uint32_t evictions = 0, faults = 0;
-
-	for (;;) {
-		struct forward_turn turn;
-		bool again, evicted;
-		int64_t result;
-
-		forward_memory_ready(call->nr, call->arg, rule->flags & FORWARD_NESTED);
-		result = forward_turn_begin_again(&turn, evictions);
-		if (result)
-			return result;
-		result = forward_turn_call(&turn, call->nr, call->arg);
-		evicted = forward_turn_evicted(&turn, result);
-		again = evicted || (result == -EINTR && forward_turn_restarts(&turn));
-		if (result >= 0)
-			result = forward_fd_adopt(&turn, result, cloexec_of(call));
-		forward_turn_end(&turn);
-		if (evicted)
-			forward_turn_pause(&evictions);
-		if (!again && !forward_memory_again(result, &faults))
-			return result;
-	}
+	return forward_call_fd(call, rule, cloexec_of(call) ? FORWARD_R_FD_CLOEXEC : FORWARD_R_FD);
 }
 
 /* --- close ---------------------------------------------------------------------------------------------------------------- */

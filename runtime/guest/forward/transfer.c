@@ -329,7 +329,7 @@ bool forward_turn_restarts(const struct forward_turn *turn)
 	return !(pending & ~turn->mask & __atomic_load_n(&cached.ends_calls, __ATOMIC_RELAXED));
 }
 
-int64_t forward_call(const struct intercept_call *call, const struct forward_rule *rule)
+int64_t forward_call_fd(const struct intercept_call *call, const struct forward_rule *rule, enum forward_result kind)
 {
 	uint32_t evictions = 0, faults = 0;
 
@@ -345,12 +345,19 @@ int64_t forward_call(const struct intercept_call *call, const struct forward_rul
 		result = forward_turn_call(&turn, call->nr, call->arg);
 		evicted = forward_turn_evicted(&turn, result);
 		again = evicted || (result == -EINTR && !(rule->flags & FORWARD_NO_RESTART) && forward_turn_restarts(&turn));
+		if (result >= 0 && kind != FORWARD_R_PLAIN)
+			result = forward_fd_adopt(&turn, result, kind == FORWARD_R_FD_CLOEXEC);
 		forward_turn_end(&turn);
 		if (evicted)
 			forward_turn_pause(&evictions);
 		if (!again && !forward_memory_again(result, &faults))
 			return result;
 	}
+}
+
+int64_t forward_call(const struct intercept_call *call, const struct forward_rule *rule)
+{
+	return forward_call_fd(call, rule, FORWARD_R_PLAIN);
 }
 
 int64_t forward_quick(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d)
