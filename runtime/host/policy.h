@@ -2,18 +2,13 @@
  *
  * Theory of operation
  *
- * The file (ds-policy(5)) is read line by line:
- *
- *	file    = { line newline }
- *	line    = [ blanks ] [ verb { blanks key "=" value } [ blanks ] ] [ "#" anything ]
- *	verb    = "allow" | "deny"
- *	value   = characters but blanks, quotes and #  |  '"' characters, \" and \\ '"'
+ * The file (ds-policy(5)) is read line by line (runtime/wire/ruleline.h), a rule a line:
  *
  *	allow vm=web-* program=/usr/bin/python3.?? service=checksum uid=any mode=eager executors=2 max-pages=500000 memory=16M
  *	deny uid=0 vm=web-3
  *
- * The first rule that matches decides; where none does, the answer is no.  A verb is a row of a table that says which keys
- * it has: later kinds of rule are rows more.  An unknown verb or key, a key given twice, a value out of range and a missing
+ * The first rule that matches decides; where none does, the answer is no.  A key is a row of a table and a setter
+ * (policy_keys.c), a verb a row that says which keys it has.  An unknown verb or key, a key given twice, a value out of range and a missing
  * key are errors with their line, because a rule that is silently not in force is worse than no service at all.
  *
  * Globs: ? is any character but /, * any number of these, ** any number of any; everything else is itself.  A match

@@ -1,16 +1,49 @@
-/* policy_parts.h - the parts of the policy's parser, for each other: policy.c, and policy_forward.c for what a shadow may
- * have of the host
+/* policy_parts.h - the parts of the policy's parser, for each other
  *
- * A setter puts a key's value into the rule.  Return: NULL, or what was expected instead, in words: static text.
+ *   policy.c          the file, its lines, the rule that decides
+ *   policy_keys.c     verbs and keys, and the setters of keys that every service has
+ *   policy_forward.c  setters for what a shadow may have of the host
+ *   policy_glob.c     patterns
+ *
+ * A setter puts a key's value (a terminated string of less than DS_AGENT_PATH_BYTES) into the rule.  Return: NULL, or what was
+ * expected instead, in words: static text.
  */
 #ifndef HOST_POLICY_PARTS_H
 #define HOST_POLICY_PARTS_H
 
 #include "runtime/host/policy.h"
+#include "runtime/wire/ruleline.h"
 
 /** policy_number() - Digits only, at most @max.  Return: 0, -EINVAL. */
 int policy_number(const char *text, uint64_t max, uint64_t *out);
+/** policy_size() - A number of bytes, with K, M or G behind it; at most @max.  Return: 0, -EINVAL. */
+int policy_size(const char *text, uint64_t max, uint64_t *out);
 
+/* --- policy_keys.c --- */
+/** policy_verb() - The verb of @n letters at @l->at.  Return: enum policy_verb, -1: there is none of that name. */
+int policy_verb(const struct ruleline *l, size_t n);
+/** policy_verb_name() - Its name. */
+const char *policy_verb_name(enum policy_verb verb);
+/** policy_key() - The key of @n letters at @l->at.  Return: its number; -1: there is none of that name. */
+int policy_key(const struct ruleline *l, size_t n);
+/** policy_key_name() - Its name. */
+const char *policy_key_name(int key);
+
+/** enum policy_key_fault - Why a key may not be given here. */
+enum policy_key_fault { POLICY_KEY_FINE, POLICY_KEY_OF_ANOTHER_VERB, POLICY_KEY_TWICE };
+/** policy_key_may() - Whether @verb has @key, and another of it; @seen: of the line so far, a bit each. */
+enum policy_key_fault policy_key_may(enum policy_verb verb, int key, uint64_t seen);
+/** policy_key_set() - Puts a value into the rule, and the key's bit into @seen.  Return: as of a setter. */
+const char *policy_key_set(struct policy_rule *r, int key, const char *value, uint64_t *seen);
+/**
+ * policy_rule_finish() - The line has been read: what is missing, and what follows from the rest
+ * @key: set to the name of a key, on an error
+ *
+ * Return: NULL, or what is wrong about the key: "needs", ...
+ */
+const char *policy_rule_finish(struct policy_rule *r, uint64_t seen, const char **key);
+
+/* --- policy_forward.c --- */
 /** policy_set_path() - path=GUESTPATH:HOSTPATH:ro|rw, one more of them. */
 const char *policy_set_path(struct policy_rule *r, const char *value);
 /** policy_set_net() - net=none|host. */
