@@ -1,0 +1,83 @@
+/* window.h - a mapping of one of the host's files in a guest program: the device window
+ *
+ * Theory of operation
+ *
+ * A guest program maps a file of the host, most often a device (paper, Section VI).  Its shadow has the file open; the guest's
+ * kernel knows nothing of it.  The VM's ivshmem device has a second BAR, the window, which is memory of the VMM to the guest.
+ * Pages of the window are given out: the VMM is made to map the file there (runtime/host/vmmhelper.h), and the program maps
+ * those pages of the window at the address that it wants.  What it then loads and stores are the file's pages.
+ *
+ *   program -- mmap(address, length, prot, flags, fd, offset), intercepted
+ *     |  MAP    (local.h)	dsagent, its child for the shadow
+ *     |  MAP    (agent.h)	the warden: takes the shadow's descriptor (pidfd_getfd)
+ *     |  MAP    (host/windows.h)	the VM process: room in the window, the VMM's mapping
+ *     |  MAPPED		and back, with the pages of the window; from dsagent a descriptor of the window comes along
+ *     '- mmap(address, .., MAP_SHARED | MAP_FIXED, window, page), each extent
+ *
+ *   program -- munmap(), or anything else that takes mapped pages away, when it is done
+ *     '- UNMAP the same way: the VMM has the window's own memory there again, the room is free
+ *
+ * In the program's library: forward_window_map() in runtime/guest/forward/window.c, called by mmap() of any descriptor of the host's with
+ * MAP_SHARED.  What a driver can map needs nothing more from other code: a descriptor that is the host's (forward_fd_host())
+ * and a shadow that may open the device are enough.
+ *
+ * Who may reach what.  The descriptor of the window that a program gets leads to the whole window, since the guest's kernel can
+ * cut it no smaller: it can reach mappings of other programs in the same VM that have a shadow.  dsagent gives it to programs
+ * of root, who can open the window anyway, and to others only if it was told that users of this guest need not be kept
+ * from each other (--users).  Other VMs have another window; nothing of the host's is in it but what was mapped for this VM.
+ *
+ * Life.  Pages of the window belong to a shadow, and are taken back when it ends, whoever ended it.  The mapping is not inherited by
+ * fork() (MADV_DONTFORK), as many drivers have it too.  When a shadow ends and its program goes on, dsagent puts memory without access
+ * in the place of its mappings before the host gives the pages to anybody else: the program gets SIGSEGV there.
+ *
+ * Errors are the host's, as -errno in MAPPED: what mmap() of the descriptor says there; -ENOMEM: the window has no room, or not in
+ * WINDOW_EXTENTS_MAX pieces; -ENODEV: the VM has no window, or the VMM cannot be made to map (dshost's log says why).
+ *
+ * The first page of the window is not given out: struct ds_window_header is there, by which dsagent knows which of the guest's
+ * ivshmem devices it is.
+ */
+#ifndef WIRE_WINDOW_H
+#define WIRE_WINDOW_H
+
+#include <stdint.h>
+
+#define DS_WINDOW_MAGIC UINT64_C(0x776f646e69577344) /* the bytes "DsWindow" */
+#define DS_WINDOW_EXTENTS_MAX 8
+#define DS_WINDOW_HEADER_PAGES 1
+#define DS_WINDOW_BYTES_MAX (UINT64_C(64) << 30)
+
+/** struct ds_window_header - At the beginning of the window; the host writes it, the guest may spoil it to its own harm. */
+struct ds_window_header {
+	uint64_t magic, bytes; /* bytes: of the window */
+};
+
+/** struct ds_window_map - MAP. */
+struct ds_window_map {
+	uint64_t vpn, npages; /* in the program */
+	uint64_t offset;      /* bytes, of the file; whole pages */
+	uint32_t fd;	      /* of the program and its shadow alike */
+	uint32_t prot;	      /* PROT_READ, PROT_WRITE */
+};
+
+/** struct ds_window_extent - Pages of the window. */
+struct ds_window_extent {
+	uint64_t page, npages;
+};
+
+/** struct ds_window_mapped - MAPPED: the extents are the mapping, one after the other. */
+struct ds_window_mapped {
+	int32_t err; /* 0, or -errno: then there are no extents */
+	uint32_t nextents;
+	struct ds_window_extent extent[DS_WINDOW_EXTENTS_MAX];
+};
+
+/** struct ds_window_unmap - UNMAP: the program has nothing mapped any more at these of its pages, which MAP had named. */
+struct ds_window_unmap {
+	uint64_t vpn, npages;
+};
+
+_Static_assert(sizeof(struct ds_window_map) == 32 && sizeof(struct ds_window_mapped) == 8 + 16 * DS_WINDOW_EXTENTS_MAX &&
+		       sizeof(struct ds_window_unmap) == 16 && sizeof(struct ds_window_header) == 16,
+	       "no padding");
+
+#endif
