@@ -366,6 +366,32 @@ static void cancelled(void)
 	is((long)blocked_read((void *)(long)ends[0]));
 }
 
+static void *blocked_until_signal(void *fd)
+{
+	char c;
+	const ssize_t n = read((int)(long)fd, &c, 1);
+
+	return (void *)(long)(n < 0 ? errno : 0);
+}
+
+/* A signal that was ignored when a thread went to sleep in a call, and is handled now. */
+static void reaction(void)
+{
+	pthread_t t;
+	void *result;
+	int ends[2];
+
+	fifo(ends);
+	signal(SIGUSR1, SIG_IGN);
+	pthread_create(&t, NULL, blocked_until_signal, (void *)(long)ends[0]);
+	pause_ms(50);
+	on(SIGUSR1, hit, 0);
+	do
+		pthread_kill(t, SIGUSR1); /* again, should it have come before the call */
+	while (pause_ms(20), pthread_tryjoin_np(t, &result));
+	say("%s, %s\n", strerror((int)(long)result), hits ? "handled" : "not handled");
+}
+
 static const struct forward_case forward_cases_first[] = {
 	{"numbers", numbers},
 	{"reading", reading},
@@ -374,6 +400,7 @@ static const struct forward_case forward_cases_first[] = {
 	{"interrupted", interrupted},
 	{"storm", storm},
 	{"cancelled", cancelled},
+	{"reaction", reaction},
 	{0},
 };
 

@@ -121,6 +121,8 @@ struct forward_entry {
 	char *scratch; /* FORWARD_SCRATCH bytes behind the slot */
 	int32_t bell, sigfd;
 	uint64_t sigset; /* of sigfd */
+	uint64_t mask;	 /* of the thread that sleeps */
+	uint32_t sleeps; /* and is to hear of changes of actions */
 	uint32_t busy;
 	uint32_t seq;
 	uint32_t evicted; /* another thread needs an executor: its call is interrupted, and starts again later */
@@ -137,6 +139,9 @@ struct forward_entry *forward_pool_take(int64_t *error);
 
 /** forward_pool_evict() - Every executor has a call: interrupts one of them, a different one each time. */
 void forward_pool_evict(void);
+
+/** forward_pool_each() - Calls @fn for each entry that has a bell. */
+void forward_pool_each(void (*fn)(struct forward_entry *e));
 
 /** forward_pool_give() - Back. */
 void forward_pool_give(struct forward_entry *entry);
@@ -236,7 +241,7 @@ int64_t forward_call(const struct intercept_call *call, const struct forward_rul
 /** forward_quick() - A turn of one forward_turn_quick(). */
 int64_t forward_quick(uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d);
 
-/** forward_actions_changed() - The program has changed what a signal does. */
+/** forward_actions_changed() - The program has changed what a signal does; threads that sleep in a call of the host hear of it. */
 void forward_actions_changed(void);
 
 /** forward_now_ns() - CLOCK_MONOTONIC. */

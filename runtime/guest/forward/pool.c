@@ -282,6 +282,13 @@ void forward_pool_evict(void)
 	}
 }
 
+void forward_pool_each(void (*fn)(struct forward_entry *e))
+{
+	for (uint32_t i = 0; i < FORWARD_POOL; i++)
+		if (entries[i].bell >= 0)
+			fn(&entries[i]);
+}
+
 void forward_pool_give(struct forward_entry *e)
 {
 	__atomic_store_n(&e->busy, 0, __ATOMIC_RELEASE);

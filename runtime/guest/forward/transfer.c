@@ -11,7 +11,11 @@
  * A call that ended with -EINTR starts again as signal(7) says: if every handler that runs has SA_RESTART, and the call is
  * not one of those that never restart.  A stop and its continuation restart it too.
  *
- * What a signal does is asked from the kernel once and kept until the program changes an action.
+ * What a signal does is asked from the kernel once and kept until the program changes an action.  Whoever changes one sees to
+ * the threads that sleep: each has said so (`sleeps`) before it looked at the count of changes for the last time, and the count is
+ * raised before `sleeps` is read, so that one of the two sets the signalfd anew, which wakes its poll if need be.  A
+ * thread that is about to be cancelled is such a case: the C library installs its handler with the first pthread_cancel(), and what
+ * started the program may have left that signal ignored.
  */
 #include <errno.h>
 #include <linux/time_types.h>
@@ -28,15 +32,22 @@
 #define EVICTED_NS 3000000	   /* who was interrupted stays away for so long */
 #define SHIFT_MAX 6u		   /* both double with each interruption, so often at most */
 #define BIT(n) (UINT64_C(1) << ((n) - 1))
+#define NO_SET UINT64_MAX /* no set is this: SIGKILL is never in it */
 
 struct action {
 	uint64_t handler, flags, restorer, mask;
 };
 
+/* Sets of signals: the program notices them; has a handler without SA_RESTART for them. */
+struct reactions {
+	uint64_t noticed, ends_calls;
+};
+
 static uint32_t changes; /* of actions */
 static struct {
-	uint64_t noticed, ends_calls; /* sets of signals: the program notices them; has a handler without SA_RESTART */
-	uint32_t at;		      /* `changes` then, plus one */
+	struct reactions reactions;
+	uint32_t at;	/* `changes` then, plus one; 0: being written */
+	uint32_t taken; /* by who writes: one at a time, and nobody waits for it */
 } cached;
 
 int64_t forward_now_ns(void)
@@ -47,20 +58,11 @@ int64_t forward_now_ns(void)
 	return ts.tv_sec * NS_PER_SEC + ts.tv_nsec;
 }
 
-void forward_actions_changed(void)
+static struct reactions ask_reactions(void)
 {
-	__atomic_fetch_add(&changes, 1, __ATOMIC_SEQ_CST);
-}
-
-/* Under blocked signals; two threads may do it at once and find the same. */
-static void look_at_actions(void)
-{
-	const uint32_t at = __atomic_load_n(&changes, __ATOMIC_SEQ_CST) + 1;
 	const uint64_t nothing = BIT(SIGCHLD) | BIT(SIGCONT) | BIT(SIGURG) | BIT(SIGWINCH);
-	uint64_t noticed = 0, ends_calls = 0;
+	struct reactions r = {0};
 
-	if (__atomic_load_n(&cached.at, __ATOMIC_ACQUIRE) == at)
-		return;
 	for (int n = 1; n <= 64; n++) {
 		struct action act = {0};
 
@@ -68,13 +70,82 @@ static void look_at_actions(void)
 			continue;
 		if (act.handler == (uint64_t)SIG_IGN || (act.handler == (uint64_t)SIG_DFL && nothing & BIT(n)))
 			continue;
-		noticed |= BIT(n);
+		r.noticed |= BIT(n);
 		if (act.handler != (uint64_t)SIG_DFL && !(act.flags & SA_RESTART))
-			ends_calls |= BIT(n);
+			r.ends_calls |= BIT(n);
 	}
-	__atomic_store_n(&cached.noticed, noticed, __ATOMIC_RELAXED);
-	__atomic_store_n(&cached.ends_calls, ends_calls, __ATOMIC_RELAXED);
-	__atomic_store_n(&cached.at, at, __ATOMIC_RELEASE);
+	return r;
+}
+
+/* Under blocked signals: who has `cached.taken` goes on to give it back.  @at: set to the count of changes it holds for. */
+static struct reactions look_at_actions(uint32_t *at)
+{
+	const uint32_t now = __atomic_load_n(&changes, __ATOMIC_SEQ_CST);
+	struct reactions r;
+
+	*at = now;
+	if (__atomic_load_n(&cached.at, __ATOMIC_ACQUIRE) == now + 1) {
+		r.noticed = __atomic_load_n(&cached.reactions.noticed, __ATOMIC_RELAXED);
+		r.ends_calls = __atomic_load_n(&cached.reactions.ends_calls, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_ACQUIRE);
+		if (__atomic_load_n(&cached.at, __ATOMIC_RELAXED) == now + 1)
+			return r;
+	}
+	r = ask_reactions();
+	if (!__atomic_exchange_n(&cached.taken, 1, __ATOMIC_ACQUIRE)) {
+		__atomic_store_n(&cached.at, 0, __ATOMIC_RELAXED);
+		__atomic_thread_fence(__ATOMIC_RELEASE);
+		__atomic_store_n(&cached.reactions.noticed, r.noticed, __ATOMIC_RELAXED);
+		__atomic_store_n(&cached.reactions.ends_calls, r.ends_calls, __ATOMIC_RELAXED);
+		__atomic_store_n(&cached.at, now + 1, __ATOMIC_RELEASE);
+		__atomic_store_n(&cached.taken, 0, __ATOMIC_RELEASE);
+	}
+	return r;
+}
+
+/* The signalfd of an entry is for what its thread would notice now. */
+static void watch_signals(struct forward_entry *e)
+{
+	uint32_t at;
+
+	do {
+		const uint64_t set = look_at_actions(&at).noticed & ~e->mask;
+
+		if (e->sigfd >= 0 && __atomic_load_n(&e->sigset, __ATOMIC_SEQ_CST) == set)
+			continue;
+		__atomic_store_n(&e->sigset, set, __ATOMIC_SEQ_CST);
+		if (e->sigfd >= 0)
+			raw4(__NR_signalfd4, e->sigfd, &set, 8, 0);
+		else
+			forward_own_add(raw4(__NR_signalfd4, -1, &set, 8, SFD_CLOEXEC | SFD_NONBLOCK), &e->sigfd);
+	} while (__atomic_load_n(&changes, __ATOMIC_SEQ_CST) != at);
+}
+
+/* Whoever sets it looks again afterwards whether that was for what is so now: the last one to set it sets it right. */
+static void actions_changed_for(struct forward_entry *e)
+{
+	uint64_t set;
+	uint32_t at;
+
+	do {
+		set = look_at_actions(&at).noticed & ~__atomic_load_n(&e->mask, __ATOMIC_SEQ_CST);
+		if (!__atomic_load_n(&e->sleeps, __ATOMIC_SEQ_CST) || e->sigfd < 0)
+			return;
+		__atomic_store_n(&e->sigset, NO_SET, __ATOMIC_SEQ_CST); /* its owner does not rely on it the next time */
+		raw4(__NR_signalfd4, e->sigfd, &set, 8, 0);
+	} while (__atomic_load_n(&changes, __ATOMIC_SEQ_CST) != at ||
+		 (look_at_actions(&at).noticed & ~__atomic_load_n(&e->mask, __ATOMIC_SEQ_CST)) != set);
+}
+
+void forward_actions_changed(void)
+{
+	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
+	uint64_t mask = 0;
+
+	__atomic_fetch_add(&changes, 1, __ATOMIC_SEQ_CST);
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
+	forward_pool_each(actions_changed_for);
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
 }
 
 /* --- the bell -------------------------------------------------------------------------------------------------------- */
@@ -122,26 +193,6 @@ static bool spin(const struct forward_entry *e, uint32_t spin_ns)
 	}
 }
 
-/* A descriptor that is readable when the program has a signal to take.  Return: it, or -1: none is wanted or to be had. */
-static int32_t signal_fd(struct forward_turn *turn)
-{
-	struct forward_entry *e = turn->entry;
-	uint64_t set;
-	int64_t fd;
-
-	look_at_actions();
-	set = __atomic_load_n(&cached.noticed, __ATOMIC_RELAXED) & ~turn->mask;
-	if (!set)
-		return -1;
-	if (e->sigfd >= 0 && e->sigset == set)
-		return e->sigfd;
-	fd = raw4(__NR_signalfd4, e->sigfd, &set, 8, SFD_CLOEXEC | SFD_NONBLOCK);
-	if (e->sigfd < 0 && fd >= 0)
-		forward_own_add(fd, &e->sigfd);
-	e->sigset = set;
-	return e->sigfd;
-}
-
 void forward_turn_post(struct forward_turn *turn, uint64_t nr, const uint64_t arg[6])
 {
 	struct forward_entry *e = turn->entry;
@@ -175,7 +226,11 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 		nfds = 2;
 	}
 	fds[0] = (struct pollfd){.fd = e->bell, .events = POLLIN};
-	fds[1] = (struct pollfd){.fd = turn->told ? -1 : signal_fd(turn), .events = POLLIN};
+	__atomic_store_n(&e->mask, turn->mask, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&e->sleeps, !turn->told, __ATOMIC_SEQ_CST);
+	if (!turn->told)
+		watch_signals(e);
+	fds[1] = (struct pollfd){.fd = turn->told ? -1 : e->sigfd, .events = POLLIN};
 	__atomic_store_n(&e->slot->guest_asleep, 1, __ATOMIC_SEQ_CST);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	while (!is_done(e)) {
@@ -205,6 +260,7 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 			break;
 		}
 	}
+	__atomic_store_n(&e->sleeps, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&e->slot->guest_asleep, 0, __ATOMIC_RELAXED);
 	return event;
 }
@@ -321,12 +377,12 @@ int64_t forward_turn_quick(struct forward_turn *turn, uint64_t nr, uint64_t a, u
 bool forward_turn_restarts(const struct forward_turn *turn)
 {
 	uint64_t pending = 0;
+	uint32_t at;
 
 	if (!turn->told)
 		return false;
-	look_at_actions();
 	raw2(__NR_rt_sigpending, &pending, 8);
-	return !(pending & ~turn->mask & __atomic_load_n(&cached.ends_calls, __ATOMIC_RELAXED));
+	return !(pending & ~turn->mask & look_at_actions(&at).ends_calls);
 }
 
 int64_t forward_call_fd(const struct intercept_call *call, const struct forward_rule *rule, enum forward_result kind)
