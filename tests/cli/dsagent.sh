@@ -61,8 +61,9 @@ is "$?/$(cat "$TMP/err")" 0/ "an ordinary user, an own process: exit status 0"
 is "$(jq -c '[.map[] | [.vpn, .pages, .prot]]' "$TMP/user")" "$(jq -c '[.map[] | [.vpn, .pages, .prot]]' "$TMP/direct")" "the same runs"
 is "$(jq -c '[.map[].pfn] | unique' "$TMP/user")/$(jq -c .withheld "$TMP/user")" '[null]/["pfn"]' "without frame numbers, and it says so"
 is "$(as_user "$TMP/dsmap" --socket "$TMP/run/socket" "$users" | awk 'NR > 2 { print $2 }' | sort -u)" "-" "as text: no frame numbers either"
-is "$(as_user "$TMP/dsmap" --socket "$TMP/run/socket" --stats --json "$users" | jq -c 'del(.comm)')" \
-	"$("$d" --stats --json "$users" | jq -c 'del(.comm, .aligned) | . as $d | {pid, start_ticks, split, key, space, runs, pages, withheld: ["pfn"]} + $d')" \
+# Which pages of libraries nobody else has mapped changes with every program that starts anywhere.
+is "$(as_user "$TMP/dsmap" --socket "$TMP/run/socket" --stats --json "$users" | jq -c 'del(.comm, .counts.exclusive)')" \
+	"$("$d" --stats --json "$users" | jq -c 'del(.comm, .aligned, .counts.exclusive) | . as $d | {pid, start_ticks, split, key, space, runs, pages, withheld: ["pfn"]} + $d')" \
 	"statistics are those that root gets, but for alignment"
 user_refused() { # user_refused STATUS MESSAGE WHAT ARGUMENT...
 	local status=$1 message=$2 what=$3 got
