@@ -9,7 +9,7 @@ static const struct {
 	uint32_t bit;
 } groups[] = {
 	{"file", CALLGROUP_FILE}, {"dir", CALLGROUP_DIR},   {"socket", CALLGROUP_SOCKET},
-	{"poll", CALLGROUP_POLL}, {"info", CALLGROUP_INFO},
+	{"poll", CALLGROUP_POLL}, {"info", CALLGROUP_INFO}, {"device", CALLGROUP_DEVICE},
 };
 
 uint32_t callgroup_find(const char *name)

@@ -13,6 +13,7 @@ enum callgroup {
 	CALLGROUP_DIR = 2,    /* list, make, remove, rename, change owners, modes and times */
 	CALLGROUP_SOCKET = 4, /* sockets of the internet's families */
 	CALLGROUP_POLL = 8,   /* wait for descriptors; pipes, timers, eventfds */
+	CALLGROUP_DEVICE = 32, /* ioctl() as drivers want it */
 	CALLGROUP_INFO = 16,  /* who and where one is: identity, names, times, limits; changes nothing */
 };
 

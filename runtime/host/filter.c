@@ -12,6 +12,8 @@
 #include <linux/audit.h>
 #include <linux/futex.h>
 #include <linux/ioctl.h>
+#include <linux/loop.h>
+#include <linux/sockios.h>
 #include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/seccomp.h>
@@ -223,9 +225,40 @@ static const uint32_t fcntl_cmds[] = {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPF
 				      F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETPIPE_SZ, F_GETPIPE_SZ};
 static const uint32_t ioctl_cmds[] = {TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX, TIOCOUTQ, SIOCATMARK};
 static const uint32_t families[] = {AF_INET, AF_INET6};
+/* Of the group "device": letters (bits 8 to 15) that are file systems', and commands that are refused whatever the letter. */
+static const uint8_t fs_letters[] = {'f', 'X', 0x94, 0xf5};
+static const uint32_t refused_cmds[] = {FIOASYNC, FIOSETOWN, SIOCSPGRP, 0x4c0a /* LOOP_CONFIGURE */, 0x40187542 /* UDMABUF_CREATE */,
+					0x40087543 /* UDMABUF_CREATE_LIST */};
+static const uint32_t fd_cmds[] = {LOOP_SET_FD, LOOP_CHANGE_FD}; /* the argument is a descriptor */
 #define ONE_OF(a, arg, list, error) arg_one_of(a, arg, list, sizeof(list) / sizeof((list)[0]), error)
 
-static void put_check(struct assembler *a, enum filter_check check)
+static uint32_t refused_error(uint32_t cmd)
+{
+	return SECCOMP_RET_ERRNO | (cmd == FIOASYNC || cmd == FIOSETOWN || cmd == SIOCSPGRP ? ENOTTY : EINVAL);
+}
+
+/* Any ioctl() but some. */
+static void put_device_ioctl(struct assembler *a)
+{
+	put_load_arg(a, 1, 0);
+	for (size_t i = 0; i < sizeof(refused_cmds) / sizeof(refused_cmds[0]); i++) {
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, refused_cmds[i], 0, 1));
+		put_ret(a, refused_error(refused_cmds[i]));
+	}
+	for (size_t i = 0; i < sizeof(fd_cmds) / sizeof(fd_cmds[0]); i++) {
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, fd_cmds[i], 0, 5));
+		arg_not_own(a, 2);
+		put_ret(a, SECCOMP_RET_ALLOW);
+	}
+	put(a, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_RSH | BPF_K, 8));
+	put(a, (struct sock_filter)BPF_STMT(BPF_ALU | BPF_AND | BPF_K, 0xff));
+	for (size_t i = 0; i < sizeof(fs_letters) / sizeof(fs_letters[0]); i++) {
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, fs_letters[i], 0, 1));
+		put_ret(a, SECCOMP_RET_ERRNO | ENOTTY);
+	}
+}
+
+static void put_check(struct assembler *a, const struct filter_want *want, enum filter_check check)
 {
 	switch (check) {
 	case FILTER_NONE: break;
@@ -238,7 +271,12 @@ static void put_check(struct assembler *a, enum filter_check check)
 		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, F_SETFL, 0, 3));
 		arg_without(a, 2, O_DIRECT | O_ASYNC, EINVAL);
 		break;
-	case FILTER_IOCTL: ONE_OF(a, 1, ioctl_cmds, ENOTTY); break;
+	case FILTER_IOCTL:
+		if (want->groups & CALLGROUP_DEVICE)
+			put_device_ioctl(a);
+		else
+			ONE_OF(a, 1, ioctl_cmds, ENOTTY);
+		break;
 	case FILTER_FAMILY: ONE_OF(a, 0, families, EAFNOSUPPORT); break;
 	case FILTER_SETSOCKOPT:
 		put_load_arg(a, 1, 0);
@@ -278,7 +316,7 @@ static void put_extra(struct assembler *a, const struct filter_want *want, uint3
 	for (int i = 0; i < 6; i++)
 		if (fds & 1u << i)
 			arg_not_own(a, i);
-	put_check(a, check);
+	put_check(a, want, check);
 	end(a, SECCOMP_RET_ALLOW);
 }
 

@@ -12,7 +12,12 @@
  *   open, openat   O_DIRECT: EINVAL, as from a file system that cannot; the device would read or write guest pages by itself
  *   openat2	    ENOSYS: its flags are in memory; programs use openat() then
  *   fcntl	    a list of commands; no O_DIRECT and no signals by F_SETFL; else EINVAL
- *   ioctl	    a list of commands, none of which takes a descriptor (FICLONE does: it would copy the RAM); else ENOTTY
+ *   ioctl	    a list of commands, none of which takes a descriptor (FICLONE does: it would copy the RAM); else ENOTTY.
+ *		    With the group "device" any command but these, since what drivers take is known to nobody but them:
+ *		    those of file systems, by their letters (FICLONE, FIDEDUPERANGE, EXT4_IOC_MOVE_EXT, ...), ENOTTY; LOOP_CONFIGURE and
+ *		    UDMABUF_CREATE, which take any file's descriptor from memory, EINVAL (losetup then uses LOOP_SET_FD, whose
+ *		    descriptor can be seen); FIOASYNC and those that name who gets a signal, ENOTTY.  Other descriptors in memory
+ *		    are looked at by drivers, which take their own kind: eventfds, files of the same driver
  *   socket	    the internet's families; else EAFNOSUPPORT.  With no unix socket nobody can receive a descriptor
  *   setsockopt	    not SO_ZEROCOPY: the network would read guest pages after the call; ENOPROTOOPT
  *   sendto	    not MSG_ZEROCOPY; EINVAL

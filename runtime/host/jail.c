@@ -26,6 +26,7 @@
 #define SYNC_FD (DS_SHADOW_CTL_FD + 1) /* in the child, until it executes */
 #define EXE_FD (DS_SHADOW_CTL_FD + 2)
 #define ASIDE_FD (DS_SHADOW_CTL_FD + 3) /* above all of these */
+#define DRIVER_THREADS 16 /* threads that drivers make in who uses them: KVM one for each machine, vhost one for each device */
 #define SIGNALS_QUEUED 256 /* a stop signal for each executor, and again */
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 
@@ -36,6 +37,7 @@ enum step {
 	STEP_USER,
 	STEP_ROOT,
 	STEP_PLACES,
+	STEP_DEVICES,
 	STEP_CAPS,
 	STEP_LANDLOCK,
 	STEP_LIMITS,
@@ -50,6 +52,7 @@ static const char *const step_text[STEP_END] = {
 	[STEP_SESSION] = "a session of its own",
 	[STEP_ROOT] = "an empty root directory",
 	[STEP_PLACES] = "putting places of the host into its root directory",
+	[STEP_DEVICES] = "putting devices of the host into its root directory",
 	[STEP_CAPS] = "giving up capabilities",
 	[STEP_USER] = "becoming an unprivileged user",
 	[STEP_LIMITS] = "setting limits",
@@ -78,6 +81,7 @@ struct inside {
 	gid_t gid;
 	bool was_root;
 	int bind_fd[JAILBIND_MAX]; /* -1: none */
+	int dev_fd;
 };
 
 /* --- the child ------------------------------------------------------------------------------------------------------ */
@@ -92,12 +96,14 @@ static int make_root(const struct jail_params *p, const struct inside *in, enum 
 	int rc = 0;
 
 	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("shadow", "/proc", "tmpfs", flags, p->nbinds ? "mode=0555,size=64k,nr_inodes=1024" : "mode=0,size=4k,nr_inodes=1") ||
+	    mount("shadow", "/proc", "tmpfs", flags, p->nbinds || in->dev_fd >= 0 ? "mode=0555,size=64k,nr_inodes=1024" : "mode=0,size=4k,nr_inodes=1") ||
 	    chdir("/proc"))
 		return -errno;
 	*step = STEP_PLACES;
 	for (size_t i = 0; i < p->nbinds && !rc; i++)
 		rc = jailbind_place(in->bind_fd[i], p->binds[i].guest);
+	if (!rc && in->dev_fd >= 0 && (*step = STEP_DEVICES))
+		rc = jaildev_place(in->dev_fd);
 	if (rc)
 		return rc;
 	*step = STEP_ROOT;
@@ -119,20 +125,37 @@ static int become(const struct inside *in)
 	return 0;
 }
 
-static int drop_caps(void)
+/* Keeps over the exec what it is to keep: by the ambient set, as it is not root. */
+static int keep_cap(unsigned long cap)
 {
 	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct none[2] = {{0}, {0}};
+	struct __user_cap_data_struct now[2];
+
+	if (syscall(__NR_capget, &head, now))
+		return -errno;
+	now[CAP_TO_INDEX(cap)].inheritable |= CAP_TO_MASK(cap);
+	if (syscall(__NR_capset, &head, now) || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, cap, 0, 0))
+		return -errno;
+	return 0;
+}
+
+/* @keep: a capability, or none (negative). */
+static int drop_caps(int keep)
+{
+	struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct left[2] = {{0}, {0}};
+	int rc = keep < 0 ? prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) ? -errno : 0 : keep_cap((unsigned long)keep);
 	const unsigned long bits = SECBIT_NOROOT | SECBIT_NOROOT_LOCKED | SECBIT_NO_SETUID_FIXUP | SECBIT_NO_SETUID_FIXUP_LOCKED |
 				   SECBIT_KEEP_CAPS_LOCKED | SECBIT_NO_CAP_AMBIENT_RAISE | SECBIT_NO_CAP_AMBIENT_RAISE_LOCKED;
 
-	if (prctl(PR_SET_SECUREBITS, bits, 0, 0, 0))
-		return -errno;
+	if (keep >= 0)
+		left[CAP_TO_INDEX(keep)] = (struct __user_cap_data_struct){CAP_TO_MASK(keep), CAP_TO_MASK(keep), CAP_TO_MASK(keep)};
+	if (rc || prctl(PR_SET_SECUREBITS, bits, 0, 0, 0))
+		return rc ? rc : -errno;
 	for (unsigned long cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-		if (prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
+		if ((int)cap != keep && prctl(PR_CAPBSET_DROP, cap, 0, 0, 0))
 			return -errno;
-	if (syscall(__NR_capset, &head, none) || prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+	if (syscall(__NR_capset, &head, left) || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
 	return 0;
 }
@@ -152,7 +175,7 @@ static int set_limits(const struct jail_params *p, enum jail_memory memory)
 	} limits[] = {
 		{RLIMIT_CORE, 0},
 		{RLIMIT_NOFILE, DS_SHADOW_FDS_MAX},
-		{RLIMIT_NPROC, p->threads},
+		{RLIMIT_NPROC, p->threads + (p->ndevices ? DRIVER_THREADS : 0)},
 		{RLIMIT_MEMLOCK, 0},
 		{RLIMIT_MSGQUEUE, 0},
 		{RLIMIT_SIGPENDING, SIGNALS_QUEUED},
@@ -225,7 +248,8 @@ static int set_filter(const struct filter *f)
 static int confine(const struct jail_params *p, const struct jail *j, const struct inside *in, int sync_fd, enum step *step)
 {
 	const struct jailland_want want = {
-		.exe_fd = p->exe_fd, .bind = p->binds, .bind_fd = in->bind_fd, .nbinds = p->nbinds, .net = p->net_host};
+		.exe_fd = p->exe_fd, .bind = p->binds, .bind_fd = in->bind_fd, .nbinds = p->nbinds,
+		.dev_fd = in->dev_fd, .net = p->net_host || p->net_own};
 	const struct report ready = {.step = STEP_READY};
 	int landlock, rc;
 
@@ -237,7 +261,7 @@ static int confine(const struct jail_params *p, const struct jail *j, const stru
 	if (!rc && (*step = STEP_ROOT))
 		rc = make_root(p, in, step);
 	if (!rc && (*step = STEP_CAPS))
-		rc = drop_caps();
+		rc = drop_caps(p->net_own ? CAP_NET_ADMIN : -1);
 	if (!rc && (*step = STEP_LANDLOCK))
 		rc = j->landlock ? (landlock < 0 ? landlock : jailland_enforce(landlock)) : 0;
 	if (rc)
@@ -303,6 +327,7 @@ static void choose_ids(const struct jail_params *p, bool was_root, struct inside
 	*in = (struct inside){.uid = p->all_ids ? *uid : JAIL_NOBODY, .gid = p->all_ids ? *gid : JAIL_NOBODY, .was_root = was_root};
 	for (size_t i = 0; i < JAILBIND_MAX; i++)
 		in->bind_fd[i] = -1;
+	in->dev_fd = -1;
 }
 
 static int map_ids(const struct jail_params *p, const struct jail *j, const struct inside *in, uid_t uid, gid_t gid)
@@ -398,12 +423,15 @@ static void close_places(struct inside *in)
 {
 	for (size_t i = 0; i < JAILBIND_MAX; i++)
 		cleanup_close_fn(&in->bind_fd[i]);
+	cleanup_close_fn(&in->dev_fd);
 }
 
-static int open_places(const struct jail_params *p, struct inside *in, struct jail_err *err)
+static int open_places(const struct jail_params *p, struct inside *in, uid_t uid, gid_t gid, struct jail_err *err)
 {
-	if (p->nbinds > JAILBIND_MAX || ((p->nbinds || p->all_ids) && !in->was_root))
-		return fail(err, p->nbinds > JAILBIND_MAX ? -E2BIG : -EPERM, "giving it places of the host (dshost has to be root for that)");
+	const bool many = p->nbinds > JAILBIND_MAX || p->ndevices > JAILDEV_PATTERNS_MAX;
+
+	if (many || ((p->nbinds || p->all_ids || p->ndevices) && !in->was_root))
+		return fail(err, many ? -E2BIG : -EPERM, "giving it places of the host (dshost has to be root for that)");
 	for (size_t i = 0; i < p->nbinds; i++) {
 		in->bind_fd[i] = jailbind_open(&p->binds[i]);
 		if (in->bind_fd[i] < 0) {
@@ -413,6 +441,14 @@ static int open_places(const struct jail_params *p, struct inside *in, struct ja
 			err->bind = (int)i + 1;
 			return rc;
 		}
+	}
+	if (!p->ndevices)
+		return 0;
+	in->dev_fd = jaildev_open(p->devices, p->ndevices, uid, gid);
+	if (in->dev_fd < 0) {
+		fail(err, in->dev_fd, "devices of the host");
+		err->bind = -1;
+		return err->err;
 	}
 	return 0;
 }
@@ -442,7 +478,7 @@ int jail_spawn(const struct jail_params *p, struct jail *j, struct jail_err *err
 	*err = (struct jail_err){0};
 	*j = (struct jail){.pidfd = -1, .landlock = jailland_abi()};
 	choose_ids(p, geteuid() == 0, &in, &uid, &gid);
-	rc = open_places(p, &in, err);
+	rc = open_places(p, &in, uid, gid, err);
 	if (rc)
 		return rc;
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))

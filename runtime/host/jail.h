@@ -14,6 +14,9 @@
  * Users and groups have the same numbers inside as outside then, so that files show whose they are; rights come with that for
  * the shadow's own user only, as it has no capabilities.
  *
+ * And devices, in a /dev of the jail's own (jaildev.h); and the administration of a network namespace that is its own
+ * and empty (CAP_NET_ADMIN, good for nothing else): a tun or tap device there is an interface that the host's admin connects.
+ *
  * Its life is tied to its parent's: PR_SET_PDEATHSIG with SIGKILL, checked against a parent that has died before, and
  * being the first process of a pid namespace, which the kernel empties when it ends.
  *
@@ -37,6 +40,7 @@
 
 #include "runtime/host/filter.h"
 #include "runtime/host/jailbind.h"
+#include "runtime/host/jaildev.h"
 #include "runtime/host/jailgroup.h"
 
 #define JAIL_NOBODY 65534
@@ -54,8 +58,11 @@ struct jail_params {
 	bool as_root;	  /* uid and gid 0 are meant; without capabilities it is a user like others, who owns root's files */
 	bool all_ids;	  /* users and groups have their own numbers; as root only */
 	bool net_host;	  /* no network namespace of its own */
+	bool net_own;	  /* it administers the one of its own */
 	const struct jail_bind *binds; /* as root only */
 	size_t nbinds;	  /* at most JAILBIND_MAX */
+	const char *const *devices; /* patterns; as root only */
+	size_t ndevices; /* at most JAILDEV_PATTERNS_MAX */
 	uint64_t memory_bytes; /* 0: no limit; in a cgroup it has to hold the page tables of the mirror, too */
 	uint32_t threads;      /* executors and one */
 	bool demand;
@@ -75,7 +82,7 @@ struct jail {
 struct jail_err {
 	const char *what; /* the step that failed, in words; static text */
 	int err;	  /* -errno */
-	int bind;	  /* which of the places cannot be given, from 1 on; 0: it is something else */
+	int bind;	  /* which of the places cannot be given, from 1 on, -1: devices; 0: it is something else */
 };
 
 /**

@@ -87,6 +87,8 @@ int jailland_prepare(const struct jailland_want *want)
 		if (!rc)
 			rc = allow(fd, want->bind_fd[i], access_of(&want->bind[i], S_ISDIR(st.st_mode), attr.fs));
 	}
+	if (!rc && want->dev_fd >= 0)
+		rc = allow(fd, want->dev_fd, (ACCESS_FS_READ_FILE | ACCESS_FS_WRITE_FILE | ACCESS_FS_READ_DIR | ACCESS_FS_IOCTL_DEV) & attr.fs);
 	return rc ? rc : steal_fd(&fd);
 }
 

@@ -24,6 +24,7 @@ struct jailland_want {
 	const struct jail_bind *bind;
 	const int *bind_fd; /* of each, as opened */
 	size_t nbinds;
+	int dev_fd; /* devices; -1: none */
 	bool net; /* connections by TCP */
 };
 

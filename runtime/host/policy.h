@@ -39,6 +39,8 @@
 
 #define POLICY_PATHS_MAX 8u  /* of a rule */
 #define POLICY_PATH_BYTES 256 /* each; terminated */
+#define POLICY_DEVICES_MAX 16u  /* of a rule */
+#define POLICY_DEVICE_BYTES 128 /* each; terminated */
 #define POLICY_USER_NOBODY UINT32_MAX
 
 #define POLICY_EXECUTORS 1u		     /* where a rule does not say */
@@ -75,6 +77,9 @@ struct policy_rule {
 	uint32_t npaths;
 	bool net_host; /* the host's network, not one of its own with nothing in it */
 	struct policy_path path[POLICY_PATHS_MAX];
+	uint32_t ndevices;
+	bool net_own; /* a network of its own, which it administers */
+	char device[POLICY_DEVICES_MAX][POLICY_DEVICE_BYTES]; /* patterns of paths (jaildev.h) */
 };
 
 /** struct policy - Rules in the order of the file. */

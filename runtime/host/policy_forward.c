@@ -20,6 +20,8 @@ static bool is_normal(const char *path)
 	return true;
 }
 
+const char policy_dev_taken[] = "no path of the guest in /dev beside devices, which have that to themselves";
+
 static bool is_within(const char *path, const char *directory)
 {
 	const size_t n = strlen(directory);
@@ -50,6 +52,8 @@ const char *policy_set_path(struct policy_rule *r, const char *value)
 	for (uint32_t i = 0; i < r->npaths; i++)
 		if (is_within(p.guest, r->path[i].guest) || is_within(r->path[i].guest, p.guest))
 			return "paths of the guest of which none is within another of the rule";
+	if (r->ndevices && is_within(p.guest, "/dev"))
+		return policy_dev_taken;
 	if (r->npaths == POLICY_PATHS_MAX)
 		return "at most 8 paths";
 	r->path[r->npaths++] = p;
@@ -59,7 +63,8 @@ const char *policy_set_path(struct policy_rule *r, const char *value)
 const char *policy_set_net(struct policy_rule *r, const char *value)
 {
 	r->net_host = !strcmp(value, "host");
-	return r->net_host || !strcmp(value, "none") ? NULL : "none or host";
+	r->net_own = !strcmp(value, "own");
+	return r->net_host || r->net_own || !strcmp(value, "none") ? NULL : "none, own or host";
 }
 
 const char *policy_set_calls(struct policy_rule *r, const char *value)
@@ -74,7 +79,7 @@ const char *policy_set_calls(struct policy_rule *r, const char *value)
 		snprintf(name, sizeof(name), "%.*s", n < sizeof(name) ? (int)n : 0, at);
 		bit = callgroup_find(name);
 		if (!bit || r->calls & bit)
-			return "some of file,dir,socket,poll,info, each once";
+			return "some of file,dir,socket,poll,info,device, each once";
 		r->calls |= bit;
 		at += n;
 		if (!*at)
@@ -116,8 +121,11 @@ const char *policy_set_user(struct policy_rule *r, const char *value)
 
 void policy_forward_defaults(struct policy_rule *r, bool calls_given)
 {
-	if (calls_given || (!r->npaths && !r->net_host))
+	const bool net = r->net_host || r->net_own;
+
+	if (calls_given || (!r->npaths && !net && !r->ndevices))
 		return;
 	r->calls = CALLGROUP_POLL | CALLGROUP_INFO | (r->npaths ? CALLGROUP_FILE | CALLGROUP_DIR : 0) |
-		   (r->net_host ? CALLGROUP_FILE | CALLGROUP_SOCKET : 0);
+		   (net ? CALLGROUP_FILE | CALLGROUP_SOCKET : 0) |
+		   (r->ndevices ? CALLGROUP_FILE | CALLGROUP_DIR | CALLGROUP_DEVICE : 0);
 }

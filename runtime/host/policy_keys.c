@@ -181,6 +181,7 @@ enum key {
 	KEY_NET,
 	KEY_CALLS,
 	KEY_USER,
+	KEY_DEVICE,
 	NKEYS,
 };
 _Static_assert(NKEYS <= 64, "a bit each");
@@ -204,12 +205,13 @@ static const struct {
 	[KEY_NET] = {"net", policy_set_net, false},
 	[KEY_CALLS] = {"calls", policy_set_calls, false},
 	[KEY_USER] = {"user", policy_set_user, false},
+	[KEY_DEVICE] = {"device", policy_set_device, true},
 };
 
 /* A family of keys begins and ends with these two. */
 #define KEYS(first, last) (BIT((last) + 1) - BIT(first))
 #define WHO KEYS(KEY_VM, KEY_MODE)
-#define GETS KEYS(KEY_EXECUTORS, KEY_USER)
+#define GETS KEYS(KEY_EXECUTORS, KEY_DEVICE)
 
 static const struct {
 	const char *name;

@@ -3,6 +3,7 @@
  *   policy.c          the file, its lines, the rule that decides
  *   policy_keys.c     verbs and keys, and the setters of keys that every service has
  *   policy_forward.c  setters for what a shadow may have of the host
+ *   policy_device.c   setters for devices
  *   policy_glob.c     patterns
  *
  * A setter puts a key's value (a terminated string of less than DS_AGENT_PATH_BYTES) into the rule.  Return: NULL, or what was
@@ -52,6 +53,9 @@ const char *policy_set_net(struct policy_rule *r, const char *value);
 const char *policy_set_calls(struct policy_rule *r, const char *value);
 /** policy_set_user() - user=UID[:GID]|nobody|root. */
 const char *policy_set_user(struct policy_rule *r, const char *value);
+extern const char policy_dev_taken[];
+/** policy_set_device() - device=PATTERN, one more of them. */
+const char *policy_set_device(struct policy_rule *r, const char *value);
 /** policy_forward_defaults() - A rule has been read: what it does not say follows from the rest. */
 void policy_forward_defaults(struct policy_rule *r, bool calls_given);
 

@@ -88,14 +88,20 @@ static uint64_t memory_limit(const struct warden *w)
 }
 
 /* What the rule gives it of the host.  Its files show their owners only where it has files. */
-static void grant(const struct policy_rule *rule, struct jail_params *p, struct jail_bind bind[static POLICY_PATHS_MAX])
+static void grant(const struct policy_rule *rule, struct jail_params *p, struct jail_bind bind[static POLICY_PATHS_MAX],
+		  const char *device[static POLICY_DEVICES_MAX])
 {
 	for (uint32_t i = 0; i < rule->npaths; i++)
 		bind[i] = (struct jail_bind){rule->path[i].guest, rule->path[i].host, rule->path[i].writable};
 	p->binds = bind;
 	p->nbinds = rule->npaths;
+	for (uint32_t i = 0; i < rule->ndevices; i++)
+		device[i] = rule->device[i];
+	p->devices = device;
+	p->ndevices = rule->ndevices;
 	p->net_host = rule->net_host;
-	p->all_ids = rule->npaths > 0;
+	p->net_own = rule->net_own;
+	p->all_ids = rule->npaths || rule->ndevices;
 	if (rule->uid_host == POLICY_USER_NOBODY)
 		return;
 	p->uid = rule->uid_host;
@@ -106,6 +112,7 @@ static void grant(const struct policy_rule *rule, struct jail_params *p, struct 
 static int spawn(struct warden *w, int exe, struct jail_err *err)
 {
 	struct jail_bind bind[POLICY_PATHS_MAX];
+	const char *device[POLICY_DEVICES_MAX];
 	struct jail_params p = {
 		.exe_fd = exe,
 		.name = w->who.service,
@@ -124,7 +131,7 @@ static int spawn(struct warden *w, int exe, struct jail_err *err)
 	}
 	w->ctl_fd = pair[0];
 	p.ctl_fd = theirs = pair[1];
-	grant(w->rule, &p, bind);
+	grant(w->rule, &p, bind, device);
 	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	r = jail_spawn(&p, &w->jail, err);
 	if (!r) {
@@ -207,13 +214,19 @@ void warden_capsule_start(struct warden *w)
 	r = warden_guard_prepare(w);
 	if (!r)
 		r = spawn(w, exe, &err);
-	if (r && err.bind) { /* which place it is, is nothing for a guest to know */
+	if (r && err.bind > 0) { /* which place it is, is nothing for a guest to know */
 		warden_log(w, LOG_LEVEL_ERR, "line %u of the policy grants %s, which cannot be given: %s", w->rule->line,
 			   w->rule->path[err.bind - 1].host,
 			   r == -ELOOP ? "there is a symbolic link in the path" :
 			   r == -EINVAL ? "neither a directory nor a regular file" :
 			   r == -EROFS ? "it is to be written, and read-only for dshost" : strerrordesc_np(-r));
 		warden_end(w, DS_AGENT_C_HOST, "the host cannot give it %s", w->rule->path[err.bind - 1].guest);
+		return;
+	}
+	if (r && err.bind < 0) {
+		warden_log(w, LOG_LEVEL_ERR, "line %u of the policy grants devices, of which no nodes can be made: %s%s", w->rule->line,
+			   strerrordesc_np(-r), r == -EPERM ? " (CAP_MKNOD)" : "");
+		warden_end(w, DS_AGENT_C_HOST, "the host cannot give it devices");
 		return;
 	}
 	if (r) {

@@ -101,7 +101,13 @@ static void test_host(void)
 	       "with a network: sockets; root where that is said");
 	tap_ok(r[3].uid_host == 33 && r[3].gid_host == 33 && !r[3].calls && !r[3].npaths && !r[3].net_host,
 	       "a user is its group; without paths and network there are no calls");
+	tap_ok(!r[3].ndevices, "no devices");
 	tap_ok(r[4].npaths == 2 && r[4].uid_host == POLICY_USER_NOBODY, "paths may begin alike, and be the same on the host");
+	tap_eq(parse("allow program=/a service=f device=/dev/kvm device=/dev/nvidia[0-9]* net=own"), 0, "a rule that gives devices");
+	r = policy->rule;
+	tap_ok(r->ndevices == 2 && !strcmp(r->device[0], "/dev/kvm") && !strcmp(r->device[1], "/dev/nvidia[0-9]*") && r->net_own && !r->net_host &&
+		       r->calls & CALLGROUP_DEVICE && r->calls & CALLGROUP_FILE,
+	       "two of them, commands for drivers, a network of its own");
 }
 
 static void wrong(const char *text, unsigned int line, const char *about)
@@ -139,7 +145,11 @@ static void test_host_errors(void)
 	snprintf(text, sizeof(text), "allow program=/a service=f path=/1:/a:ro path=/2:/a:ro path=/3:/a:ro path=/4:/a:ro path=/5:/a:ro "
 				     "path=/6:/a:ro path=/7:/a:ro path=/8:/a:ro path=/9:/a:ro");
 	wrong(text, 1, "at most 8");
-	wrong("allow program=/a service=f net=all", 1, "none or host");
+	wrong("allow program=/a service=f net=all", 1, "own or host");
+	wrong("allow program=/a service=f device=/etc/passwd", 1, "below /dev");
+	wrong("allow program=/a service=f device=/dev/../etc/passwd", 1, "without . and ..");
+	wrong("allow program=/a service=f device=/dev/kvm path=/dev/shm:/tmp:rw", 1, "in /dev");
+	wrong("allow program=/a service=f path=/dev/shm:/tmp:rw device=/dev/kvm", 1, "in /dev");
 	wrong("allow program=/a service=f net=host net=none", 1, "twice");
 	wrong("allow program=/a service=f calls=", 1, "some of");
 	wrong("allow program=/a service=f calls=file,mount", 1, "some of");
