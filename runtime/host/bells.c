@@ -200,7 +200,7 @@ static void pass_on(struct bells *b, struct waiting *w)
 	uint32_t place;
 
 	if (!is_sound(h) || shadows_by_token(b->shadows, h->token, &place, &shadow) ||
-	    shadows_tell(b->shadows, place, shadow, &m, sizeof(m), w->fd)) {
+	    shadows_tell(b->shadows, place, shadow, &m, sizeof(m), &w->fd, 1)) {
 		refuse(b, w);
 		return;
 	}
@@ -267,7 +267,7 @@ void bells_look(struct bells *b, uint32_t guest_port, const struct iovec *iov, u
 		return;
 	for (uint32_t i = 0; i < BELLS_PASSED_MAX; i++) {
 		if (b->passed[i].guest_port == guest_port) {
-			shadows_tell(b->shadows, b->passed[i].place, b->passed[i].shadow, &m, sizeof(m), -1);
+			shadows_tell(b->shadows, b->passed[i].place, b->passed[i].shadow, &m, sizeof(m), NULL, 0);
 			return;
 		}
 	}

@@ -39,6 +39,8 @@ struct bells;
 enum bells_what {
 	BELLS_NEW = 1,	 /* a bell; its descriptor comes along */
 	BELLS_INTERRUPT, /* the call that is forwarded by bell @id */
+	BELLS_LAY,	 /* struct estate_order, estate.h */
+	BELLS_ADOPT,	 /* likewise */
 };
 
 /** struct bells_message - A packet to a warden. */

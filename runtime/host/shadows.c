@@ -169,22 +169,29 @@ int shadows_by_token(const struct shadows *s, const uint8_t *token, uint32_t *pl
 	return r;
 }
 
-int shadows_tell(const struct shadows *s, uint32_t place, uint64_t shadow, const void *packet, size_t bytes, int fd)
+int shadows_tell(const struct shadows *s, uint32_t place, uint64_t shadow, const void *packet, size_t bytes, const int *fds,
+		 unsigned int nfds)
 {
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(SHADOWS_TELL_FDS * sizeof(int))] = {0};
 	struct iovec iov = {(void *)(uintptr_t)packet, bytes};
 	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
 
-	if (place >= s->nplaces || s->place[place].channel < 0 || s->place[place].shadow != shadow)
+	if (place >= s->nplaces || s->place[place].channel < 0 || s->place[place].shadow != shadow || nfds > SHADOWS_TELL_FDS)
 		return -ESRCH;
-	if (fd >= 0) {
+	if (nfds) {
 		mh.msg_control = control;
-		mh.msg_controllen = sizeof(control);
+		mh.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
 		*CMSG_FIRSTHDR(&mh) = (struct cmsghdr){
-			.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&mh)), &fd, sizeof(fd));
+			.cmsg_len = CMSG_LEN(nfds * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&mh)), fds, nfds * sizeof(int));
 	}
 	return sendmsg(s->place[place].channel, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+}
+
+void shadows_forget(struct shadows *s)
+{
+	for (uint32_t i = 0; i < s->nplaces; i++)
+		explicit_bzero(s->place[i].token, sizeof(s->place[i].token));
 }
 
 /* --- end ------------------------------------------------------------------------------------------------------------ */

@@ -28,6 +28,7 @@
 
 #define SHADOWS_DEFAULT 128u /* places of a VM, where nobody says otherwise */
 #define SHADOWS_MAX 4096u
+#define SHADOWS_TELL_FDS 65u /* an answer's socket and the descriptors of an ADOPT (shadow.h) */
 
 /**
  * struct shadows_board - What a VM process tells, in memory shared with the daemon (MAP_SHARED | MAP_ANONYMOUS)
@@ -103,11 +104,15 @@ int shadows_by_token(const struct shadows *s, const uint8_t *token, uint32_t *pl
 /**
  * shadows_tell() - Sends a packet to a warden, without waiting
  * @place, @shadow: from shadows_by_token()
- * @fd: goes along, stays the caller's; -1: none
+ * @fds: go along, stay the caller's; at most SHADOWS_TELL_FDS
  *
  * Return: 0; -ESRCH (it is another shadow's place now); -EAGAIN (it has not read those before); -errno of sendmsg().
  */
-int shadows_tell(const struct shadows *s, uint32_t place, uint64_t shadow, const void *packet, size_t bytes, int fd);
+int shadows_tell(const struct shadows *s, uint32_t place, uint64_t shadow, const void *packet, size_t bytes, const int *fds,
+		 unsigned int nfds);
+
+/** shadows_forget() - Wipes the tokens, in a child that has nothing to do with shadows. */
+void shadows_forget(struct shadows *s);
 
 /** shadows_reap() - Takes in children that have ended, and kills capsules that their warden has left; never blocks. */
 void shadows_reap(struct shadows *s);

@@ -16,6 +16,7 @@
 
 #include "rle/cleanup.h"
 #include "runtime/host/bells.h"
+#include "runtime/host/estate.h"
 #include "runtime/host/ivshmem.h"
 #include "runtime/host/log.h"
 #include "runtime/host/vhostuser.h"
@@ -35,6 +36,7 @@ struct vm {
 	struct ivshmem *bell;
 	struct shadows *shadows;
 	struct bells *bells;
+	struct estates *estates;
 	int listener, conn, signals, vmm_fd;
 	char vsock_path[CONTROL_PATH_BYTES], bell_path[CONTROL_PATH_BYTES];
 	bool usable; /* the table in force was checked and may be mirrored */
@@ -232,6 +234,8 @@ static int on_stream(void *ctx, uint32_t guest_port, uint32_t host_port, int fd)
 
 	if (host_port == DS_FORWARD_PORT)
 		return bells_accept(vm->bells, guest_port, fd);
+	if (host_port == DS_ESTATE_PORT)
+		return estates_accept(vm->estates, fd);
 	if (host_port != DS_AGENT_PORT)
 		why = "nobody listens on that port";
 	else if (guest_port > DS_AGENT_GUEST_PORT_MAX)
@@ -379,6 +383,7 @@ static int begin(struct vm *vm, const char **what)
 		shadows_policy(vm->shadows, p->policy);
 	e = e ? e : vsock_new(&vm->vsock, p->cid, on_stream, vm);
 	e = e ? e : bells_new(&vm->bells, vm->shadows, vm->vsock);
+	e = e ? e : estates_new(&vm->estates, vm->shadows);
 	if (e)
 		return e;
 	vsock_look(vm->vsock, DS_FORWARD_PORT, on_bytes);
@@ -425,6 +430,7 @@ static void work(struct vm *vm)
 			{.fd = ivshmem_fd(vm->bell), .events = POLLIN},
 			{.fd = vm->conn >= 0 ? -1 : vm->vmm_fd, .events = POLLIN}, /* later its connection tells */
 			{.fd = bells_fd(vm->bells), .events = POLLIN},
+			{.fd = estates_fd(vm->estates), .events = POLLIN},
 		};
 
 		if (poll(p, sizeof(p) / sizeof(p[0]), -1) < 0)
@@ -445,6 +451,8 @@ static void work(struct vm *vm)
 			ivshmem_run(vm->bell);
 		if (p[6].revents)
 			bells_run(vm->bells);
+		if (p[7].revents)
+			estates_run(vm->estates);
 		vm->board->refused_bells = bells_refused(vm->bells);
 		vm->board->doorbell = ivshmem_connected(vm->bell);
 		if (vm->board->doorbell && !bell_there)
@@ -459,6 +467,7 @@ static void finish(struct vm *vm)
 	if (vm->vsock)
 		vsock_stop(vm->vsock);
 	bells_free(vm->bells);
+	estates_free(vm->estates);
 	shadows_free(vm->shadows);
 	if (vm->listener >= 0) {
 		close(vm->listener);

@@ -356,6 +356,7 @@ static void free_warden(struct warden *w)
 	demand_free(w->demand);
 	warden_call_free(w);
 	warden_bell_free(w);
+	warden_estate_free(w);
 	warden_stream_free(w);
 	free(w->out);
 	free(w);

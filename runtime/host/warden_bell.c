@@ -19,7 +19,9 @@
 
 #include "rle/cleanup.h"
 #include "runtime/host/bells.h"
+#include "runtime/host/estate.h"
 #include "runtime/host/reasons.h"
+#include "runtime/host/shadows.h"
 #include "runtime/host/warden_parts.h"
 
 #define READS_A_TURN 64
@@ -106,24 +108,35 @@ static void take(struct warden *w, const struct bells_message *m, int *fd)
 void warden_bell_read(struct warden *w)
 {
 	for (int i = 0; i < READS_A_TURN && !w->ended; i++) {
-		_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))];
-		struct bells_message m;
-		struct iovec iov = {&m, sizeof(m)};
-		struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-		const ssize_t n = recvmsg(w->bells_fd, &mh, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-		const struct cmsghdr *c = n > 0 ? CMSG_FIRSTHDR(&mh) : NULL;
-		cleanup_close int fd = -1;
+		union {
+			struct bells_message bell;
+			struct estate_order order;
+		} m;
+		int fds[SHADOWS_TELL_FDS];
+		unsigned int nfds;
+		const int64_t n = estate_receive(w->bells_fd, &m, sizeof(m), fds, &nfds);
 
-		if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		if (n == -EAGAIN)
 			return;
-		if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-			memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-		if (n != sizeof(m)) { /* its end: no more bells */
+		if (n == -EMFILE)
+			continue;
+		if (n == sizeof(m.bell)) {
+			if (!nfds)
+				fds[0] = -1;
+			take(w, &m.bell, fds);
+		} else if (n > (int64_t)offsetof(struct estate_order, number) && nfds) {
+			if (m.order.what == BELLS_LAY)
+				warden_estate_lay(w, &m.order, fds[0]);
+			else
+				warden_estate_adopt(w, &m.order, fds, fds + 1, nfds - 1);
+		}
+		for (unsigned int k = 0; k < nfds; k++)
+			cleanup_close_fn(&fds[k]);
+		if (n <= 0) { /* its end: no more bells */
 			close(w->bells_fd);
 			w->bells_fd = -1;
 			return;
 		}
-		take(w, &m, &fd);
 	}
 }
 

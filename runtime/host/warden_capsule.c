@@ -22,7 +22,7 @@
 #define READS_A_TURN 64
 #define SOCKET_BYTES (1 << 20)
 #define DEATH_MS 5000 /* then it is said how long it takes */
-#define FDS_MAX 4
+#define FDS_MAX DS_SHADOW_ADOPT_MAX /* with one message */
 #define CAPSULE_BYTES (UINT64_C(64) << 20) /* what any capsule may take */
 #define EXECUTOR_BYTES (UINT64_C(256) << 10)
 #define SEG_BYTES (2 * DS_PAGE_BYTES + 1024)
@@ -276,7 +276,7 @@ static void refused(struct warden *w, const struct ds_shadow_refused *r)
 		warden_demand_refused(w, r);
 	else if (awaited(w, r->head.seq))
 		warden_change_refused(w, r);
-	else if (!warden_call_refused(w, r))
+	else if (!warden_estate_answered(w, r->head.seq, false) && !warden_call_refused(w, r))
 		warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it refused what nobody asked for");
 }
 
@@ -290,7 +290,7 @@ static void hear(struct warden *w, const union said *m)
 			warden_demand_status(w, m->head.seq);
 		else if (awaited(w, m->head.seq))
 			warden_change_done(w, &m->status);
-		else
+		else if (!warden_estate_answered(w, m->head.seq, true))
 			warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it answered what nobody asked for");
 		break;
 	case DS_SHADOW_REFUSED: refused(w, &m->refused); break;

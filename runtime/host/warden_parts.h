@@ -10,6 +10,7 @@
  *   warden_demand.c   the mirror that faults: FAULT and PAGES
  *   warden_call.c     CALL and REPLY
  *   warden_bell.c     bells of guest threads, and interrupts
+ *   warden_estate.c   descriptors that the guest's program hands on
  *   warden_stat.c     the view in shared memory
  *
  * How parts fail: whatever ends the shadow is told to warden_end(), the first time counts, and the caller returns; the
@@ -43,7 +44,10 @@
 #define WARDEN_LATER_MAX 16u		/* changes that wait aside */
 #define WARDEN_QUEUED_CALLS 64u		/* for executors that are at work */
 #define WARDEN_LOG_LINES 100u		/* of a shadow: a guest must not be able to fill the log */
+#define WARDEN_ADOPTIONS 8u
 #define WARDEN_NEVER UINT64_MAX
+
+struct estate_order;
 
 /** struct warden_map - A map as the capsule has it, or is to get it: into the RAM file (or the host's memory). */
 struct warden_map {
@@ -83,6 +87,12 @@ struct warden_bell {
 	int fd;		 /* ours, to see its end; -1 */
 	uint32_t id;	 /* as the VM process calls it */
 	uint64_t calls, busy_ns; /* as told by the executor so far */
+};
+
+/** struct warden_adoption - Descriptors that the capsule has been sent and has not answered for. */
+struct warden_adoption {
+	uint32_t seq; /* of the message; 0: none */
+	int answer;   /* whoever waits */
 };
 
 /** struct warden_queued - A call that waits for its executor, or for room in the control socket. */
@@ -141,6 +151,7 @@ struct warden {
 	struct warden_call call[DS_SHADOW_EXECUTORS_MAX];
 	struct warden_bell bell[DS_SHADOW_EXECUTORS_MAX];
 	int bells_fd, bell_ends_fd; /* from the VM process; epoll of those that live */
+	struct warden_adoption adoption[WARDEN_ADOPTIONS];
 	uint64_t bell_again_ns;	    /* when an executor whose bell has ended is interrupted once more; WARDEN_NEVER */
 	struct warden_queued *queue, **queue_end;
 	unsigned int nqueued;
@@ -334,6 +345,16 @@ bool warden_bell_report(struct warden *w, const struct ds_shadow_message *msg);
 void warden_bell_refused(struct warden *w, uint32_t i, const struct ds_shadow_refused *refused);
 /** warden_bell_free() - Closes them. */
 void warden_bell_free(struct warden *w);
+
+/* --- warden_estate.c --- */
+/** warden_estate_lay() - Takes descriptors of the capsule and sends them to @answer, which stays the caller's. */
+void warden_estate_lay(struct warden *w, const struct estate_order *o, int answer);
+/** warden_estate_adopt() - Gives the capsule @fds, which stay the caller's; takes *@answer over if it is to be told later. */
+void warden_estate_adopt(struct warden *w, const struct estate_order *o, int *answer, const int *fds, unsigned int nfds);
+/** warden_estate_answered() - Whether what the capsule answers with @seq is an ADOPT; then whoever waits is told. */
+bool warden_estate_answered(struct warden *w, uint32_t seq, bool adopted);
+/** warden_estate_free() - Closes what waits. */
+void warden_estate_free(struct warden *w);
 
 /* --- warden_stat.c --- */
 /** warden_stat_write() - Shows w->view to others. */

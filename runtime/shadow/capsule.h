@@ -34,7 +34,7 @@
 #define CAP_GUARD_BYTES CAP_PAGE
 #define CAP_STACK_BYTES 65536u /* a signal frame with all of AVX-512 and AMX takes 11 KiB (AT_MINSIGSTKSZ) */
 #define CAP_STOP_SIGNAL 64     /* SIGRTMAX: nobody's */
-#define CAP_FDS 4	       /* at most, with one message */
+#define CAP_FDS DS_SHADOW_ADOPT_MAX /* at most, with one message */
 #define CAP_EXIT_REFUSED 1
 #define CAP_EXIT_FAULT 2
 #define CAP_EXIT_CHANNEL 3

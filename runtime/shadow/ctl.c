@@ -393,6 +393,24 @@ static void give_bell(const struct ds_shadow_fd *m, int fd, struct ds_shadow_ref
 	exec_wake(&x->mail);
 }
 
+/* A received descriptor is above the guest's numbers once they are held, so none of them is in the place of another. */
+static void adopt(const struct ds_shadow_adopt *m, const int *fds)
+{
+	struct ds_shadow_refused refused = {.reason = DS_SHADOW_R_KERNEL, .index = __NR_dup3};
+	long ret = 0;
+
+	for (uint32_t i = 0; i < m->n; i++) {
+		if (ret >= 0)
+			ret = sys(dup3, fds[i], m->number[i], O_CLOEXEC);
+		ctl_close(fds[i]);
+	}
+	refused.err = (int32_t)ret;
+	if (ret < 0)
+		ctl_refuse(m->head.seq, &refused);
+	else
+		ctl_status(m->head.seq);
+}
+
 static struct {
 	union {
 		struct ds_shadow_head head;
@@ -400,6 +418,7 @@ static struct {
 		struct ds_shadow_boot boot;
 		struct ds_shadow_fd fd;
 		struct ds_shadow_interrupt interrupt;
+		struct ds_shadow_adopt adopt;
 		struct ds_shadow_message message;
 		struct ds_shadow_map map;
 	} m;
@@ -425,9 +444,12 @@ static bool take(bool wait, int fds[static CAP_FDS])
 	else if (params_head(&in, (size_t)got, &refused))
 		; /* refused */
 	else if (in.m.head.kind == DS_SHADOW_BOOT || (in.m.head.kind == DS_SHADOW_MAP && cap.boot.mode == DS_SHADOW_EAGER) ||
-		 (!shadow_service.bells && (in.m.head.kind == DS_SHADOW_FD || in.m.head.kind == DS_SHADOW_INTERRUPT)))
+		 (!shadow_service.bells && (in.m.head.kind == DS_SHADOW_FD || in.m.head.kind == DS_SHADOW_INTERRUPT)) ||
+		 (!cap.holding && in.m.head.kind == DS_SHADOW_ADOPT))
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_ORDER};
-	else if (want = params_fds(in.m.head.kind, 0), nfds != want)
+	else if (in.m.head.kind == DS_SHADOW_ADOPT && params_adopt(&in.m.adopt, &refused))
+		; /* refused */
+	else if (want = in.m.head.kind == DS_SHADOW_ADOPT ? in.m.adopt.n : params_fds(in.m.head.kind, 0), nfds != want)
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_FDS, .index = nfds, .value = want};
 	else if (in.m.head.kind == DS_SHADOW_UPDATE)
 		params_update(&in.m.update, &refused);
@@ -442,8 +464,8 @@ static bool take(bool wait, int fds[static CAP_FDS])
 	return false;
 }
 
-/* Does what needs no executor to stop.  @fd: that came along.  Return: whether that was all: false for a change. */
-static bool handle(int fd)
+/* Does what needs no executor to stop.  @fds: that came along.  Return: whether that was all: false for a change. */
+static bool handle(const int *fds)
 {
 	struct ds_shadow_refused refused = {0};
 
@@ -451,7 +473,8 @@ static bool handle(int fd)
 	case DS_SHADOW_QUIT: sys_exit(0);
 	case DS_SHADOW_PING: ctl_status(in.m.head.seq); return true;
 	case DS_SHADOW_MESSAGE: deliver(&in.m.message, &refused); return true;
-	case DS_SHADOW_FD: give_bell(&in.m.fd, fd, &refused); return true;
+	case DS_SHADOW_FD: give_bell(&in.m.fd, fds[0], &refused); return true;
+	case DS_SHADOW_ADOPT: adopt(&in.m.adopt, fds); return true;
 	case DS_SHADOW_INTERRUPT:
 		if (params_executor(in.m.interrupt.executor, cap.nexec, &refused))
 			ctl_refuse(in.m.head.seq, &refused);
@@ -474,7 +497,7 @@ void ctl_serve(void)
 	int fds[CAP_FDS];
 
 	while (take(false, fds)) {
-		if (handle(fds[0]))
+		if (handle(fds))
 			continue;
 		if (!cap.held.head.kind) {
 			if (in.m.head.kind == DS_SHADOW_MAP)
@@ -524,7 +547,7 @@ int64_t ctl_step(void)
 		memcpy(&in, &cap.held, cap.held.head.bytes);
 		fds[0] = cap.held_fd;
 		cap.held.head.kind = 0;
-	} else if (!take(true, fds) || handle(fds[0])) {
+	} else if (!take(true, fds) || handle(fds)) {
 		return 0;
 	} else if (in.m.head.kind == DS_SHADOW_MAP) {
 		demand_arrived(&in.m.map);

@@ -28,6 +28,7 @@ static size_t length_of(uint16_t kind)
 	case DS_SHADOW_MAP: return sizeof(struct ds_shadow_map);
 	case DS_SHADOW_FD: return sizeof(struct ds_shadow_fd);
 	case DS_SHADOW_INTERRUPT: return sizeof(struct ds_shadow_interrupt);
+	case DS_SHADOW_ADOPT: return sizeof(struct ds_shadow_adopt);
 	case DS_SHADOW_PING:
 	case DS_SHADOW_QUIT: return sizeof(struct ds_shadow_head);
 	default: return 0;
@@ -137,6 +138,16 @@ int params_boot(const struct ds_shadow_boot *boot, const char *service, struct d
 		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_boot, args), 0);
 	if (strlen(boot->service) != strlen(service) || memcmp(boot->service, service, strlen(service)))
 		return refuse(refused, -ENOENT, DS_SHADOW_R_SERVICE, 0, 0);
+	return 0;
+}
+
+int params_adopt(const struct ds_shadow_adopt *adopt, struct ds_shadow_refused *refused)
+{
+	if (!adopt->n || adopt->n > DS_SHADOW_ADOPT_MAX)
+		return REFUSE_LIMIT(refused, ds_shadow_adopt, n, DS_SHADOW_ADOPT_MAX);
+	for (uint32_t i = 0; i < adopt->n; i++)
+		if (adopt->number[i] >= DS_SHADOW_GUEST_FDS)
+			return REFUSE_LIMIT(refused, ds_shadow_adopt, number[i], DS_SHADOW_GUEST_FDS);
 	return 0;
 }
 

@@ -49,10 +49,13 @@ static inline int params_covers(const struct ds_shadow_map *map)
 /** params_message() - Checks a MESSAGE whose head has passed, for @nexec executors.  Return: 0, -EBADMSG, -ERANGE. */
 int params_message(const struct ds_shadow_message *message, uint32_t nexec, struct ds_shadow_refused *refused);
 
+/** params_adopt() - Checks an ADOPT whose head has passed.  Return: 0, -ERANGE. */
+int params_adopt(const struct ds_shadow_adopt *adopt, struct ds_shadow_refused *refused);
+
 /** params_executor() - Checks the number of an executor, of @nexec.  Return: 0, -ERANGE. */
 int params_executor(uint32_t executor, uint32_t nexec, struct ds_shadow_refused *refused);
 
-/** params_fds() - How many descriptors a message of @kind brings; @mode: enum ds_shadow_mode, of a BOOT. */
+/** params_fds() - How many descriptors a message of @kind brings, other than ADOPT; @mode: enum ds_shadow_mode, of a BOOT. */
 static inline uint32_t params_fds(uint16_t kind, uint32_t mode)
 {
 	if (kind == DS_SHADOW_BOOT)

@@ -16,6 +16,7 @@
  *                       FD       fds: a socket      the bell of a guest thread, for one executor (forward.h): answered by
  *                                                   MESSAGEs, the last of which says that the executor has done with it
  *                       INTERRUPT                   the call of an executor returns as if a signal had come; not answered
+ *                       ADOPT    fds: as many as it says   descriptors for numbers of the guest program's (estate.h); answered by STATUS
  *                       QUIT                        the shadow ends, as it does when the socket is closed
  *   capsule -> dshost   STATUS   seq of the request
  *                       REFUSED  seq of the request; a reason and numbers, never text: the capsule holds none.
@@ -24,8 +25,8 @@
  *                       MESSAGE  a payload from an executor; seq of the message it answers
  *                       FAULT    the service touched memory that is not there; the shadow ends
  *
- * FD and INTERRUPT are for services that say they want them (struct shadow_service, `bells`); others refuse them:
- * DS_SHADOW_R_ORDER.
+ * FD, INTERRUPT and ADOPT are for services that say they want them (struct shadow_service, `bells`); others refuse them:
+ * DS_SHADOW_R_ORDER.  So is an ADOPT before the first FD.
  *
  * Descriptors.  A service that has bells makes system calls for a guest program with that program's descriptor numbers, which are
  * 0 to DS_SHADOW_GUEST_FDS - 1.  All that the capsule has is above:
@@ -72,7 +73,7 @@
 #include "runtime/wire/forward.h"
 
 #define DS_SHADOW_MAGIC UINT32_C(0x48535344) /* the bytes "DSSH" */
-#define DS_SHADOW_VERSION 3
+#define DS_SHADOW_VERSION 4
 #define DS_SHADOW_KNOCK 0x6b6e6f63
 
 #define DS_SHADOW_EXECUTORS_MAX 64
@@ -96,6 +97,7 @@
 #define DS_SHADOW_FILTER_BYTES_MAX (4096 * 8) /* BPF_MAXINSNS of struct sock_filter */
 #define DS_SHADOW_SEGS_MAX 128 /* of a MAP */
 #define DS_SHADOW_STOP_MS_MAX 60000
+#define DS_SHADOW_ADOPT_MAX 64 /* descriptors of an ADOPT */
 
 enum ds_shadow_kind {
 	DS_SHADOW_BOOT = 1,
@@ -106,6 +108,7 @@ enum ds_shadow_kind {
 	DS_SHADOW_MAP = 7,
 	DS_SHADOW_FD = 8,
 	DS_SHADOW_INTERRUPT = 9,
+	DS_SHADOW_ADOPT = 10,
 	DS_SHADOW_STATUS = 16,
 	DS_SHADOW_REFUSED = 17,
 	DS_SHADOW_FAULT = 18,
@@ -238,6 +241,14 @@ struct ds_shadow_interrupt {
 	uint32_t zero;
 };
 
+/** struct ds_shadow_adopt - DS_SHADOW_ADOPT: descriptor i that comes along gets the number @number[i], whatever had it before. */
+struct ds_shadow_adopt {
+	struct ds_shadow_head head;
+	uint32_t n; /* 1 to DS_SHADOW_ADOPT_MAX */
+	uint32_t zero;
+	uint16_t number[DS_SHADOW_ADOPT_MAX]; /* below DS_SHADOW_GUEST_FDS */
+};
+
 /** struct ds_shadow_status - DS_SHADOW_STATUS: what is in force. */
 struct ds_shadow_status {
 	struct ds_shadow_head head;
@@ -302,7 +313,7 @@ _Static_assert(sizeof(struct ds_shadow_head) == 16 && sizeof(struct ds_shadow_bo
 		       sizeof(struct ds_shadow_status) == 96 && sizeof(struct ds_shadow_refused) == 40 &&
 		       sizeof(struct ds_shadow_fault) == 40 && sizeof(struct ds_shadow_seg) == 24 &&
 		       sizeof(struct ds_shadow_map) == 24 && sizeof(struct ds_shadow_fd) == 32 &&
-		       sizeof(struct ds_shadow_interrupt) == 24,
+		       sizeof(struct ds_shadow_interrupt) == 24 && sizeof(struct ds_shadow_adopt) == 24 + 2 * DS_SHADOW_ADOPT_MAX,
 	       "messages have no padding");
 
 #endif
