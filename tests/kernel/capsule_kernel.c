@@ -28,7 +28,7 @@
 #define SA_RESTORER_FLAG 0x04000000ul
 #define SKIPPED 77
 
-static const char *why = "";
+static const char **why; /* in memory that children share */
 
 /* Runs @fn in a child.  Return: its exit status; 128 + signal. */
 static int in_child(int (*fn)(void))
@@ -36,6 +36,8 @@ static int in_child(int (*fn)(void))
 	pid_t pid;
 	int status;
 
+	if (!why)
+		why = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	fflush(stdout);
 	pid = fork();
 	if (!pid)
@@ -50,7 +52,7 @@ static void holds(int (*fn)(void), const char *what)
 	int status = in_child(fn);
 
 	if (status == SKIPPED)
-		tap_skip(what, why);
+		tap_skip(what, *why);
 	else if (!tap_ok(status == 0, "%s", what))
 		printf("# status %d\n", status);
 }
@@ -102,7 +104,7 @@ static int sealed(void)
 	char *p = mmap(NULL, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (syscall(NR_MSEAL, p + PAGE, PAGE, 0)) {
-		why = "the kernel has no mseal (6.10)";
+		*why = "the kernel has no mseal (6.10)";
 		return SKIPPED;
 	}
 	p[0] = 1, p[2 * PAGE] = 2;
@@ -117,7 +119,7 @@ static int rseq_is_exclusive(void)
 
 	/* glibc has registered its own in this process (2.35), so that another must be refused */
 	if (syscall(SYS_rseq, area, 32, 0, RSEQ_SIGNATURE) == 0) {
-		why = "this C library registers no rseq area";
+		*why = "this C library registers no rseq area";
 		return SKIPPED;
 	}
 	return errno == ENOSYS || errno == EINVAL || errno == EBUSY || errno == EPERM ? 0 : 2;
@@ -154,7 +156,7 @@ static int set_mm_as_nobody(void)
 static int set_mm_in_namespace(void)
 {
 	if (unshare(CLONE_NEWUSER)) {
-		why = "user namespaces are not allowed here";
+		*why = "user namespaces are not allowed here";
 		return SKIPPED;
 	}
 	return set_mm();
@@ -227,7 +229,7 @@ static int limit(void)
 	if (!f || fscanf(f, "%lu", &max) != 1)
 		return 2;
 	if (max > 200000) {
-		why = "vm.max_map_count is too high to be tried";
+		*why = "vm.max_map_count is too high to be tried";
 		return SKIPPED;
 	}
 	for (n = 0; n <= max; n++)

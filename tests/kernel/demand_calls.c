@@ -24,7 +24,7 @@ static int nobody_without_device(void)
 	fd = (int)syscall(SYS_userfaultfd, O_CLOEXEC);
 	if (fd < 0)
 		return errno == EPERM ? 0 : 3;
-	why = "vm.unprivileged_userfaultfd is 1 here";
+	*why = "vm.unprivileged_userfaultfd is 1 here";
 	return SKIPPED;
 }
 
@@ -151,7 +151,7 @@ static int in_direct_io(void)
 	static char data[2 * PAGE] __attribute__((aligned(4096)));
 
 	if (fd < 0) {
-		why = "no O_DIRECT in /var/tmp";
+		*why = "no O_DIRECT in /var/tmp";
 		return SKIPPED;
 	}
 	unlink(name);
