@@ -51,6 +51,14 @@ static int64_t make_companion(struct forward_turn *turn, uint64_t epfd)
 	return -ENOMEM;
 }
 
+bool forward_epoll_holds(uint32_t raw)
+{
+	for (uint32_t i = 0; i < PAIRS; i++)
+		if (__atomic_load_n(&pairs[i].epfd, __ATOMIC_ACQUIRE) && pairs[i].host == (int32_t)raw)
+			return true;
+	return false;
+}
+
 void forward_epoll_closed(uint64_t fd)
 {
 	for (uint32_t i = 0; i < PAIRS; i++)

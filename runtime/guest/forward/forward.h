@@ -12,6 +12,7 @@
  *   pool.c      slots, bells                              poll.c     waiting for descriptors of both sides
  *   agent.c     what dsagent is told and asked            memory.c   mmap of the host's files; the mirror is told of changes
  *   child.c     fork, vfork: no shadow there              exec.c     programs that lie on the host
+ *   device.c    ioctl: descriptors that drivers make
  *   trace.c     what --trace and --summary print          policy.c   calls that the user wants refused or answered
  *
  * Rules of the code are those of the interception (intercept.h): it runs anywhere in the program, handlers included, without
@@ -59,7 +60,7 @@ struct forward_settings {
 	struct forward_prefixes prefixes;
 	const char *library, *service, *args, *agent, *bell, *trace, *summary, *cwd;
 	uint32_t spin_ns;
-	bool net, required, patch;
+	bool net, device, required, patch;
 };
 extern struct forward_settings forward_settings;
 
@@ -232,7 +233,13 @@ enum forward_result {
 	FORWARD_R_FD_CLOEXEC, /* likewise, closed on exec */
 };
 
-/** forward_call_fd() - A whole call of the program, restarted as signals demand.  Return: its result. */
+/** forward_then - What is done about a call that has succeeded, in the same turn.  Return: its result for the program. */
+typedef int64_t forward_then(struct forward_turn *turn, int64_t result, void *ctx);
+
+/** forward_call_then() - A whole call of the program, restarted as signals demand.  @then: may be NULL.  Return: its result. */
+int64_t forward_call_then(const struct intercept_call *call, const struct forward_rule *rule, forward_then *then, void *ctx);
+
+/** forward_call_fd() - One whose result is of @kind. */
 int64_t forward_call_fd(const struct intercept_call *call, const struct forward_rule *rule, enum forward_result kind);
 
 /** forward_call() - One that returns a number. */
@@ -278,6 +285,9 @@ int64_t forward_open_call(const struct intercept_call *call, const struct forwar
 /** forward_descriptor_call() - close, close_range, dup.., fcntl, ioctl, socket.  Return: whether it did it. */
 bool forward_descriptor_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
 
+/** forward_ioctl() - ioctl() with a descriptor of the host (device.c). */
+int64_t forward_ioctl(const struct intercept_call *call);
+
 /* --- where things are (where.c, cwd.c) -------------------------------------------------------------------------------- */
 
 /** forward_cwd_host() - Whether the working directory is the host's. */
@@ -322,6 +332,9 @@ bool forward_poll_call(struct intercept_call *call, const struct forward_rule *r
 
 /** forward_epoll_call() - epoll_ctl, epoll_wait and its kin.  Return: whether it did it. */
 bool forward_epoll_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
+
+/** forward_epoll_holds() - Whether a descriptor of the shadow is one of ours, a companion. */
+bool forward_epoll_holds(uint32_t raw);
 
 /** forward_epoll_closed() - An epoll descriptor is no more. */
 void forward_epoll_closed(uint64_t fd);

@@ -25,6 +25,7 @@ static bool cloexec_of(const struct intercept_call *call)
 	case __NR_open: flags = call->arg[1]; break;
 	case __NR_openat: flags = call->arg[2]; break;
 	case __NR_openat2: return !intercept_fetch(&flags, call->arg[2], sizeof(flags)) && flags & O_CLOEXEC;
+	case __NR_eventfd2: return call->arg[1] & O_CLOEXEC;
 	case __NR_accept4: return call->arg[3] & SOCK_CLOEXEC;
 	case __NR_socket: return call->arg[1] & SOCK_CLOEXEC;
 	default: break;
@@ -198,7 +199,7 @@ static bool do_fcntl(struct intercept_call *call, const struct forward_rule *rul
 	return true;
 }
 
-static bool do_ioctl(struct intercept_call *call, const struct forward_rule *rule, int64_t *result)
+static bool do_ioctl(struct intercept_call *call, int64_t *result)
 {
 	const uint64_t fd = (uint32_t)call->arg[0], request = (uint32_t)call->arg[1];
 	const bool host = forward_fd_host(fd);
@@ -219,7 +220,7 @@ static bool do_ioctl(struct intercept_call *call, const struct forward_rule *rul
 	case FIOCLEX_: forward_fd_set(fd, FORWARD_FD_HOST | FORWARD_FD_CLOEXEC); *result = 0; return true;
 	case FIONCLEX_: forward_fd_set(fd, FORWARD_FD_HOST); *result = 0; return true;
 	case FIOASYNC_: return refuse(result, EINVAL, "ioctl", "signals for events on the host (FIOASYNC) are not brought here");
-	default: *result = forward_call(call, rule); return true;
+	default: *result = forward_ioctl(call); return true;
 	}
 }
 
@@ -235,9 +236,14 @@ bool forward_descriptor_call(struct intercept_call *call, const struct forward_r
 		return true;
 	case FORWARD_S_DUP2: return do_dup2(call, result);
 	case FORWARD_S_FCNTL: return do_fcntl(call, rule, result);
-	case FORWARD_S_IOCTL: return do_ioctl(call, rule, result);
+	case FORWARD_S_IOCTL: return do_ioctl(call, result);
 	case FORWARD_S_SOCKET:
 		if (!forward_settings.net || (call->arg[0] != AF_INET && call->arg[0] != AF_INET6))
+			return false;
+		*result = forward_open_call(call, rule);
+		return true;
+	case FORWARD_S_EVENTFD: /* drivers take them in their commands, and the guest's are none for them */
+		if (!forward_settings.device)
 			return false;
 		*result = forward_open_call(call, rule);
 		return true;

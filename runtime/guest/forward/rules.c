@@ -55,6 +55,8 @@ static const struct forward_rule rules[FORWARD_NR_MAX] = {
 	[__NR_close] = DO(CLOSE), [__NR_close_range] = DO(CLOSE_RANGE),
 	[__NR_dup] = DO(DUP), [__NR_dup2] = DO(DUP2), [__NR_dup3] = DO(DUP2), [__NR_fcntl] = DO(FCNTL),
 
+	[__NR_eventfd] = DO(EVENTFD), [__NR_eventfd2] = DO(EVENTFD),
+
 	/* waiting for several */
 	[__NR_poll] = DO(POLL), [__NR_ppoll] = DO(POLL), [__NR_select] = DO(SELECT), [__NR_pselect6] = DO(SELECT),
 	[__NR_epoll_ctl] = DO(EPOLL_CTL), [__NR_epoll_wait] = DO(EPOLL_WAIT), [__NR_epoll_pwait] = DO(EPOLL_WAIT),

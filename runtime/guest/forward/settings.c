@@ -3,6 +3,7 @@
  *   DS_FORWARD_LIB       path of libdsforward.so itself, kept in LD_PRELOAD of programs that are executed
  *   DS_FORWARD           directories of the host, "PATH:PATH..."; may be empty
  *   DS_FORWARD_NET       "forward": AF_INET and AF_INET6 sockets are the host's; else the guest's
+ *   DS_FORWARD_DEVICE    set: devices of the host are used: eventfds are made there
  *   DS_FORWARD_POLICY    "CALL=local;CALL=ERRNO;CALL=emulate:VALUE": policy.c
  *   DS_FORWARD_TRACE     a file that gets a line for each call; "-": standard error
  *   DS_FORWARD_SUMMARY   a file that gets a table at the end; "-": standard error
@@ -97,6 +98,8 @@ const char *forward_settings_read(char **envp)
 			s->agent = value;
 		else if ((value = match(*envp, "DS_FORWARD_BELL")))
 			s->bell = value;
+		else if (match(*envp, "DS_FORWARD_DEVICE"))
+			s->device = true;
 		else if (match(*envp, "DS_FORWARD_REQUIRED"))
 			s->required = true;
 		else if ((value = match(*envp, "DS_FORWARD_PATCH")))

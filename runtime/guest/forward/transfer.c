@@ -385,7 +385,7 @@ bool forward_turn_restarts(const struct forward_turn *turn)
 	return !(pending & ~turn->mask & look_at_actions(&at).ends_calls);
 }
 
-int64_t forward_call_fd(const struct intercept_call *call, const struct forward_rule *rule, enum forward_result kind)
+int64_t forward_call_then(const struct intercept_call *call, const struct forward_rule *rule, forward_then *then, void *ctx)
 {
 	uint32_t evictions = 0, faults = 0;
 
@@ -401,14 +401,24 @@ int64_t forward_call_fd(const struct intercept_call *call, const struct forward_
 		result = forward_turn_call(&turn, call->nr, call->arg);
 		evicted = forward_turn_evicted(&turn, result);
 		again = evicted || (result == -EINTR && !(rule->flags & FORWARD_NO_RESTART) && forward_turn_restarts(&turn));
-		if (result >= 0 && kind != FORWARD_R_PLAIN)
-			result = forward_fd_adopt(&turn, result, kind == FORWARD_R_FD_CLOEXEC);
+		if (result >= 0 && then)
+			result = then(&turn, result, ctx);
 		forward_turn_end(&turn);
 		if (evicted)
 			forward_turn_pause(&evictions);
 		if (!again && !forward_memory_again(result, &faults))
 			return result;
 	}
+}
+
+static int64_t adopt(struct forward_turn *turn, int64_t result, void *ctx)
+{
+	return forward_fd_adopt(turn, result, *(const enum forward_result *)ctx == FORWARD_R_FD_CLOEXEC);
+}
+
+int64_t forward_call_fd(const struct intercept_call *call, const struct forward_rule *rule, enum forward_result kind)
+{
+	return forward_call_then(call, rule, kind == FORWARD_R_PLAIN ? NULL : adopt, &kind);
 }
 
 int64_t forward_call(const struct intercept_call *call, const struct forward_rule *rule)
