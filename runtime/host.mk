@@ -1,7 +1,17 @@
 # host.mk - the host side of the runtime: dshost, and host.a with what it, unit tests and fuzz targets share
 
 HOST := $(filter-out runtime/host/dshost.c,$(wildcard runtime/host/*.c))
-$(B)/lib/host.a: $(call obj,$(HOST))
+$(B)/lib/host.a: $(call obj,$(HOST)) $(B)/vmm/helper.o
+
+# The code that goes into a VMM (runtime/host/vmmhelper.h): one section, which refers to nothing else.  Never built with a sanitizer.
+VMM_CFLAGS := -std=gnu11 -O2 -g $(WARN) -fPIC -ffreestanding -mgeneral-regs-only -fno-stack-protector -fcf-protection=none \
+	-fno-asynchronous-unwind-tables -fno-tree-loop-distribute-patterns -fno-toplevel-reorder -fno-jump-tables -minline-all-stringops \
+	-U_FORTIFY_SOURCE -D_GNU_SOURCE -I. -MMD -MP -MF $(B)/vmm/helper.d -MT $(B)/vmm/helper.o
+$(B)/vmm/helper.o: runtime/host/vmm/helper.c
+	@mkdir -p $(@D)
+	$(call SAY,VMM,$<)$(CC) $(VMM_CFLAGS) -c -o $@.tmp $< && ! nm -u $@.tmp | grep . && ! objdump -h $@.tmp | grep -E ' \.(ro)?data[^ ]* +0*[1-9a-f]' && \
+		objcopy --rename-section .text=vmm_text,alloc,load,readonly,data,contents $@.tmp $@ && rm $@.tmp
+-include $(B)/vmm/helper.d
 
 $(B)/bin/dshost: $(B)/obj/runtime/host/dshost.o $(B)/lib/host.a $(B)/lib/shadow.a $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_rle) -ljson-c

@@ -1,0 +1,449 @@
+/* host_windows.c - the device window: room in it, a thread put into a VMM, files mapped there, and what goes wrong
+ *
+ * The VMM is a process of this test that has the window's memfd mapped and two threads: one waits in poll() as QEMU's main thread
+ * does, one loads and stores as told and has all signals blocked but SIGSEGV, SIGFPE and SIGILL, as QEMU's processors have.
+ */
+#include "runtime/host/windows.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "rle/addr.h"
+#include "rle/cleanup.h"
+#include "runtime/host/window.h"
+#include "tests/tap.h"
+
+#define PAGES 64u
+#define BYTES (PAGES * DS_PAGE_BYTES)
+#define WAIT_MS 60000
+#define NOWHERE UINT64_MAX /* an access to an address where nothing is */
+
+static char path[108];
+static int shm;
+static struct windows *w;
+
+/* --- a VMM ------------------------------------------------------------------------------------------------------------- */
+
+struct vmm {
+	pid_t pid;
+	int sock;
+};
+
+struct access {
+	uint64_t at;
+	uint32_t store, value;
+};
+
+struct cpu {
+	volatile uint8_t *window;
+	int sock;
+};
+
+static void *run_cpu(void *arg)
+{
+	const struct cpu *cpu = arg;
+	struct access a;
+
+	while (recv(cpu->sock, &a, sizeof(a), 0) == sizeof(a)) {
+		if (a.at == UINT64_MAX)
+			a.value = *(volatile uint8_t *)(uintptr_t)8;
+		else if (a.store)
+			cpu->window[a.at] = (uint8_t)a.value;
+		else
+			a.value = cpu->window[a.at];
+		send(cpu->sock, &a, sizeof(a), MSG_NOSIGNAL);
+	}
+	_exit(0);
+}
+
+static void be_vmm(int sock)
+{
+	struct cpu cpu = {mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, shm, 0), sock};
+	const sigset_t none = {0};
+	sigset_t set;
+	pthread_t thread;
+
+	sigfillset(&set);
+	sigdelset(&set, SIGSEGV);
+	sigdelset(&set, SIGFPE);
+	sigdelset(&set, SIGILL);
+	pthread_sigmask(SIG_SETMASK, &set, NULL);
+	pthread_create(&thread, NULL, run_cpu, &cpu);
+	pthread_sigmask(SIG_SETMASK, &none, NULL);
+	for (int turns = 0;; turns++)
+		poll(NULL, 0, turns % 2 ? -1 : 50); /* both kinds of restarting */
+}
+
+static struct vmm start_vmm(void)
+{
+	struct vmm v;
+	int pair[2];
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+		exit(2);
+	v.pid = fork();
+	if (!v.pid) {
+		close(pair[0]);
+		be_vmm(pair[1]);
+	}
+	close(pair[1]);
+	v.sock = pair[0];
+	return v;
+}
+
+static int end_vmm(struct vmm *v)
+{
+	int status = 0;
+
+	close(v->sock);
+	waitpid(v->pid, &status, 0);
+	return status;
+}
+
+/* Return: the byte; -1: the VMM has died of it. */
+static int access_at(const struct vmm *v, uint64_t page, uint64_t offset, int store)
+{
+	struct access a = {.at = page == NOWHERE ? UINT64_MAX : page * DS_PAGE_BYTES + offset, .store = store >= 0, .value = (uint32_t)store};
+
+	if (send(v->sock, &a, sizeof(a), MSG_NOSIGNAL) != sizeof(a) || recv(v->sock, &a, sizeof(a), 0) != sizeof(a))
+		return -1;
+	return (int)a.value;
+}
+
+static int load(const struct vmm *v, uint64_t page)
+{
+	return access_at(v, page, 7, -1);
+}
+
+static int tasks(const struct vmm *v)
+{
+	char name[64];
+	struct stat st;
+
+	snprintf(name, sizeof(name), "/proc/%d/task", v->pid);
+	return stat(name, &st) ? -1 : (int)st.st_nlink - 2;
+}
+
+static char state_of(const struct vmm *v)
+{
+	char name[64], line[128] = "";
+	char state = '?';
+	FILE *f;
+
+	snprintf(name, sizeof(name), "/proc/%d/stat", v->pid);
+	f = fopen(name, "re");
+	if (f && fgets(line, sizeof(line), f))
+		sscanf(strrchr(line, ')') + 1, " %c", &state);
+	if (f)
+		fclose(f);
+	return state;
+}
+
+/* --- a warden ---------------------------------------------------------------------------------------------------------- */
+
+static void work(void)
+{
+	struct pollfd p = {.fd = windows_fd(w), .events = POLLIN};
+
+	while (poll(&p, 1, 0) > 0)
+		windows_run(w);
+}
+
+static struct windows_answer ask(int sock, const struct windows_ask *a, int fd)
+{
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
+	struct iovec iov = {(void *)(uintptr_t)a, sizeof(*a)};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
+	struct windows_answer answer = {.err = -EIO};
+
+	if (fd >= 0) {
+		mh.msg_control = control;
+		mh.msg_controllen = sizeof(control);
+		*CMSG_FIRSTHDR(&mh) = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&mh)), &fd, sizeof(fd));
+	}
+	if (sendmsg(sock, &mh, 0) < 0)
+		return answer;
+	work();
+	if (recv(sock, &answer, sizeof(answer), MSG_DONTWAIT) != sizeof(answer))
+		answer.err = -EIO;
+	return answer;
+}
+
+static struct windows_answer map(int sock, int fd, uint64_t npages, uint64_t offset_pages, uint32_t prot)
+{
+	return ask(sock, &(struct windows_ask){.what = WINDOWS_MAP, .prot = prot, .npages = npages, .offset = offset_pages * DS_PAGE_BYTES}, fd);
+}
+
+static int unmap(int sock, uint64_t page, uint64_t npages)
+{
+	return ask(sock, &(struct windows_ask){.what = WINDOWS_UNMAP, .extent = {page, npages}}, -1).err;
+}
+
+/* A file of pages, each of which begins with its number plus @first. */
+static int make_file(uint32_t npages, uint8_t first)
+{
+	const int fd = memfd_create("file", MFD_CLOEXEC);
+
+	for (uint32_t i = 0; i < npages; i++) {
+		uint8_t page[DS_PAGE_BYTES];
+
+		memset(page, (uint8_t)(first + i), sizeof(page));
+		if (pwrite(fd, page, sizeof(page), (off_t)i * (off_t)sizeof(page)) != sizeof(page))
+			exit(2);
+	}
+	return fd;
+}
+
+static int byte_of(int fd, uint64_t page, uint64_t offset)
+{
+	uint8_t byte;
+
+	return pread(fd, &byte, 1, (off_t)(page * DS_PAGE_BYTES + offset)) == 1 ? byte : -1;
+}
+
+/* Waits until a page reads as @want. */
+static bool becomes(const struct vmm *v, uint64_t page, int want)
+{
+	for (int waited = 0; waited < WAIT_MS; waited += 5) {
+		if (load(v, page) == want)
+			return true;
+		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+	}
+	return false;
+}
+
+/* --- room -------------------------------------------------------------------------------------------------------------- */
+
+/* Against an array with an owner for each page. */
+static void test_room(void)
+{
+	uint64_t owner[PAGES] = {0}, largest;
+	struct ds_window_extent e[DS_WINDOW_EXTENTS_MAX];
+	struct window room;
+	uint32_t n, bad = 0, seed = 1, full = 0, split = 0;
+
+	if (window_init(&room, 1, PAGES))
+		exit(2);
+	owner[0] = 99;
+	for (uint32_t step = 0; step < 20000; step++) {
+		const uint64_t who = 1 + (seed = seed * 1664525u + 1013904223u) / 1000 % 3, npages = 1 + (seed >> 8) % 9, at = (seed >> 16) % PAGES;
+		uint64_t all = 0;
+		bool owned = true;
+
+		for (uint32_t i = 0; i < PAGES; i++)
+			all += !owner[i];
+		bad += window_room(&room, &largest) != all;
+		if (seed >> 31) {
+			const int r = window_take(&room, who, npages, e, &n);
+			uint64_t got = 0;
+
+			full += r == -ENOMEM && all >= npages;
+			bad += r ? r != -ENOMEM || n || (largest >= npages) : n == 0;
+			split += n > 1;
+			for (uint32_t k = 0; k < n; k++)
+				for (uint64_t i = 0; i < e[k].npages; i++, got++) {
+					bad += owner[e[k].page + i] != 0;
+					owner[e[k].page + i] = who;
+				}
+			bad += !r && got != npages;
+			continue;
+		}
+		for (uint64_t i = 0; i < npages; i++)
+			owned = owned && at + i < PAGES && owner[at + i] == who;
+		bad += window_owns(&room, who, at, npages) != owned || window_owner(&room, at) != (at ? owner[at] : 0);
+		bad += window_give(&room, who, at, npages) != (owned ? 0 : -EINVAL);
+		for (uint64_t i = 0; i < npages && owned; i++)
+			owner[at + i] = 0;
+	}
+	tap_eq(bad, 0, "pages of the window are given out once, and only their owner gives them back (20,000 random steps against a model)");
+	tap_ok(split > 20, "where no gap is large enough a mapping is made of several pieces (%u times)", split);
+	tap_ok(full < 100, "with %u pieces at most there is hardly ever room that cannot be used (%u times)", DS_WINDOW_EXTENTS_MAX, full);
+	for (uint64_t who = 1; who <= 3; who++)
+		while (window_next(&room, who, e))
+			bad += window_give(&room, who, e[0].page, e[0].npages) != 0;
+	tap_ok(!bad && window_room(&room, &largest) == PAGES - 1 && largest == PAGES - 1, "what everybody had is one piece again in the end");
+	window_free(&room);
+}
+
+/* --- mapping ----------------------------------------------------------------------------------------------------------- */
+
+static void begin(struct vmm *v, int *a, int *b)
+{
+	const struct windows_params p = {.vm = "one", .path = path, .uid = geteuid(), .shm = shm, .bytes = BYTES};
+
+	*v = start_vmm();
+	if (load(v, 1) < 0 || windows_new(&w, &p)) /* the VMM answers, so it has the window mapped */
+		exit(2);
+	windows_vmm(w, 0, false);
+	windows_vmm(w, v->pid, true);
+	*a = windows_join(w, 11);
+	*b = windows_join(w, 12);
+}
+
+static void test_mapping(void)
+{
+	cleanup_close int file = make_file(8, 1), other = make_file(4, 101);
+	struct windows_answer m, n;
+	struct vmm v;
+	int a, b, left;
+
+	begin(&v, &a, &b);
+	tap_eq(load(&v, 5), 0, "at first the window is empty memory");
+	m = map(a, file, 3, 2, PROT_READ | PROT_WRITE);
+	if (m.err == -ENODEV) {
+		tap_skip("the device window", "processes may not be traced here");
+		exit(tap_done());
+	}
+	tap_ok(!m.err && m.mapped.nextents == 1 && m.mapped.extent[0].npages == 3, "a file is mapped, in one piece");
+	tap_ok(access(path, F_OK) && errno == ENOENT, "the socket is gone when the VMM's thread has connected");
+	tap_eq(tasks(&v), 3, "the VMM has one thread more");
+	tap_ok(load(&v, m.mapped.extent[0].page) == 3 && load(&v, m.mapped.extent[0].page + 2) == 5, "the guest sees the file's pages at their offset");
+	access_at(&v, m.mapped.extent[0].page + 1, 9, 77);
+	tap_eq(byte_of(file, 3, 9), 77, "what the guest stores is in the file");
+	tap_ok(pwrite(file, "x", 1, 4 * 4096 + 7) == 1 && load(&v, m.mapped.extent[0].page + 2) == 'x', "what the host stores is seen by the guest");
+	n = map(b, other, 4, 0, PROT_READ | PROT_WRITE);
+	tap_ok(!n.err && load(&v, n.mapped.extent[0].page) == 101 && load(&v, m.mapped.extent[0].page) == 3, "another shadow's mapping lies beside it");
+	tap_eq(unmap(b, m.mapped.extent[0].page, 3), -EINVAL, "a shadow cannot give back what is another's");
+	tap_eq(unmap(a, m.mapped.extent[0].page + 1, 1), 0, "one page out of the middle is given back");
+	tap_ok(load(&v, m.mapped.extent[0].page) == 3 && load(&v, m.mapped.extent[0].page + 1) == 0 && load(&v, m.mapped.extent[0].page + 2) == 'x',
+	       "there the window's own memory is back, empty, and its neighbours are not touched");
+	tap_eq(byte_of(file, 3, 9), 77, "the file keeps what was stored");
+	tap_eq(map(a, file, BYTES / 4096, 0, PROT_READ).err, -ENOMEM, "more than the window holds: ENOMEM");
+	tap_eq(map(a, -1, 1, 0, PROT_READ).err, -EINVAL, "no file: EINVAL");
+	left = open("/dev/null", O_RDWR | O_CLOEXEC);
+	tap_eq(map(a, left, 1, 0, PROT_READ).err, -ENODEV, "a file that cannot be mapped: the kernel's own ENODEV");
+	close(left);
+	left = open("/proc/self/exe", O_RDONLY | O_CLOEXEC);
+	tap_eq(map(a, left, 1, 0, PROT_READ | PROT_WRITE).err, -EACCES, "a file that cannot be written: EACCES");
+	close(left);
+	close(b);
+	windows_leave(w, 12);
+	tap_eq(load(&v, n.mapped.extent[0].page), 0, "the mapping of a shadow that has ended is gone");
+	for (int i = 0; i < 300; i++) {
+		n = map(a, file, 1 + (uint64_t)i % 7, 0, PROT_READ | PROT_WRITE);
+		if (n.err || load(&v, n.mapped.extent[0].page) != 1 || unmap(a, n.mapped.extent[0].page, n.mapped.extent[0].npages))
+			break;
+		left = i;
+	}
+	tap_eq(left, 299, "300 times mapped, seen and given back");
+	windows_free(w);
+	tap_ok(becomes(&v, m.mapped.extent[0].page, 0), "when dshost's process ends, whatever is mapped goes");
+	tap_ok(state_of(&v) == 'S', "the VMM is not stopped");
+	close(a);
+	tap_eq(end_vmm(&v), 0, "and goes on to its own end");
+}
+
+/* --- faults ------------------------------------------------------------------------------------------------------------ */
+
+static void test_faults(void)
+{
+	cleanup_close int file = make_file(4, 1), reads = -1;
+	struct windows_answer m, told, r;
+	char name[64];
+	struct vmm v;
+	int a, b;
+
+	begin(&v, &a, &b);
+	m = map(a, file, 4, 0, PROT_READ | PROT_WRITE);
+	tap_ok(!m.err && load(&v, m.mapped.extent[0].page + 3) == 4, "a file is mapped");
+	if (ftruncate(file, 2 * 4096))
+		exit(2);
+	tap_eq(load(&v, m.mapped.extent[0].page + 3), 0, "the file is cut and the guest touches what is gone: the VMM lives, the page is empty");
+	tap_eq(access_at(&v, m.mapped.extent[0].page + 2, 3, 9), 9, "likewise when it writes");
+	tap_eq(load(&v, m.mapped.extent[0].page + 1), 2, "what is left of the file is still there");
+	work();
+	tap_ok(recv(a, &told, sizeof(told), MSG_DONTWAIT) == sizeof(told) && told.what == WINDOWS_FAULT && told.err == SIGBUS &&
+		       told.page == m.mapped.extent[0].page + 3,
+	       "who has the mapping is told which page it was");
+	tap_ok(recv(a, &told, sizeof(told), MSG_DONTWAIT) == sizeof(told) && told.page == m.mapped.extent[0].page + 2, "of each");
+	snprintf(name, sizeof(name), "/proc/self/fd/%d", file);
+	reads = open(name, O_RDONLY | O_CLOEXEC);
+	r = map(b, reads, 2, 0, PROT_READ);
+	tap_ok(!r.err && load(&v, r.mapped.extent[0].page) == 1, "a file that can only be read is mapped");
+	tap_eq(access_at(&v, r.mapped.extent[0].page, 3, 9), 9, "the guest writes there all the same: the VMM lives");
+	tap_eq(byte_of(file, 0, 3), 1, "and the file is as it was");
+	tap_eq(load(&v, NOWHERE), -1, "a fault elsewhere is what it was: the VMM dies of it");
+	windows_free(w);
+	close(a);
+	close(b);
+	end_vmm(&v);
+}
+
+/* --- a process that is killed ------------------------------------------------------------------------------------------- */
+
+/* The process that has the windows is a child, killed while a file is mapped, or at any moment. */
+static void test_killed(void)
+{
+	cleanup_close int file = make_file(4, 1);
+	uint32_t bad = 0, mapped = 0;
+
+	for (uint32_t round = 0; round < 20; round++) {
+		struct vmm v;
+		int ready[2], a, b;
+		char byte;
+		pid_t pid;
+
+		if (pipe2(ready, O_CLOEXEC))
+			exit(2);
+		v = start_vmm();
+		load(&v, 1);
+		pid = fork();
+		if (!pid) {
+			const struct windows_params p = {.vm = "one", .path = path, .uid = geteuid(), .shm = shm, .bytes = BYTES};
+
+			close(v.sock);
+			if (windows_new(&w, &p))
+				_exit(2);
+			windows_vmm(w, v.pid, true);
+			a = windows_join(w, 1);
+			b = map(a, file, 4, 0, PROT_READ | PROT_WRITE).err;
+			if (write(ready[1], &b, 1) != 1)
+				_exit(2);
+			for (;;) {
+				const struct windows_answer m = map(a, file, 2, 0, PROT_READ);
+
+				unmap(a, m.mapped.extent[0].page, 2);
+			}
+		}
+		close(ready[1]);
+		mapped += read(ready[0], &byte, 1) == 1 && !byte;
+		nanosleep(&(struct timespec){.tv_nsec = 50000 * (long)round}, NULL);
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+		bad += !becomes(&v, 1, 0) || !becomes(&v, 5, 0) || state_of(&v) != 'S' || access_at(&v, 3, 1, 44) != 44;
+		close(ready[0]);
+		bad += end_vmm(&v) != 0;
+	}
+	tap_eq(mapped, 20, "a file is mapped by a process, 20 times");
+	tap_eq(bad, 0, "which is killed: each time the window is whole again and the VMM goes on");
+}
+
+int main(void)
+{
+	char folder[] = "/tmp/windows-XXXXXX";
+
+	test_room();
+	if (!mkdtemp(folder))
+		return 2;
+	snprintf(path, sizeof(path), "%s/window", folder);
+	shm = memfd_create("ivshmem", MFD_CLOEXEC);
+	if (shm < 0 || ftruncate(shm, BYTES))
+		return 2;
+	test_mapping();
+	test_faults();
+	test_killed();
+	unlink(path);
+	rmdir(folder);
+	return tap_done();
+}
