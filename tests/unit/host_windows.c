@@ -52,11 +52,12 @@ struct cpu {
 static void *run_cpu(void *arg)
 {
 	const struct cpu *cpu = arg;
+	const volatile uint8_t *volatile nowhere = (const volatile uint8_t *)8;
 	struct access a;
 
 	while (recv(cpu->sock, &a, sizeof(a), 0) == sizeof(a)) {
 		if (a.at == UINT64_MAX)
-			a.value = *(volatile uint8_t *)(uintptr_t)8;
+			a.value = *nowhere;
 		else if (a.store)
 			cpu->window[a.at] = (uint8_t)a.value;
 		else
