@@ -161,7 +161,7 @@ AGENT_UNUSED static bool thread_start(struct thread *t, const uint8_t *token, ui
 	t->bell = bell_connect(&t->port);
 	if (write(t->bell, &h, sizeof(h)) != sizeof(h))
 		err(2, "hello");
-	for (int ms = 0; ms < 3000; ms += 2) {
+	for (int ms = 0; ms < 15000; ms += 2) {
 		char byte;
 
 		pump(2);
@@ -214,7 +214,7 @@ AGENT_UNUSED static bool thread_done(struct thread *t, int ms)
 AGENT_UNUSED static int64_t thread_call(struct thread *t, uint64_t nr, uint64_t a, uint64_t b, uint64_t c, uint64_t d, uint64_t e)
 {
 	thread_post(t, nr, (const uint64_t[6]){a, b, c, d, e, 0});
-	return thread_done(t, 5000) ? t->slot->result : THREAD_LOST;
+	return thread_done(t, 15000) ? t->slot->result : THREAD_LOST;
 }
 
 /* The guest writes DS_FORWARD_INTERRUPT, and its VM process sees it pass. */
@@ -224,7 +224,7 @@ AGENT_UNUSED static void thread_interrupt(struct thread *t)
 	struct iovec iov = {&byte, 1};
 
 	bells_look(bells, t->port, &iov, 1, 1);
-	if (send(t->bell, &byte, 1, MSG_DONTWAIT) != 1)
+	if (send(t->bell, &byte, 1, MSG_DONTWAIT | MSG_NOSIGNAL) != 1 && errno != EPIPE && errno != EAGAIN) /* full: it rings already */
 		warn("interrupt");
 }
 

@@ -47,6 +47,8 @@
 #define O_CLOEXEC 02000000
 #define MSG_DONTWAIT 0x40
 #define MSG_NOSIGNAL 0x4000
+#define NR_uretprobe 335 /* a SIGILL to who is not being probed, and past every filter: Linux 6.11 */
+#define NR_uprobe 336
 #define NR_clone3 435
 #define NR_epoll_pwait2 441
 #define AT(s, field) ((s)->slot + offsetof(struct ds_forward_slot, field))
@@ -124,7 +126,9 @@ static bool own_business(uint64_t nr)
 	case __NR_io_uring_setup:
 	case __NR_io_uring_enter:
 	case __NR_io_uring_register:
-	case __NR_vmsplice: return true;
+	case __NR_vmsplice:
+	case NR_uretprobe:
+	case NR_uprobe: return true;
 	default: return nr > 0xffff;
 	}
 }
