@@ -89,3 +89,40 @@ int agent_ask_map(int fd, pid_t pid, uint32_t split, int timeout_ms, struct ds_l
 	memcpy(out, packet, sizeof(*out));
 	return fits(came, out) ? steal_fd(&came) : -EPROTO;
 }
+
+int agent_ask_devices(int fd, const char *service, const char *program, int timeout_ms, char text[DS_LOCAL_PAYLOAD_MAX + 1], int *more,
+		      struct ds_local_refused *refused)
+{
+	struct ds_local_devices m = {.head = {DS_LOCAL_MAGIC, DS_LOCAL_VERSION, DS_LOCAL_DEVICES, sizeof(m), 1}};
+	union {
+		struct ds_local_head head;
+		struct ds_local_call call;
+		struct ds_local_refused refused;
+		uint8_t bytes[sizeof(struct ds_local_call) + DS_LOCAL_PAYLOAD_MAX];
+	} got;
+	cleanup_close int came = -1;
+	ssize_t n;
+
+	if (strlen(service) >= sizeof(m.service) || strlen(program) >= sizeof(m.program))
+		return -ENAMETOOLONG;
+	strcpy(m.service, service);
+	strcpy(m.program, program);
+	if (send(fd, &m, sizeof(m), MSG_NOSIGNAL) < 0)
+		return -errno;
+	n = receive(fd, &got, sizeof(got), timeout_ms, &came);
+	if (n < 0)
+		return (int)n;
+	if (n < (ssize_t)sizeof(got.head) || got.head.magic != DS_LOCAL_MAGIC || got.head.bytes != (uint32_t)n)
+		return -EPROTO;
+	if (got.head.kind == DS_LOCAL_REFUSED && n == sizeof(got.refused)) {
+		*refused = got.refused;
+		refused->text[sizeof(refused->text) - 1] = '\0';
+		return -EACCES;
+	}
+	if (got.head.kind != DS_LOCAL_GRANTED || n < (ssize_t)sizeof(got.call) || (size_t)n != sizeof(got.call) + got.call.payload_bytes)
+		return -EPROTO;
+	memcpy(text, got.bytes + sizeof(got.call), got.call.payload_bytes);
+	text[got.call.payload_bytes] = '\0';
+	*more = got.call.executor != 0;
+	return 0;
+}

@@ -28,4 +28,19 @@ int agent_ask_connect(const char *path);
  */
 int agent_ask_map(int fd, pid_t pid, uint32_t split, int timeout_ms, struct ds_local_mapped *out, struct ds_local_refused *refused);
 
+/**
+ * agent_ask_devices() - Ask which devices of the host a program could have
+ * @fd: connection
+ * @service: of the shadow it would have
+ * @program: its path; "": any
+ * @timeout_ms: for the answer
+ * @text: lines as struct ds_agent_devices of runtime/wire/agent.h says; terminated
+ * @more: whether there was no room for all of them
+ * @refused: filled in when it was refused
+ *
+ * Return: 0; -ENAMETOOLONG; the rest as agent_ask_map().
+ */
+int agent_ask_devices(int fd, const char *service, const char *program, int timeout_ms, char text[DS_LOCAL_PAYLOAD_MAX + 1], int *more,
+		      struct ds_local_refused *refused);
+
 #endif

@@ -37,6 +37,7 @@ static size_t length_of(uint16_t kind, size_t *most)
 		least = sizeof(struct ds_agent_fault);
 		break;
 	case DS_AGENT_REPLY:
+	case DS_AGENT_GRANTED:
 		least = sizeof(struct ds_agent_call);
 		break;
 	case DS_AGENT_REFUSED:
@@ -44,7 +45,7 @@ static size_t length_of(uint16_t kind, size_t *most)
 		least = sizeof(struct ds_agent_refused);
 		break;
 	}
-	*most = kind == DS_AGENT_REPLY ? least + DS_AGENT_PAYLOAD_MAX : least;
+	*most = kind == DS_AGENT_REPLY || kind == DS_AGENT_GRANTED ? least + DS_AGENT_PAYLOAD_MAX : least;
 	return least;
 }
 
@@ -68,6 +69,7 @@ static const char *content_fault(const struct ds_agent_head *head)
 			return "FAULT: a window that does not hold the page";
 		return NULL;
 	case DS_AGENT_REPLY:
+	case DS_AGENT_GRANTED:
 		return head->bytes == sizeof(*c) + (size_t)c->payload_bytes ? NULL : "REPLY: the payload does not fit the length";
 	case DS_AGENT_REFUSED:
 	case DS_AGENT_ENDED:

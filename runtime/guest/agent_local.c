@@ -22,6 +22,15 @@ static const char *shadow_fault(const struct ds_local_shadow *m)
 	return NULL;
 }
 
+static const char *devices_fault(const struct ds_local_devices *m)
+{
+	if (m->pid || m->zero)
+		return "a field that is not used";
+	if (!m->service[0] || !memchr(m->service, 0, sizeof(m->service)) || !memchr(m->program, 0, sizeof(m->program)))
+		return "a name is empty or too long";
+	return NULL;
+}
+
 static const char *ranges_fault(const struct ds_local_ranges *m, size_t bytes)
 {
 	const struct ds_local_range *r = (const struct ds_local_range *)(m + 1);
@@ -48,6 +57,8 @@ static size_t length_of(uint16_t kind, bool *fixed)
 		return sizeof(struct ds_local_map);
 	case DS_LOCAL_SHADOW:
 		return sizeof(struct ds_local_shadow);
+	case DS_LOCAL_DEVICES:
+		return sizeof(struct ds_local_devices);
 	case DS_LOCAL_STOP:
 	case DS_LOCAL_LIST:
 		return sizeof(struct ds_local_about);
@@ -87,6 +98,8 @@ static const char *fault(const void *packet, size_t bytes)
 	case DS_LOCAL_DROP:
 	case DS_LOCAL_REFRESH:
 		return ranges_fault(packet, bytes);
+	case DS_LOCAL_DEVICES:
+		return devices_fault(packet);
 	case DS_LOCAL_CALL:
 		return call->payload_bytes <= DS_LOCAL_PAYLOAD_MAX && bytes == sizeof(*call) + call->payload_bytes
 			       ? NULL

@@ -16,6 +16,7 @@
 #include <syslog.h>
 
 #include "rle/cleanup.h"
+#include "runtime/guest/agent_devices.h"
 #include "runtime/guest/agent_local.h"
 #include "runtime/guest/agent_log.h"
 #include "runtime/guest/agent_map.h"
@@ -163,12 +164,10 @@ pid_t agent_fork(const int *keep, size_t nkeep)
 	return 0;
 }
 
-static void on_map(struct agent_server *s, struct agent_client *c, const struct ds_local_map *m, pid_t pid)
+/* A worker that may begin.  Return: NULL: there are too many. */
+static struct agent_worker *free_worker(struct agent_server *s, const struct agent_client *c)
 {
-	const struct agent_refusal busy = {DS_LOCAL_C_BUSY, "too many maps are being read; try again"};
 	struct agent_worker *w = NULL;
-	struct agent_refusal why;
-	struct agent_target t;
 	uint32_t of_user = 0;
 
 	for (size_t i = 0; i < AGENT_WORKERS_MAX; i++) {
@@ -177,7 +176,17 @@ static void on_map(struct agent_server *s, struct agent_client *c, const struct 
 		of_user += other && other->who.uid == c->who.uid;
 		w = s->worker[i].pid ? w : &s->worker[i];
 	}
-	if (!w || (c->who.uid && of_user >= AGENT_WORKERS_MAX / 2)) {
+	return c->who.uid && of_user >= AGENT_WORKERS_MAX / 2 ? NULL : w;
+}
+
+static void on_map(struct agent_server *s, struct agent_client *c, const struct ds_local_map *m, pid_t pid)
+{
+	const struct agent_refusal busy = {DS_LOCAL_C_BUSY, "too many maps are being read; try again"};
+	struct agent_worker *w = free_worker(s, c);
+	struct agent_refusal why;
+	struct agent_target t;
+
+	if (!w) {
 		agent_client_refuse(s, c->id, DS_LOCAL_REFUSED, m->head.seq, pid, &busy);
 		return;
 	}
@@ -193,6 +202,30 @@ static void on_map(struct agent_server *s, struct agent_client *c, const struct 
 		w->pid = 0;
 		agent_refuse(&why, DS_LOCAL_C_SYSTEM, "fork: %s", strerror(errno));
 		agent_client_refuse(s, c->id, DS_LOCAL_REFUSED, m->head.seq, pid, &why);
+		return;
+	}
+	w->client = c->id;
+	w->seq = m->head.seq;
+	w->until_ms = agent_now_ms() + MAP_MS;
+}
+
+static void on_devices(struct agent_server *s, struct agent_client *c, const struct ds_local_devices *m)
+{
+	const struct agent_refusal busy = {DS_LOCAL_C_BUSY, "too many questions are under way; try again"};
+	struct agent_worker *w = free_worker(s, c);
+	struct agent_refusal why;
+
+	if (!w) {
+		agent_client_refuse(s, c->id, DS_LOCAL_REFUSED, m->head.seq, 0, &busy);
+		return;
+	}
+	w->pid = agent_fork((int[]){c->fd}, 1);
+	if (!w->pid)
+		_exit(agent_devices_answer(c->fd, s->o->host, m, &c->who));
+	if (w->pid < 0) {
+		w->pid = 0;
+		agent_refuse(&why, DS_LOCAL_C_SYSTEM, "fork: %s", strerror(errno));
+		agent_client_refuse(s, c->id, DS_LOCAL_REFUSED, m->head.seq, 0, &why);
 		return;
 	}
 	w->client = c->id;
@@ -270,6 +303,10 @@ static void on_request(struct agent_server *s, struct agent_client *c, const str
 	}
 	if (m->kind == DS_LOCAL_LIST) {
 		agent_slot_list(s, c, (const struct ds_local_about *)m);
+		return;
+	}
+	if (m->kind == DS_LOCAL_DEVICES) {
+		on_devices(s, c, (const struct ds_local_devices *)m);
 		return;
 	}
 	/* Every other request has the process right behind its head. */

@@ -16,7 +16,7 @@ _dsrun() {
 			i=$((i + 1))
 			break
 			;;
-		--service | --mode | --args | --socket | --forward | --net | --policy)
+		--service | --mode | --args | --socket | --forward | --net | --device | --policy)
 			i=$((i + 1))
 			[ "${COMP_WORDS[i]}" = "=" ] && i=$((i + 1))
 			;;
@@ -39,7 +39,7 @@ _dsrun() {
 	--service | --args) ;;
 	*)
 		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W "--service --mode --args --required --pid --stop --list --socket --forward --net --policy --trace --summary --help --version" -- "$cur")
+			mapfile -t COMPREPLY < <(compgen -W "--service --mode --args --required --pid --stop --list --socket --forward --net --device --list-devices --policy --trace --summary --help --version" -- "$cur")
 		else
 			mapfile -t COMPREPLY < <(compgen -c -- "$cur")
 		fi

@@ -227,6 +227,7 @@ static void forward_environment(const struct dsrun_options *o, const char *libra
 	put("DS_FORWARD_LIB", library);
 	put("DS_FORWARD", o->policy.prefixes);
 	put_or_not("DS_FORWARD_NET", o->policy.net ? "forward" : NULL);
+	put_or_not("DS_FORWARD_DEVICE", o->devices.n ? "1" : NULL);
 	put_or_not("DS_FORWARD_POLICY", o->policy.calls);
 	put_or_not("DS_FORWARD_TRACE", o->trace);
 	put_or_not("DS_FORWARD_SUMMARY", o->summary);
@@ -302,6 +303,27 @@ static int run(const struct dsrun_options *o)
 	return err == ENOENT ? DSRUN_NOT_FOUND : DSRUN_CANNOT;
 }
 
+/* What is asked for by name becomes what is forwarded. */
+static int take_devices(struct dsrun_options *o)
+{
+	char path[PATH_MAX] = "", whole[PATH_MAX] = "";
+
+	if (!find_program(*o->program, path) || !realpath(path, whole)) /* exec will say so */
+		snprintf(whole, sizeof(whole), "%s", *o->program);
+	return dsrun_devices_take(&o->devices, &o->policy, o->socket, o->service, whole);
+}
+
+static int list_devices(const struct dsrun_options *o)
+{
+	char path[PATH_MAX] = "", whole[PATH_MAX] = "";
+
+	if (*o->program && (!find_program(*o->program, path) || !realpath(path, whole))) {
+		fprintf(stderr, "dsrun: %s: %s\n", *o->program, strerror(ENOENT));
+		return DSRUN_NOT_FOUND;
+	}
+	return dsrun_devices_list(o->socket, o->service, whole) ? DSRUN_SYSTEM : DSRUN_OK;
+}
+
 int main(int argc, char **argv)
 {
 	struct dsrun_options o;
@@ -311,11 +333,13 @@ int main(int argc, char **argv)
 		return status;
 	switch (o.verb) {
 	case DSRUN_RUN:
-		return run(&o);
+		return o.devices.n && take_devices(&o) ? DSRUN_SYSTEM : run(&o);
 	case DSRUN_PID:
 		return shadow(&o);
 	case DSRUN_STOP:
 		return stop(&o);
+	case DSRUN_DEVICES:
+		return list_devices(&o);
 	default:
 		return list(&o);
 	}

@@ -15,6 +15,7 @@ static const char help_text[] =
 	"       dsrun --pid PID --service NAME [options]\n"
 	"       dsrun --stop PID\n"
 	"       dsrun --list\n"
+	"       dsrun --list-devices [PROGRAM]\n"
 	"Give a program of this virtual machine a shadow: a process on the host that has the program's memory.\n"
 	"\n"
 	"      --service NAME   what runs in the shadow; DSGUEST_SERVICE if it is not said\n"
@@ -22,12 +23,14 @@ static const char help_text[] =
 	"      --args TEXT      for the service\n"
 	"      --forward DIR    a directory of the host, at the same path: system calls about it are made by the shadow\n"
 	"      --net WHERE      host: internet sockets are the host's; guest (the default)\n"
+	"      --device PATH    a device of the host, or all that match a pattern, and what belongs to it below /sys and /proc\n"
 	"      --policy FILE    what becomes of which system calls, see dsrun(1)\n"
 	"      --trace[=FILE]   a line for each system call, on standard error or in FILE\n"
 	"      --summary[=FILE] a table of them at the end\n"
 	"      --required       do not run the program without a shadow: exit 125 instead\n"
 	"      --pid PID        shadow a process that runs already\n"
 	"      --stop PID       end its shadow\n"
+	"      --list-devices   print the devices that the host grants to PROGRAM, or to any program of this user\n"
 	"      --list           print the shadows there are (root: everybody's)\n"
 	"      --socket PATH    dsagent's socket, " DS_LOCAL_SOCKET "\n"
 	"  -h, --help           this text\n"
@@ -38,7 +41,11 @@ static const char help_text[] =
 
 enum { OPT_SERVICE = 256, OPT_MODE, OPT_ARGS, OPT_REQUIRED, OPT_PID, OPT_STOP, OPT_LIST, OPT_SOCKET, OPT_FORWARD, OPT_NET, OPT_POLICY, OPT_TRACE, OPT_SUMMARY };
 
+enum { OPT_DEVICE = 400, OPT_LIST_DEVICES };
+
 static const struct option long_options[] = {
+	{"device", required_argument, NULL, OPT_DEVICE},
+	{"list-devices", no_argument, NULL, OPT_LIST_DEVICES},
 	{"service", required_argument, NULL, OPT_SERVICE},
 	{"mode", required_argument, NULL, OPT_MODE},
 	{"args", required_argument, NULL, OPT_ARGS},
@@ -74,7 +81,7 @@ static int verb(struct dsrun_options *o, enum dsrun_verb v, const char *pid)
 	char *end;
 
 	if (o->verb != DSRUN_RUN)
-		return usage("one of --pid, --stop and --list at a time");
+		return usage("one of --pid, --stop, --list and --list-devices at a time");
 	o->verb = v;
 	if (!pid)
 		return -1;
@@ -93,6 +100,9 @@ static int calls_option(struct dsrun_options *o, int c)
 	case OPT_FORWARD:
 		wrong = dsrun_policy_forward(&o->policy, optarg);
 		return wrong ? usage("--forward %s: %s", optarg, wrong) : -1;
+	case OPT_DEVICE:
+		wrong = dsrun_devices_add(&o->devices, optarg);
+		return wrong ? usage("--device %s: %s", optarg, wrong) : -1;
 	case OPT_NET:
 		o->policy.net = !strcmp(optarg, "host");
 		return o->policy.net || !strcmp(optarg, "guest") ? -1 : usage("--net: host or guest, not '%s'", optarg);
@@ -124,9 +134,12 @@ static int option(struct dsrun_options *o, int c)
 		return verb(o, DSRUN_STOP, optarg);
 	case OPT_LIST:
 		return verb(o, DSRUN_LIST, NULL);
+	case OPT_LIST_DEVICES:
+		return verb(o, DSRUN_DEVICES, NULL);
 	case OPT_SOCKET:
 		o->socket = optarg;
 		return -1;
+	case OPT_DEVICE:
 	case OPT_FORWARD:
 	case OPT_NET:
 	case OPT_POLICY:
@@ -158,13 +171,17 @@ int dsrun_parse(struct dsrun_options *o, int argc, char **argv)
 	o->program = argv + optind;
 	if (o->verb == DSRUN_RUN && !*o->program)
 		return usage("which program?");
+	if (o->verb == DSRUN_DEVICES && *o->program && !o->program[1]) {
+		o->service = o->service ? o->service : "forward";
+		return -1;
+	}
 	if (o->verb != DSRUN_RUN && *o->program)
 		return usage("'%s' is too much", *o->program);
 	if (o->verb != DSRUN_RUN && o->required)
 		return usage("--required is for a program that is to be run");
 	if (o->verb != DSRUN_RUN && o->forward)
-		return usage("--forward, --net, --policy, --trace and --summary are for a program that is to be run");
-	if (o->forward && (!o->service || !*o->service))
+		return usage("--forward, --net, --device, --policy, --trace and --summary are for a program that is to be run");
+	if ((o->forward || o->verb == DSRUN_DEVICES) && (!o->service || !*o->service))
 		o->service = "forward";
 	if (o->verb <= DSRUN_PID && (!o->service || !*o->service || strlen(o->service) >= DS_LOCAL_SERVICE_BYTES))
 		return usage("which service? --service NAME");

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#include "runtime/guest/dsrun_devices.h"
 #include "runtime/guest/dsrun_policy.h"
 
 enum { DSRUN_OK = 0, DSRUN_USAGE = 1, DSRUN_SYSTEM = 2, DSRUN_BUSY = 75, DSRUN_REQUIRED = 125, DSRUN_CANNOT = 126, DSRUN_NOT_FOUND = 127 };
@@ -14,6 +15,7 @@ enum dsrun_verb {
 	DSRUN_PID,  /* shadow a process that runs */
 	DSRUN_STOP, /* end its shadow */
 	DSRUN_LIST,
+	DSRUN_DEVICES, /* list what the host grants */
 };
 
 struct dsrun_options {
@@ -24,6 +26,7 @@ struct dsrun_options {
 	bool forward; /* with libdsforward.so: system calls are forwarded, traced, counted, refused */
 	const char *trace, *summary; /* files, "-" standard error, NULL: none */
 	struct dsrun_policy policy;
+	struct dsrun_devices devices;
 	char **program; /* and its arguments */
 };
 

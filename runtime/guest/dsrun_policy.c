@@ -35,7 +35,7 @@ const char *dsrun_policy_forward(struct dsrun_policy *policy, const char *direct
 		return "a directory of the host is an absolute path below /, without . and .., : and doubled slashes, of at most 255 characters";
 	if (add(policy->prefixes, ":", name, "", ""))
 		return "too many directories";
-	return forward_prefixes_take(&prefixes, policy->prefixes) ? "at most 16 directories" : NULL;
+	return forward_prefixes_take(&prefixes, policy->prefixes) ? "at most 64 directories" : NULL;
 }
 
 /* A word of the line, or NULL. */

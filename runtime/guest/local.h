@@ -14,6 +14,7 @@
  *                        DROP     pages about to go: DONE when the mirror provably has them no more
  *                        CALL     a message for the service: REPLY
  *                        LIST     LISTED
+ *                        DEVICES  which devices of the host a program could have: GRANTED
  *   dsagent -> who asked MAPPED, STARTED, DONE, REPLY, LISTED; REFUSED with a reason in place of any of them
  *                        ENDED    (seq of the SHADOW) the shadow is no more, and why
  *
@@ -55,6 +56,7 @@
 #define DS_LOCAL_ARGS_BYTES 256	      /* terminated */
 #define DS_LOCAL_COMM_BYTES 64	      /* terminated */
 #define DS_LOCAL_TOKEN_BYTES 16
+#define DS_LOCAL_PROGRAM_BYTES 1024   /* terminated */
 
 enum ds_local_kind {
 	DS_LOCAL_MAP = 1,
@@ -64,6 +66,7 @@ enum ds_local_kind {
 	DS_LOCAL_DROP = 5,
 	DS_LOCAL_CALL = 6,
 	DS_LOCAL_LIST = 7,
+	DS_LOCAL_DEVICES = 14,
 	DS_LOCAL_MAPPED = 16,
 	DS_LOCAL_STARTED = 17,
 	DS_LOCAL_DONE = 18,
@@ -71,6 +74,7 @@ enum ds_local_kind {
 	DS_LOCAL_LISTED = 20,
 	DS_LOCAL_REFUSED = 21,
 	DS_LOCAL_ENDED = 22,
+	DS_LOCAL_GRANTED = 30,
 };
 
 /** struct ds_local_head - Every message begins with it. */
@@ -187,6 +191,18 @@ struct ds_local_call {
 	uint32_t executor;
 	uint32_t payload_bytes;
 	uint32_t zero;
+};
+
+/**
+ * struct ds_local_devices - DS_LOCAL_DEVICES; answered by GRANTED, a struct ds_local_call whose payload is as struct
+ * ds_agent_devices of runtime/wire/agent.h says
+ */
+struct ds_local_devices {
+	struct ds_local_head head;
+	uint32_t pid; /* 0 */
+	uint32_t zero;
+	char service[DS_LOCAL_SERVICE_BYTES];
+	char program[DS_LOCAL_PROGRAM_BYTES]; /* its path, as others see it; empty: any */
 };
 
 /** struct ds_local_done - DS_LOCAL_DONE. */

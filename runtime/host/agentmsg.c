@@ -88,6 +88,7 @@ static size_t struct_bytes(uint16_t kind)
 	case DS_AGENT_DROP: return sizeof(struct ds_agent_drop);
 	case DS_AGENT_PAGES: return sizeof(struct ds_agent_pages);
 	case DS_AGENT_CALL: return sizeof(struct ds_agent_call);
+	case DS_AGENT_DEVICES: return sizeof(struct ds_agent_devices);
 	default: return 0;
 	}
 }
@@ -178,6 +179,11 @@ static int check_struct(struct agentmsg *m)
 		return check_lengths(m, msg->nranges, DS_AGENT_RANGES_MAX, msg->map_bytes);
 	}
 	case DS_AGENT_DROP: return check_lengths(m, ((const struct ds_agent_drop *)p)->nranges, DS_AGENT_DROP_MAX, 0);
+	case DS_AGENT_DEVICES: {
+		const struct ds_agent_devices *msg = p;
+
+		return TERMINATED(msg->service) && TERMINATED(msg->program) ? 0 : refuse(m, -EBADMSG, "a text of DEVICES has no end", 24, 0);
+	}
 	case DS_AGENT_PAGES: return check_lengths(m, 0, 0, ((const struct ds_agent_pages *)p)->map_bytes);
 	default: {
 		const struct ds_agent_call *msg = p;

@@ -4,6 +4,7 @@
  *   warden_stream.c   the guest's stream: reading, the queue of what the guest has not read yet
  *   warden_attach.c   HELLO, ATTACH: policy, limits, STARTED
  *   warden_map.c      from a guest's message to the map that a capsule may have
+ *   warden_devices.c  DEVICES: what a program could have
  *   warden_capsule.c  start and BOOT of the capsule, its control socket, what it says
  *   warden_guard.c    what the capsule may map, and the look from outside whether it has let go
  *   warden_change.c   UPDATE and DROP
@@ -196,6 +197,8 @@ void warden_stream_free(struct warden *w);
 void warden_hello(struct warden *w, const struct ds_agent_hello *msg);
 /** warden_admit() - Asks the policy about an ATTACH whose struct has arrived; the map may still be under way. */
 void warden_admit(struct warden *w, const struct ds_agent_attach *msg);
+/** warden_devices() - Handles DEVICES. */
+void warden_devices(struct warden *w, const struct ds_agent_devices *msg);
 /** warden_attach() - Handles the whole ATTACH: starts the capsule. */
 void warden_attach(struct warden *w, const struct ds_agent_attach *msg);
 /** warden_started() - The capsule stands: tells the guest. */

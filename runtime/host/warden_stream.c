@@ -168,6 +168,8 @@ static bool handle(struct warden *w, const struct ds_agent_head *msg)
 	if (w->state == WARDEN_ATTACH) {
 		if (msg->kind == DS_AGENT_ATTACH)
 			warden_attach(w, p);
+		else if (msg->kind == DS_AGENT_DEVICES)
+			warden_devices(w, p);
 		else
 			out_of_turn(w, msg);
 		return true;

@@ -13,7 +13,9 @@
  *                  DROP      pages about to go: answered by DONE when the shadow provably has them no more
  *                  PAGES     the answer to FAULT: frames that are pinned, or an empty map where there are none
  *                  CALL      a message for the service, answered by REPLY
+ *                  DEVICES   in place of ATTACH: which devices a program could have; answered by GRANTED
  *   host -> guest  WELCOME   the answer to HELLO
+ *                  GRANTED   lines of text, as said at struct ds_agent_devices
  *                  STARTED   the answer to ATTACH: the shadow stands
  *                  DONE      seq of what was done
  *                  FAULT     (demand) the shadow touched a page: pin it and tell its frame.  Several may be under way
@@ -58,6 +60,7 @@ enum ds_agent_kind {
 	DS_AGENT_DROP = 4,
 	DS_AGENT_PAGES = 5,
 	DS_AGENT_CALL = 6,
+	DS_AGENT_DEVICES = 14,
 	DS_AGENT_WELCOME = 16,
 	DS_AGENT_STARTED = 17,
 	DS_AGENT_DONE = 18,
@@ -65,6 +68,7 @@ enum ds_agent_kind {
 	DS_AGENT_REPLY = 20,
 	DS_AGENT_REFUSED = 21,
 	DS_AGENT_ENDED = 22,
+	DS_AGENT_GRANTED = 30,
 };
 
 enum ds_agent_mode {
@@ -166,6 +170,24 @@ struct ds_agent_call {
 	uint32_t payload_bytes;
 };
 
+/**
+ * struct ds_agent_devices - DS_AGENT_DEVICES
+ *
+ * The answer, GRANTED, is a struct ds_agent_call whose payload are lines of text, whole ones; @executor is 1 if there was no room
+ * for all of them:
+ *
+ *   program GLOB	  what follows is granted to programs that match; only where the question names no program
+ *   device PATH TYPE	  a device that there is now; TYPE: c or b, MAJOR:MINOR, octal mode of the host's node
+ *   path GUESTPATH HOW  a place of the host that goes along; HOW: ro or rw
+ */
+struct ds_agent_devices {
+	struct ds_agent_head head;
+	uint32_t uid;
+	uint32_t zero;
+	char service[DS_AGENT_SERVICE_BYTES];
+	char program[DS_AGENT_PATH_BYTES]; /* empty: any; terminated */
+};
+
 /** enum ds_agent_code - Why something was refused or a shadow ended. */
 enum ds_agent_code {
 	DS_AGENT_C_POLICY = 1, /* no rule grants it */
@@ -195,7 +217,7 @@ _Static_assert(sizeof(struct ds_agent_head) == 16 && sizeof(struct ds_agent_hell
 		       sizeof(struct ds_agent_attach) == 80 + 32 + 256 + 32 + 1024 && sizeof(struct ds_agent_started) == 64 &&
 		       sizeof(struct ds_agent_update) == 32 && sizeof(struct ds_agent_drop) == 24 &&
 		       sizeof(struct ds_agent_fault) == 48 && sizeof(struct ds_agent_pages) == 24 &&
-		       sizeof(struct ds_agent_call) == 24 && sizeof(struct ds_agent_refused) == 256,
+		       sizeof(struct ds_agent_call) == 24 && sizeof(struct ds_agent_devices) == 24 + 32 + 1024 && sizeof(struct ds_agent_refused) == 256,
 	       "messages have no padding");
 
 #endif

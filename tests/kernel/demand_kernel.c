@@ -239,14 +239,14 @@ static int large_cover(void)
 
 	prepare();
 	if (at == MAP_FAILED) {
-		why = "there is no room for 16 TiB";
+		*why = "there is no room for 16 TiB";
 		return SKIPPED;
 	}
 	if (try_register(uffd, at, bytes / PAGE))
 		return 2;
 	if (mprotect(at, bytes, PROT_READ | PROT_WRITE) == 0)
 		return 0;
-	why = "vm.overcommit_memory is 2 here";
+	*why = "vm.overcommit_memory is 2 here";
 	return errno == ENOMEM ? SKIPPED : 3;
 }
 

@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FORWARD_PREFIXES_MAX 16
+#define FORWARD_PREFIXES_MAX 64
 
 /** struct forward_prefixes - Directories of the host, absolute, simplified, without a slash at the end. */
 struct forward_prefixes {

@@ -69,7 +69,7 @@ static const char *match(const char *variable, const char *name)
 
 const char *forward_settings_read(char **envp)
 {
-	static const char bad_prefixes[] = "DS_FORWARD: directories of the host are absolute paths, without . and .., at most 16 of them";
+	static const char bad_prefixes[] = "DS_FORWARD: directories of the host are absolute paths, without . and .., at most 64 of them";
 	struct forward_settings *s = &forward_settings;
 	const char *value, *wrong = NULL;
 

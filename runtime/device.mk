@@ -1,0 +1,7 @@
+# device.mk - clients of the host's devices, which tests run on the host and in guests: tests/device
+
+DEVICE_CLIENTS := $(patsubst %.c,$(B)/%,$(wildcard tests/device/*.c))
+# As anybody would build them: never with a sanitizer
+$(B)/tests/device/%: tests/device/%.c
+	$(call SAY,TOOL,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $< -lpthread
+tests-build: $(DEVICE_CLIENTS)

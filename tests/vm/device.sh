@@ -1,0 +1,52 @@
+#!/bin/bash
+# device.sh - devices of the host in a stock guest that has no driver for them: /dev/kvm, /dev/net/tun, loop devices, /dev/fuse
+#
+# The guest's programs are started by dsrun --device; the policy grants them the devices, and the host's part
+# (tests/vm/device_host.py) looks at what has become of it there.  Programs of tests/device run on the host first, and what they print is compared.
+#
+# DS_VM_KERNEL, DS_VM_EMULATOR, DS_VM_MACHINE choose another configuration.
+. tests/tap.sh
+. tests/vm/relay.bash
+kernel=${DS_VM_KERNEL:-6.1} machine=${DS_VM_MACHINE:-pc}
+what="devices of the host"
+[ "$(id -u)" = 0 ] || { skip "$what" "it takes root" && tap_done && exit; }
+for program in dshost dsagent dsrun; do
+	[ -x "$BIN/$program" ] || { skip "$what" "$program is not built" && tap_done && exit; }
+done
+BIN=$(realpath "$BIN")
+clients=$(dirname "$BIN")/tests/device
+chmod 755 "$TMP"
+mkdir "$TMP/run" "$TMP/want" "$TMP/files"
+truncate -s 4M "$TMP/files/image"
+chown -R 65534:65534 "$TMP/files"
+
+have=() # devices that there are, and that can be opened
+for device in /dev/kvm /dev/net/tun /dev/loop-control /dev/fuse; do
+	if (exec 3<>"$device") 2>/dev/null; then have+=("$device"); fi
+done
+cases=(numbers sum interrupted dirty embedded event)
+"$clients/vmm" "${cases[@]}" >"$TMP/want/vmm" 2>&1 3>&- 4>&- || have=("${have[@]#/dev/kvm}") # some open, and run nothing
+
+cat >"$TMP/policy" <<EOT
+allow vm=one program=**/tests/device/vmm service=forward executors=8 memory=16M device=/dev/kvm
+allow vm=one program=**/tests/device/tunnel service=forward executors=4 memory=16M device=/dev/net/tun net=own
+allow vm=one program=/usr/sbin/losetup service=forward executors=4 memory=16M device=/dev/loop* path=/mnt/files:$TMP/files:rw path=/sys/block:/sys/block:ro path=/sys/devices/virtual/block:/sys/devices/virtual/block:ro
+allow vm=one program=/usr/bin/dd service=forward executors=4 memory=16M device=/dev/loop* path=/mnt/files:$TMP/files:rw
+allow vm=one program=**/tests/device/fuse service=forward executors=4 memory=16M device=/dev/fuse
+EOT
+printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name one -- "$@"\n' "$BIN/dshost" "$TMP/run" >"$TMP/through"
+chmod +x "$TMP/through"
+mkfifo "$TMP/vm.in" "$TMP/vm.out"
+"$BIN/dshost" serve --run-dir "$TMP/run" --policy "$TMP/policy" --services "${BIN%/bin}/shadow" 2>"$TMP/log" &
+daemon=$!
+python3 tests/vm/device_host.py "$TMP" "$TMP/run" "$BIN/dshost" >"$TMP/helper" 2>&1 &
+helper=$!
+trap 'kill $helper $daemon 2>/dev/null; rm -rf "$TMP"' EXIT
+
+args=()
+for word in -chardev "pipe,id=host,path=$TMP/vm" -device virtserialport,chardev=host,name=vm.host; do args+=(--qemu "$word"); done
+vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 200 --through "$TMP/through" "${args[@]}" -- \
+	env "BIN=$BIN" "HAVE=${have[*]}" "CASES=${cases[*]}" ${DEVICE_ONLY:+"DEVICE_ONLY=$DEVICE_ONLY"} tests/vm/guest/device "$TMP/want"
+sed 's/^/# helper: /' "$TMP/helper"
+[ $tap_bad = 0 ] || tail -n 40 "$TMP/log" | sed 's/^/# log: /'
+tap_done
