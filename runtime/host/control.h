@@ -27,7 +27,7 @@
 #define CONTROL_RUN_DIR "/run/dshost"
 #define CONTROL_SOCKET "control" /* in the run directory */
 #define CONTROL_MAGIC UINT32_C(0x4c435344) /* the bytes "DSCL" */
-#define CONTROL_VERSION 1
+#define CONTROL_VERSION 2
 #define CONTROL_NAME_BYTES 32 /* of a VM's name; terminated; what WELCOME can carry (runtime/wire/agent.h) */
 #define CONTROL_TEXT_BYTES 256
 #define CONTROL_PATH_BYTES 108 /* what a unix socket's address holds; terminated */

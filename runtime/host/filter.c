@@ -18,6 +18,7 @@
 #include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <linux/userfaultfd.h>
+#include <netinet/in.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -307,6 +308,44 @@ static void put_own(struct assembler *a, const struct filter_want *want, uint32_
 	}
 }
 
+/* What a rule limits; what is said instead is what an ordinary kernel could say. */
+static void put_limits(struct assembler *a, const struct filter_want *want, uint32_t nr)
+{
+	static const uint32_t four[] = {AF_INET}, six[] = {AF_INET6}, protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP};
+
+	switch (nr) {
+	case __NR_dup2:
+	case __NR_dup3: /* what holds a number is no descriptor of the program */
+		if (!want->descriptors)
+			break;
+		put_load_arg(a, 0, 0);
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, DS_SHADOW_HOLD_FD, 4, 0));
+		put_load_arg(a, 1, 0);
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, DS_SHADOW_GUEST_FDS, 2, 0));
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JGE | BPF_K, want->descriptors, 0, 1));
+		put_ret(a, SECCOMP_RET_ERRNO | EMFILE);
+		break;
+	case __NR_socket:
+		if (want->inet_only)
+			ONE_OF(a, 0, four, EAFNOSUPPORT);
+		if (want->inet6_only)
+			ONE_OF(a, 0, six, EAFNOSUPPORT);
+		if (want->net_limited)
+			ONE_OF(a, 2, protocols, EPROTONOSUPPORT);
+		break;
+	case __NR_listen:
+		if (want->no_listen)
+			put_ret(a, SECCOMP_RET_ERRNO | EPERM);
+		break;
+	case __NR_splice:
+	case __NR_tee:
+		if (want->no_splice)
+			put_ret(a, SECCOMP_RET_ERRNO | EINVAL);
+		break;
+	default: break;
+	}
+}
+
 /* A call of the service. */
 static void put_extra(struct assembler *a, const struct filter_want *want, uint32_t nr, unsigned int fds, enum filter_check check)
 {
@@ -317,6 +356,7 @@ static void put_extra(struct assembler *a, const struct filter_want *want, uint3
 		if (fds & 1u << i)
 			arg_not_own(a, i);
 	put_check(a, want, check);
+	put_limits(a, want, nr);
 	end(a, SECCOMP_RET_ALLOW);
 }
 

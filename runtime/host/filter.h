@@ -56,6 +56,12 @@ struct filter_want {
 	uint32_t groups; /* bits of enum callgroup: what it may do beside */
 	const struct filter_call *calls;
 	size_t ncalls; /* at most FILTER_CALLS_MAX */
+	/* limits of a rule; 0: none */
+	uint32_t descriptors; /* the program's have numbers below; else EMFILE */
+	bool inet_only, inet6_only; /* one family of sockets */
+	bool net_limited;     /* to addresses (jailnet.h): no protocols that these do not see */
+	bool no_listen;	      /* for who may bind to nothing, since listen() binds, too */
+	bool no_splice;	      /* which moves bytes that nobody counts (warden_pace.c) */
 };
 
 /** struct filter - A program. */

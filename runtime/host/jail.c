@@ -27,6 +27,7 @@
 #define EXE_FD (DS_SHADOW_CTL_FD + 2)
 #define ASIDE_FD (DS_SHADOW_CTL_FD + 3) /* above all of these */
 #define DRIVER_THREADS 16 /* threads that drivers make in who uses them: KVM one for each machine, vhost one for each device */
+#define PASSING_FDS 64 /* that have been opened and have not got their numbers */
 #define SIGNALS_QUEUED 256 /* a stop signal for each executor, and again */
 #define NAMESPACES (CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP)
 
@@ -169,12 +170,14 @@ static int limit(int resource, uint64_t value)
 
 static int set_limits(const struct jail_params *p, enum jail_memory memory)
 {
+	const uint64_t few = DS_SHADOW_HOLD_FD + 1 + p->descriptors + PASSING_FDS;
+	const uint64_t nofile = p->descriptors && few < DS_SHADOW_FDS_MAX ? few : DS_SHADOW_FDS_MAX;
 	const struct {
 		int resource;
 		uint64_t value;
 	} limits[] = {
 		{RLIMIT_CORE, 0},
-		{RLIMIT_NOFILE, DS_SHADOW_FDS_MAX},
+		{RLIMIT_NOFILE, nofile},
 		{RLIMIT_NPROC, p->threads + (p->ndevices ? DRIVER_THREADS : 0)},
 		{RLIMIT_MEMLOCK, 0},
 		{RLIMIT_MSGQUEUE, 0},
@@ -182,6 +185,7 @@ static int set_limits(const struct jail_params *p, enum jail_memory memory)
 		{RLIMIT_RTPRIO, 0},
 		{RLIMIT_NICE, 0},
 		{RLIMIT_DATA, memory == JAIL_MEMORY_RLIMIT ? p->memory_bytes : RLIM_INFINITY},
+		{RLIMIT_FSIZE, p->file_size_bytes ? p->file_size_bytes : RLIM_INFINITY},
 	};
 
 	for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
@@ -201,13 +205,15 @@ static int set_limits(const struct jail_params *p, enum jail_memory memory)
 }
 
 /* By the kernel's own call: the C library's leaves out two signals of its own, which whoever started us may ignore. */
-static void reset_signals(void)
+static void reset_signals(const struct jail_params *p)
 {
-	const uint64_t plain[4] = {(uint64_t)SIG_DFL}; /* the kernel's struct sigaction */
+	const uint64_t plain[4] = {(uint64_t)SIG_DFL}, ignored[4] = {(uint64_t)SIG_IGN}; /* the kernel's struct sigaction */
 	sigset_t none;
 
 	for (long i = 1; i < _NSIG; i++)
 		syscall(SYS_rt_sigaction, i, plain, NULL, (long)sizeof(uint64_t)); /* SIGKILL and SIGSTOP cannot, and are */
+	if (p->file_size_bytes) /* a file that gets too large is an error of the call, not the shadow's death */
+		syscall(SYS_rt_sigaction, (long)SIGXFSZ, ignored, NULL, (long)sizeof(uint64_t));
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -266,7 +272,7 @@ static int confine(const struct jail_params *p, const struct jail *j, const stru
 		rc = j->landlock ? (landlock < 0 ? landlock : jailland_enforce(landlock)) : 0;
 	if (rc)
 		return rc;
-	reset_signals();
+	reset_signals(p);
 	*step = STEP_LIMITS;
 	rc = set_limits(p, j->memory);
 	if (rc)
@@ -355,7 +361,7 @@ static int prepare(const struct jail_params *p, const struct jail *j, const stru
 	rc = write_proc(j->pid, "oom_score_adj", "1000");
 	if (rc)
 		return fail(err, rc, "making it the first to be killed when memory is short");
-	rc = group->version ? jailgroup_join(group, j->pid) : 0;
+	rc = jailgroup_join(group, j->pid);
 	return rc ? fail(err, rc, "joining its cgroup") : 0;
 }
 
@@ -405,18 +411,22 @@ static int spawn_failed(struct jail_err *err, int number)
 {
 	if (number == -EPERM || number == -ENOSPC || number == -EUSERS || number == -EINVAL)
 		return fail(err, number, "a new user namespace: this host forbids them (see user.max_user_namespaces, "
-					 "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns)");
+					 "kernel.unprivileged_userns_clone, kernel.apparmor_restrict_unprivileged_userns; in a chroot the kernel allows none)");
 	return fail(err, number, "a new process");
 }
 
-static enum jail_memory choose_memory(const struct jail_params *p, bool was_root, struct jailgroup *group)
+/* Its cgroups, as far as they can be made.  Return: who limits its memory. */
+static enum jail_memory make_groups(const struct jail_params *p, bool was_root, struct jailgroup *group)
 {
+	const struct jailgroup_want want = {.memory_bytes = p->memory_bytes,
+					    .cpu_percent = p->cpu_percent,
+					    .pids = p->threads,
+					    .bare = p->net.limited || p->net.counted};
+
 	*group = (struct jailgroup){0};
-	if (!p->memory_bytes)
-		return JAIL_MEMORY_NONE;
-	if (was_root && !jailgroup_make(group, p->memory_bytes))
-		return group->version == 2 ? JAIL_MEMORY_CGROUP2 : JAIL_MEMORY_CGROUP1;
-	return p->demand ? JAIL_MEMORY_NONE : JAIL_MEMORY_RLIMIT;
+	if (was_root && !jailgroup_make(group, &want) && group->version[JAILGROUP_MEMORY])
+		return group->version[JAILGROUP_MEMORY] == 2 ? JAIL_MEMORY_CGROUP2 : JAIL_MEMORY_CGROUP1;
+	return p->demand || !p->memory_bytes ? JAIL_MEMORY_NONE : JAIL_MEMORY_RLIMIT;
 }
 
 static void close_places(struct inside *in)
@@ -476,7 +486,7 @@ int jail_spawn(const struct jail_params *p, struct jail *j, struct jail_err *err
 	long pid;
 
 	*err = (struct jail_err){0};
-	*j = (struct jail){.pidfd = -1, .landlock = jailland_abi()};
+	*j = (struct jail){.pidfd = -1, .landlock = jailland_abi(), .net = {.counts_fd = -1}};
 	choose_ids(p, geteuid() == 0, &in, &uid, &gid);
 	rc = open_places(p, &in, uid, gid, err);
 	if (rc)
@@ -484,9 +494,15 @@ int jail_spawn(const struct jail_params *p, struct jail *j, struct jail_err *err
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
 		return fail(err, -errno, "a socket pair");
 	ours = pair[0], theirs = pair[1];
-	j->memory = choose_memory(p, in.was_root, &j->group);
+	j->memory = make_groups(p, in.was_root, &j->group);
+	rc = jailnet_attach(j->group.two, &p->net, &j->net);
+	if (rc) {
+		jailgroup_remove(&j->group);
+		return fail(err, rc, "having the kernel look at its connections (it takes root, a cgroup of version 2, and BPF)");
+	}
 	pid = make_child(p, j, &in, theirs);
 	if (pid < 0) {
+		jailnet_close(&j->net);
 		jailgroup_remove(&j->group);
 		return spawn_failed(err, (int)pid);
 	}
@@ -509,6 +525,7 @@ int jail_kill(struct jail *j)
 		while (waitpid(j->pid, &status, 0) < 0 && !rc)
 			rc = errno == EINTR ? 0 : -errno;
 	}
+	jailnet_close(&j->net);
 	jailgroup_remove(&j->group);
 	if (j->pidfd >= 0)
 		close(j->pidfd);

@@ -23,7 +23,9 @@
  * Memory is limited by a cgroup of its own where that can be made (v2 with the memory controller delegated, or v1), else by
  * RLIMIT_DATA, which counts private memory that can be written: the mirror is not counted, one that faults is, so in
  * demand mode there is no limit then.  Less than a cgroup either way: memory that was written and then made read-only is
- * not counted.  In every case it is the first that the kernel kills when memory is short (oom_score_adj).
+ * not counted.  In every case it is the first that the kernel kills when memory is short (oom_score_adj).  Processor time is limited by a
+ * cgroup or not here (the caller sees which, and can do it itself: warden_pace.c), threads by RLIMIT_NPROC, and a cgroup beside;
+ * the size of files that it writes by RLIMIT_FSIZE, whose signal is ignored, so that a write is EFBIG.
  *
  * dshost is root.  Without root a jail can be made all the same, where the host lets users make namespaces, with the caller's own
  * user outside; a guard cannot be taken then.
@@ -42,6 +44,7 @@
 #include "runtime/host/jailbind.h"
 #include "runtime/host/jaildev.h"
 #include "runtime/host/jailgroup.h"
+#include "runtime/host/jailnet.h"
 
 #define JAIL_NOBODY 65534
 
@@ -65,6 +68,10 @@ struct jail_params {
 	size_t ndevices; /* at most JAILDEV_PATTERNS_MAX */
 	uint64_t memory_bytes; /* 0: no limit; in a cgroup it has to hold the page tables of the mirror, too */
 	uint32_t threads;      /* executors and one */
+	uint32_t cpu_percent;  /* of one processor; 0: no limit */
+	uint64_t file_size_bytes; /* 0: no limit */
+	uint32_t descriptors;  /* of the program; the filter sees to it, here is room for those that are on their way; 0: no limit */
+	struct jailnet_want net; /* which addresses it reaches, whether bytes are counted; as root only */
 	bool demand;
 	const struct filter *first; /* filter_first() */
 };
@@ -75,7 +82,8 @@ struct jail {
 	int pidfd;
 	enum jail_memory memory;
 	int landlock; /* ABI version in use; 0: the kernel has none */
-	struct jailgroup group;
+	struct jailgroup group; /* tells what else is limited by a cgroup */
+	struct jailnet net;
 };
 
 /** struct jail_err - Why nothing was started. */

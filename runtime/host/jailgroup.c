@@ -1,4 +1,4 @@
-/* jailgroup.c - a memory cgroup for a jail; theory in jailgroup.h */
+/* jailgroup.c - cgroups for a jail; theory in jailgroup.h */
 #include "runtime/host/jailgroup.h"
 
 #include <dirent.h>
@@ -18,7 +18,17 @@
 
 #define CGROUP2_MAGIC 0x63677270 /* CGROUP2_SUPER_MAGIC, linux/magic.h */
 #define NAME "dshost-shadow-"
+#define PERIOD_US 100000 /* of a limit of processor time */
 #define REMOVE_TRIES 200 /* of a millisecond: a group is busy until the kernel has let go of the last process */
+
+static const struct {
+	const char *controller;
+	const char *file1, *file2; /* of the limit, by version */
+} limits[JAILGROUP_LIMITS] = {
+	[JAILGROUP_MEMORY] = {"memory", "memory.limit_in_bytes", "memory.max"},
+	[JAILGROUP_CPU] = {"cpu", "cpu.cfs_quota_us", "cpu.max"},
+	[JAILGROUP_PIDS] = {"pids", "pids.max", "pids.max"},
+};
 
 static int write_file(const char *dir, const char *name, const char *text)
 {
@@ -49,8 +59,24 @@ static bool file_has(const char *dir, const char *name, const char *word)
 	return found;
 }
 
-/* The caller's path in the hierarchy whose line in /proc/self/cgroup has @controllers ("": version 2). */
-static int own_path(const char *controllers, char *path, size_t bytes)
+/* Whether a list of words with commas between them has @word; "" has "" only. */
+static bool list_has(const char *list, const char *word)
+{
+	const size_t n = strlen(word);
+
+	if (!n || !*list)
+		return !n && !*list;
+	for (;; list++) {
+		if (!strncmp(list, word, n) && (!list[n] || list[n] == ','))
+			return true;
+		list = strchr(list, ',');
+		if (!list)
+			return false;
+	}
+}
+
+/* The caller's path in the hierarchy that has @controller ("": version 2). */
+static int own_path(const char *controller, char *path, size_t bytes)
 {
 	char line[512];
 	int rc = -ENOENT;
@@ -65,7 +91,7 @@ static int own_path(const char *controllers, char *path, size_t bytes)
 			continue;
 		*own++ = 0;
 		own[strcspn(own, "\n")] = 0;
-		if (!strcmp(names + 1, controllers))
+		if (list_has(names + 1, controller))
 			rc = (size_t)snprintf(path, bytes, "%s", strcmp(own, "/") ? own : "") < bytes ? 0 : -ENAMETOOLONG;
 	}
 	fclose(f);
@@ -80,13 +106,15 @@ static bool is_delegated(const char *dir)
 	       (getxattr(dir, "trusted.delegate", value, sizeof(value)) == 1 && value[0] == '1');
 }
 
-/* Lets children of @dir have a memory limit; its processes, the caller among them, move into one if they have to. */
-static int divide(const char *dir)
+/* Lets children of @dir have a controller; its processes, the caller among them, move into one if they have to. */
+static int divide(const char *dir, const char *controller)
 {
-	char child[JAILGROUP_PATH_BYTES + 8], path[JAILGROUP_PATH_BYTES + 16], line[32];
+	char child[JAILGROUP_PATH_BYTES + 8], path[JAILGROUP_PATH_BYTES + 16], line[32], word[32];
 	FILE *f;
-	int rc = write_file(dir, "cgroup.subtree_control", "+memory");
+	int rc;
 
+	snprintf(word, sizeof(word), "+%s", controller);
+	rc = write_file(dir, "cgroup.subtree_control", word);
 	if (rc != -EBUSY)
 		return rc;
 	snprintf(child, sizeof(child), "%s/main", dir);
@@ -99,10 +127,10 @@ static int divide(const char *dir)
 	while (fgets(line, sizeof(line), f))
 		write_file(child, "cgroup.procs", line); /* one that has ended meanwhile is no harm */
 	fclose(f);
-	return write_file(dir, "cgroup.subtree_control", "+memory");
+	return write_file(dir, "cgroup.subtree_control", word);
 }
 
-/* Version 2: the directory under which to make one. */
+/* Version 2: the directory under which groups can be made. */
 static int base2(char *base, size_t bytes)
 {
 	static const char *const mounts[] = {"/sys/fs/cgroup", "/sys/fs/cgroup/unified"};
@@ -118,25 +146,30 @@ static int base2(char *base, size_t bytes)
 		/* divided before: the caller is in the child */
 		if (length >= 5 && !strcmp(own + length - 5, "/main")) {
 			snprintf(base, bytes, "%s%.*s", mounts[i], (int)length - 5, own);
-			if (is_delegated(base) && file_has(base, "cgroup.subtree_control", "memory"))
+			if (is_delegated(base))
 				return 0;
 		}
 		snprintf(base, bytes, "%s%s", mounts[i], own);
-		if (!file_has(base, "cgroup.controllers", "memory") || !(length == 0 || is_delegated(base)))
-			return -ENOENT;
-		return file_has(base, "cgroup.subtree_control", "memory") ? 0 : divide(base);
+		return length == 0 || is_delegated(base) ? 0 : -ENOENT;
 	}
 	return rc ? rc : -ENOENT;
 }
 
-static int base1(char *base, size_t bytes)
+/* Whether children of @base have a controller, or can be made to have it. */
+static bool has2(const char *base, const char *controller)
+{
+	return file_has(base, "cgroup.controllers", controller) &&
+	       (file_has(base, "cgroup.subtree_control", controller) || !divide(base, controller));
+}
+
+static int base1(const char *controller, char *base, size_t bytes)
 {
 	char own[128];
-	int rc = own_path("memory", own, sizeof(own));
+	int rc = own_path(controller, own, sizeof(own));
 
 	if (rc)
 		return rc;
-	snprintf(base, bytes, "/sys/fs/cgroup/memory%s", own);
+	snprintf(base, bytes, "/sys/fs/cgroup/%s%s", controller, own);
 	return access(base, W_OK) ? -errno : 0;
 }
 
@@ -160,45 +193,67 @@ void jailgroup_sweep(void)
 {
 	char base[JAILGROUP_PATH_BYTES - 64];
 
-	if (!base2(base, sizeof(base)) || !base1(base, sizeof(base)))
+	if (!base2(base, sizeof(base)))
 		sweep(base);
+	for (int i = 0; i < JAILGROUP_LIMITS; i++)
+		if (!base1(limits[i].controller, base, sizeof(base)))
+			sweep(base);
 }
 
-static int set_limit(const struct jailgroup *g, uint64_t memory_bytes)
+/* Makes a child of @base called @name, and its path. */
+static int make(const char *base, const char *name, char path[static JAILGROUP_PATH_BYTES])
 {
-	char text[32];
+	sweep(base);
+	snprintf(path, JAILGROUP_PATH_BYTES, "%s/%s", base, name);
+	if (!mkdir(path, 0755))
+		return 0;
+	*path = 0;
+	return -errno;
+}
+
+static int set_limit(const struct jailgroup *g, enum jailgroup_limit i, const struct jailgroup_want *want)
+{
+	const char *dir = g->version[i] == 2 ? g->two : g->one[i], *file = g->version[i] == 2 ? limits[i].file2 : limits[i].file1;
+	const uint64_t quota_us = want->cpu_percent * (uint64_t)PERIOD_US / 100;
+	char text[64];
 	int rc;
 
-	snprintf(text, sizeof(text), "%" PRIu64, memory_bytes);
-	rc = write_file(g->path, g->version == 2 ? "memory.max" : "memory.limit_in_bytes", text);
-	if (!rc) /* not everywhere there is swap accounting */
-		write_file(g->path, g->version == 2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes", g->version == 2 ? "0" : text);
+	if (i == JAILGROUP_MEMORY)
+		snprintf(text, sizeof(text), "%" PRIu64, want->memory_bytes);
+	else if (i == JAILGROUP_PIDS)
+		snprintf(text, sizeof(text), "%u", want->pids);
+	else if (g->version[i] == 2)
+		snprintf(text, sizeof(text), "%" PRIu64 " %d", quota_us, PERIOD_US);
+	else
+		snprintf(text, sizeof(text), "%" PRIu64, quota_us);
+	rc = write_file(dir, file, text);
+	if (!rc && i == JAILGROUP_MEMORY) /* not everywhere there is swap accounting */
+		write_file(dir, g->version[i] == 2 ? "memory.swap.max" : "memory.memsw.limit_in_bytes", g->version[i] == 2 ? "0" : text);
 	return rc;
 }
 
-int jailgroup_make(struct jailgroup *g, uint64_t memory_bytes)
+int jailgroup_make(struct jailgroup *g, const struct jailgroup_want *want)
 {
+	const bool wanted[JAILGROUP_LIMITS] = {want->memory_bytes != 0, want->cpu_percent != 0, want->pids != 0};
 	static unsigned int number;
-	char base[JAILGROUP_PATH_BYTES - 64];
-	int rc;
+	char base[JAILGROUP_PATH_BYTES - 64], name[64];
+	bool two, any = want->bare;
+	int rc = 0;
 
 	*g = (struct jailgroup){0};
-	rc = base2(base, sizeof(base));
-	g->version = rc ? 1 : 2;
-	if (rc)
-		rc = base1(base, sizeof(base));
-	if (rc) {
-		g->version = 0;
-		return rc;
+	snprintf(name, sizeof(name), NAME "%d-%u", getpid(), number++);
+	two = !base2(base, sizeof(base));
+	for (int i = 0; i < JAILGROUP_LIMITS; i++) {
+		g->version[i] = two && wanted[i] && has2(base, limits[i].controller) ? 2 : 0;
+		any |= g->version[i] != 0;
 	}
-	sweep(base);
-	snprintf(g->path, sizeof(g->path), "%s/" NAME "%d-%u", base, getpid(), number++);
-	if (mkdir(g->path, 0755)) {
-		rc = -errno;
-		*g = (struct jailgroup){0};
-		return rc;
+	if (two && any && make(base, name, g->two))
+		memset(g->version, 0, sizeof(g->version));
+	for (int i = 0; i < JAILGROUP_LIMITS && !rc; i++) {
+		if (wanted[i] && !g->version[i] && !base1(limits[i].controller, base, sizeof(base)) && !make(base, name, g->one[i]))
+			g->version[i] = 1;
+		rc = g->version[i] ? set_limit(g, (enum jailgroup_limit)i, want) : 0;
 	}
-	rc = set_limit(g, memory_bytes);
 	if (rc)
 		jailgroup_remove(g);
 	return rc;
@@ -207,21 +262,39 @@ int jailgroup_make(struct jailgroup *g, uint64_t memory_bytes)
 int jailgroup_join(const struct jailgroup *g, pid_t pid)
 {
 	char text[32];
+	int rc = 0;
 
 	snprintf(text, sizeof(text), "%d", pid);
-	return write_file(g->path, "cgroup.procs", text);
+	if (*g->two)
+		rc = write_file(g->two, "cgroup.procs", text);
+	for (int i = 0; i < JAILGROUP_LIMITS && !rc; i++)
+		if (*g->one[i])
+			rc = write_file(g->one[i], "cgroup.procs", text);
+	return rc;
 }
 
-int jailgroup_remove(struct jailgroup *g)
+static int remove_dir(const char *path)
 {
 	const struct timespec step = {.tv_nsec = 1000000};
 	int rc = 0;
 
-	for (int i = 0; g->version && i < REMOVE_TRIES; i++) {
-		rc = rmdir(g->path) ? -errno : 0;
+	for (int i = 0; *path && i < REMOVE_TRIES; i++) {
+		rc = rmdir(path) ? -errno : 0;
 		if (rc != -EBUSY)
 			break;
 		nanosleep(&step, NULL);
+	}
+	return rc;
+}
+
+int jailgroup_remove(struct jailgroup *g)
+{
+	int rc = remove_dir(g->two);
+
+	for (int i = 0; i < JAILGROUP_LIMITS; i++) {
+		const int e = remove_dir(g->one[i]);
+
+		rc = rc ? rc : e;
 	}
 	*g = (struct jailgroup){0};
 	return rc;

@@ -1,9 +1,17 @@
-/* jailgroup.h - a memory cgroup for a jail, where one can be made
+/* jailgroup.h - cgroups for a jail, where they can be made
  *
- * Version 2: the caller's own group must be its own to divide: it is the root of the hierarchy, or marked as delegated
- * (systemd.resource-control(5), Delegate=; the mark is the extended attribute user.delegate or trusted.delegate).  As a group
- * with processes cannot have divided children (cgroups(7), "no internal processes"), the caller's processes are moved
- * into a child "main" first.  Version 1 knows no such rule: root makes a child of its group in the memory hierarchy.
+ * Theory of operation
+ *
+ * Each limit is put into force by the hierarchy that has its controller on this host, and by none where there is none:
+ *
+ *   version 2   the caller's own group must be its own to divide: it is the root of the hierarchy, or marked as delegated
+ *		 (systemd.resource-control(5), Delegate=; the mark is the extended attribute user.delegate or
+ *		 trusted.delegate).  As a group with processes cannot have divided children (cgroups(7), "no internal
+ *		 processes"), the caller's processes are moved into a child "main" first.
+ *   version 1   knows no such rule: root makes a child of its group in the controller's hierarchy.
+ *
+ * A group of version 2 is made wherever that is mounted, also if it has no controllers there (both versions in use): what
+ * belongs to a group, and not to a controller, are programs that look at connections (jailnet.h).
  *
  * Groups carry the maker's pid in their name; those whose maker is gone are removed by the next, and by
  * jailgroup_sweep().
@@ -11,26 +19,37 @@
 #ifndef HOST_JAILGROUP_H
 #define HOST_JAILGROUP_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
 #define JAILGROUP_PATH_BYTES 256
 
-/** struct jailgroup - A directory of a cgroup file system. */
+/** enum jailgroup_limit - What a group can limit. */
+enum jailgroup_limit { JAILGROUP_MEMORY, JAILGROUP_CPU, JAILGROUP_PIDS, JAILGROUP_LIMITS };
+
+/** struct jailgroup_want - The limits; 0: none. */
+struct jailgroup_want {
+	uint64_t memory_bytes; /* kernel memory and page tables included; swap is not allowed beside where it can be limited */
+	uint32_t cpu_percent;  /* of one processor */
+	uint32_t pids;	       /* threads */
+	bool bare;	       /* a group of version 2, whether or not it limits anything */
+};
+
+/** struct jailgroup - Directories of cgroup file systems. */
 struct jailgroup {
-	char path[JAILGROUP_PATH_BYTES]; /* "": none */
-	int version;			 /* 0: none, 1, 2 */
+	char two[JAILGROUP_PATH_BYTES];			     /* of version 2; "": none */
+	char one[JAILGROUP_LIMITS][JAILGROUP_PATH_BYTES];    /* of version 1, by controller */
+	uint8_t version[JAILGROUP_LIMITS];		     /* who keeps the limit: 0 nobody, 1, 2 */
 };
 
 /**
- * jailgroup_make() - Makes a group
- * @g: filled
- * @memory_bytes: its limit of memory, kernel memory and page tables included; swap is not allowed beside where it can be
- *	limited
+ * jailgroup_make() - Makes what groups are needed and can be made
+ * @g: filled; version[] tells which limits are in force
  *
- * Return: 0; -ENOENT there is nowhere to make one; -errno.
+ * Return: 0, also if nothing could be made; -errno: a limit was refused by the kernel, nothing is left.
  */
-int jailgroup_make(struct jailgroup *g, uint64_t memory_bytes);
+int jailgroup_make(struct jailgroup *g, const struct jailgroup_want *want);
 
 /** jailgroup_join() - Moves process @pid into it.  Return: 0, -errno. */
 int jailgroup_join(const struct jailgroup *g, pid_t pid);

@@ -29,6 +29,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/wire/addrspec.h"
 #include "runtime/wire/agent.h"
 
 #define POLICY_FILE_BYTES_MAX (1u << 20)
@@ -42,6 +43,8 @@
 #define POLICY_DEVICES_MAX 16u  /* of a rule */
 #define POLICY_DEVICE_BYTES 128 /* each; terminated */
 #define POLICY_USER_NOBODY UINT32_MAX
+#define POLICY_ADDRS_MAX 32u /* of a key */
+#define POLICY_RATE_MIN 1024u /* bytes a second */
 
 #define POLICY_EXECUTORS 1u		     /* where a rule does not say */
 #define POLICY_MAX_PAGES (UINT64_C(1) << 28) /* 1 TiB */
@@ -55,6 +58,18 @@ struct policy_path {
 	char guest[POLICY_PATH_BYTES], host[POLICY_PATH_BYTES];
 	bool writable;
 };
+
+/** struct policy_addrs - Addresses that a key names. */
+struct policy_addrs {
+	uint32_t n;
+	struct addrspec spec[POLICY_ADDRS_MAX];
+};
+
+/** enum policy_family - Bits. */
+enum policy_family { POLICY_INET = 1, POLICY_INET6 = 2 };
+
+/** enum policy_rate - What is limited to so many bytes a second. */
+enum policy_rate { POLICY_READ, POLICY_WRITE, POLICY_RECEIVE, POLICY_SEND, POLICY_RATES };
 
 /** struct policy_rule - One rule; strings are terminated, an empty glob matches anything. */
 struct policy_rule {
@@ -80,6 +95,14 @@ struct policy_rule {
 	uint32_t ndevices;
 	bool net_own; /* a network of its own, which it administers */
 	char device[POLICY_DEVICES_MAX][POLICY_DEVICE_BYTES]; /* patterns of paths (jaildev.h) */
+	uint32_t families;  /* bits of enum policy_family: of its sockets */
+	bool net_limited;   /* it may connect to, and bind to, what these two name and nothing else */
+	struct policy_addrs connect, bind;
+	/* and at most; 0: no limit */
+	uint32_t cpu_percent; /* of one processor */
+	uint32_t descriptors; /* of the program, on the host */
+	uint64_t file_size_bytes;
+	uint64_t rate[POLICY_RATES]; /* bytes a second */
 };
 
 /** struct policy - Rules in the order of the file. */

@@ -182,6 +182,16 @@ enum key {
 	KEY_CALLS,
 	KEY_USER,
 	KEY_DEVICE,
+	KEY_CONNECT,
+	KEY_BIND,
+	KEY_FAMILY,
+	KEY_CPU,
+	KEY_DESCRIPTORS,
+	KEY_FILE_SIZE,
+	KEY_READ_RATE,
+	KEY_WRITE_RATE,
+	KEY_RECEIVE_RATE,
+	KEY_SEND_RATE,
 	NKEYS,
 };
 _Static_assert(NKEYS <= 64, "a bit each");
@@ -205,13 +215,23 @@ static const struct {
 	[KEY_NET] = {"net", policy_set_net, false},
 	[KEY_CALLS] = {"calls", policy_set_calls, false},
 	[KEY_USER] = {"user", policy_set_user, false},
+	[KEY_CONNECT] = {"connect", policy_set_connect, true},
+	[KEY_BIND] = {"bind", policy_set_bind, true},
+	[KEY_FAMILY] = {"family", policy_set_family, false},
+	[KEY_CPU] = {"cpu", policy_set_cpu, false},
+	[KEY_DESCRIPTORS] = {"descriptors", policy_set_descriptors, false},
+	[KEY_FILE_SIZE] = {"file-size", policy_set_file_size, false},
+	[KEY_READ_RATE] = {"read-rate", policy_set_read_rate, false},
+	[KEY_WRITE_RATE] = {"write-rate", policy_set_write_rate, false},
+	[KEY_RECEIVE_RATE] = {"receive-rate", policy_set_receive_rate, false},
+	[KEY_SEND_RATE] = {"send-rate", policy_set_send_rate, false},
 	[KEY_DEVICE] = {"device", policy_set_device, true},
 };
 
 /* A family of keys begins and ends with these two. */
 #define KEYS(first, last) (BIT((last) + 1) - BIT(first))
 #define WHO KEYS(KEY_VM, KEY_MODE)
-#define GETS KEYS(KEY_EXECUTORS, KEY_DEVICE)
+#define GETS KEYS(KEY_EXECUTORS, KEY_SEND_RATE)
 
 static const struct {
 	const char *name;
@@ -262,11 +282,19 @@ const char *policy_key_set(struct policy_rule *r, int key, const char *value, ui
 
 const char *policy_rule_finish(struct policy_rule *r, uint64_t seen, const char **key)
 {
+	const char *wrong = NULL;
+
 	for (int k = 0; k < NKEYS; k++)
 		if (verbs[r->verb].needs & ~seen & BIT(k)) {
 			*key = keys[k].name;
 			return "needs";
 		}
 	policy_forward_defaults(r, seen & BIT(KEY_CALLS));
-	return NULL;
+	*key = keys[r->connect.n ? KEY_CONNECT : r->bind.n ? KEY_BIND : KEY_FAMILY].name;
+	wrong = policy_net_defaults(r, seen & BIT(KEY_FAMILY));
+	if (!wrong && (r->rate[POLICY_RECEIVE] || r->rate[POLICY_SEND]) && !r->net_host) {
+		*key = keys[r->rate[POLICY_RECEIVE] ? KEY_RECEIVE_RATE : KEY_SEND_RATE].name;
+		wrong = "needs net=host for";
+	}
+	return wrong;
 }

@@ -3,6 +3,8 @@
  *   policy.c          the file, its lines, the rule that decides
  *   policy_keys.c     verbs and keys, and the setters of keys that every service has
  *   policy_forward.c  setters for what a shadow may have of the host
+ *   policy_net.c      setters for the addresses it may reach
+ *   policy_limits.c   setters for how much of the host it may use
  *   policy_device.c   setters for devices
  *   policy_glob.c     patterns
  *
@@ -40,7 +42,7 @@ const char *policy_key_set(struct policy_rule *r, int key, const char *value, ui
  * policy_rule_finish() - The line has been read: what is missing, and what follows from the rest
  * @key: set to the name of a key, on an error
  *
- * Return: NULL, or what is wrong about the key: "needs", ...
+ * Return: NULL, or what is wrong about the key: "needs", "needs net=host for".
  */
 const char *policy_rule_finish(struct policy_rule *r, uint64_t seen, const char **key);
 
@@ -53,10 +55,36 @@ const char *policy_set_net(struct policy_rule *r, const char *value);
 const char *policy_set_calls(struct policy_rule *r, const char *value);
 /** policy_set_user() - user=UID[:GID]|nobody|root. */
 const char *policy_set_user(struct policy_rule *r, const char *value);
-extern const char policy_dev_taken[];
+extern const char policy_dev_taken[]; /* what is expected instead of a path in /dev beside devices */
 /** policy_set_device() - device=PATTERN, one more of them. */
 const char *policy_set_device(struct policy_rule *r, const char *value);
 /** policy_forward_defaults() - A rule has been read: what it does not say follows from the rest. */
 void policy_forward_defaults(struct policy_rule *r, bool calls_given);
+
+/* --- policy_net.c --- */
+/** policy_set_connect() - connect=SPEC,SPEC..., more of them; addrspec.h. */
+const char *policy_set_connect(struct policy_rule *r, const char *value);
+/** policy_set_bind() - bind=SPEC,SPEC..., likewise. */
+const char *policy_set_bind(struct policy_rule *r, const char *value);
+/** policy_set_family() - family=inet,inet6. */
+const char *policy_set_family(struct policy_rule *r, const char *value);
+/** policy_net_defaults() - As policy_forward_defaults().  Return: NULL, or what is wrong about "connect". */
+const char *policy_net_defaults(struct policy_rule *r, bool families_given);
+
+/* --- policy_limits.c --- */
+/** policy_set_cpu() - cpu=N%. */
+const char *policy_set_cpu(struct policy_rule *r, const char *value);
+/** policy_set_descriptors() - descriptors=N. */
+const char *policy_set_descriptors(struct policy_rule *r, const char *value);
+/** policy_set_file_size() - file-size=BYTES. */
+const char *policy_set_file_size(struct policy_rule *r, const char *value);
+/** policy_set_read_rate() - read-rate=BYTES; the next three likewise. */
+const char *policy_set_read_rate(struct policy_rule *r, const char *value);
+/** policy_set_write_rate() - write-rate=BYTES. */
+const char *policy_set_write_rate(struct policy_rule *r, const char *value);
+/** policy_set_receive_rate() - receive-rate=BYTES. */
+const char *policy_set_receive_rate(struct policy_rule *r, const char *value);
+/** policy_set_send_rate() - send-rate=BYTES. */
+const char *policy_set_send_rate(struct policy_rule *r, const char *value);
 
 #endif

@@ -117,6 +117,7 @@ static bool take_view(struct reader *r, struct warden_view *v)
 	clean(v->service, sizeof(v->service));
 	clean(v->program, sizeof(v->program));
 	clean(v->text, sizeof(v->text));
+	clean(v->limits, sizeof(v->limits));
 	return true;
 }
 
@@ -161,6 +162,12 @@ static int print_text(FILE *out, struct reader *r, const struct control_status *
 			fprintf(out, "  %8" PRIu64 " %6u %-7s %-6s %-12s %9" PRIu64 " %7" PRIu64 " %8" PRIu64 " %8" PRIu64 " %8" PRIu64 " %9.1f %s\n", v.guest_pid,
 				v.guest_uid, NAME_OF(shadow_states, v.state), mode_name(&v), *v.service ? v.service : "-", v.pages, v.runs, v.updates,
 				v.faults, v.calls + v.forwarded, seconds(head, &v), *v.program ? v.program : "-");
+			if (*v.limits)
+				fprintf(out, "  %8s limits: %s", "", v.limits);
+			if (*v.limits && v.paced_ns)
+				fprintf(out, "; paced for %.1f s", (double)v.paced_ns / 1e9);
+			if (*v.limits)
+				fputc('\n', out);
 			shadows++;
 			pages += v.pages, runs += v.runs, calls += v.calls + v.forwarded, faults += v.faults;
 		}
@@ -213,6 +220,8 @@ static struct json_object *json_shadow(const struct control_status *head, const 
 	add_u64(o, "guarded_calls", v->guarded_calls);
 	add_u64(o, "denied_calls", v->denied_calls);
 	add_u64(o, "start_us", v->start_us);
+	add_text(o, "limits", v->limits);
+	add_u64(o, "paced_ms", v->paced_ns / 1000000);
 	json_object_object_add(o, "seconds", json_object_new_double(seconds(head, v)));
 	return o;
 }

@@ -190,6 +190,7 @@ static struct warden *new_warden(const struct warden_params *p)
 		w->fault_dev_fd = -1;
 	w->bells_fd = w->bell_ends_fd = -1;
 	w->bell_again_ns = WARDEN_NEVER;
+	w->pace = (struct warden_pace){.next_ns = WARDEN_NEVER, .io_fd = -1};
 	w->queue_end = &w->queue;
 	w->later_end = &w->later;
 	w->view.warden_pid = getpid();
@@ -207,7 +208,7 @@ static int poll_timeout_ms(const struct warden *w)
 {
 	const uint64_t first = min_ns(w->hello_deadline_ns, w->part_deadline_ns);
 	const uint64_t guest = min_ns(first, min_ns(w->out_deadline_ns, warden_demand_deadline_ns(w)));
-	const uint64_t capsule = min_ns(w->change.deadline_ns, w->bell_again_ns);
+	const uint64_t capsule = min_ns(min_ns(w->change.deadline_ns, w->bell_again_ns), warden_pace_deadline_ns(w));
 	const uint64_t next = min_ns(guest, capsule), now = warden_now_ns();
 
 	if (next == WARDEN_NEVER)
@@ -233,6 +234,8 @@ static void check_deadlines(struct warden *w)
 			   "the shadow did not answer in time");
 	if (now >= w->bell_again_ns)
 		warden_bell_again(w);
+	if (now >= warden_pace_deadline_ns(w))
+		warden_pace_run(w);
 }
 
 /* What the guest says is read as long as there is room for it in the order of things. */
@@ -356,6 +359,7 @@ static void free_warden(struct warden *w)
 	demand_free(w->demand);
 	warden_call_free(w);
 	warden_bell_free(w);
+	warden_pace_free(w);
 	warden_estate_free(w);
 	warden_stream_free(w);
 	free(w->out);

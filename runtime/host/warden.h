@@ -40,6 +40,8 @@
 #include "runtime/host/ramtable.h"
 #include "runtime/wire/agent.h"
 
+#define WARDEN_LIMITS_BYTES 256
+
 struct policy;
 
 /** enum warden_state - How far a shadow is. */
@@ -69,6 +71,8 @@ struct warden_view {
 	uint64_t since_ns;		     /* CLOCK_MONOTONIC when the shadow stood */
 	uint32_t code;			     /* enum ds_agent_code, why it ended; 0 */
 	uint32_t zero;
+	uint64_t paced_ns;		     /* that it was stopped because it had used what a limit allows */
+	char limits[WARDEN_LIMITS_BYTES];    /* who keeps them */
 	char service[DS_AGENT_SERVICE_BYTES];
 	char program[DS_AGENT_PATH_BYTES];
 	char text[DS_AGENT_TEXT_BYTES]; /* why it ended */

@@ -100,6 +100,9 @@ void warden_started(struct warden *w, const struct ds_shadow_status *status)
 		   " mappings, after %" PRIu64 " us",
 		   (int)w->pid, w->who.service, w->who.mode == DS_AGENT_DEMAND ? "on demand" : "eager", w->view.pages,
 		   w->view.runs, w->view.vmas, w->view.start_us);
+	warden_pace_start(w);
+	if (w->ended)
+		return;
 	warden_send(w, DS_AGENT_STARTED, w->who.head.seq, &started.head, sizeof(started));
 	warden_stream_work(w);
 }

@@ -74,6 +74,7 @@ static void interrupt(struct warden *w, uint32_t i)
 {
 	struct ds_shadow_interrupt msg = {.head = warden_capsule_head(w, DS_SHADOW_INTERRUPT, sizeof(msg)), .executor = i};
 
+	warden_pace_interrupt(w);
 	if (!w->ctl_full)
 		warden_capsule_send(w, &msg, sizeof(msg), NULL, 0);
 }

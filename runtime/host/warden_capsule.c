@@ -132,6 +132,7 @@ static int spawn(struct warden *w, int exe, struct jail_err *err)
 	w->ctl_fd = pair[0];
 	p.ctl_fd = theirs = pair[1];
 	grant(w->rule, &p, bind, device);
+	warden_pace_grant(w, &p);
 	setsockopt(pair[0], SOL_SOCKET, SO_SNDBUF, &room, sizeof(room));
 	r = jail_spawn(&p, &w->jail, err);
 	if (!r) {

@@ -19,7 +19,13 @@ int warden_guard_prepare(struct warden *w)
 {
 	const struct filter_want want = {.demand = w->who.mode == DS_AGENT_DEMAND,
 					 .bells = !strcmp(w->who.service, "forward"),
-					 .groups = w->rule->calls};
+					 .groups = w->rule->calls,
+					 .descriptors = w->rule->descriptors,
+					 .inet_only = w->rule->families == POLICY_INET,
+					 .inet6_only = w->rule->families == POLICY_INET6,
+					 .net_limited = w->rule->net_limited,
+					 .no_listen = w->rule->net_limited && !w->rule->bind.n,
+					 .no_splice = w->rule->rate[POLICY_READ] || w->rule->rate[POLICY_WRITE]};
 	int r = filter_first(&want, &w->first);
 
 	if (!r)

@@ -12,6 +12,7 @@
  *   warden_call.c     CALL and REPLY
  *   warden_bell.c     bells of guest threads, and interrupts
  *   warden_estate.c   descriptors that the guest's program hands on
+ *   warden_pace.c     limits of what it uses: who keeps them, and those that are kept by stopping it for a while
  *   warden_stat.c     the view in shared memory
  *
  * How parts fail: whatever ends the shadow is told to warden_end(), the first time counts, and the caller returns; the
@@ -109,6 +110,21 @@ struct warden_later {
 	uint64_t message[]; /* aligned as struct ds_agent_head wants it */
 };
 
+#define WARDEN_PACE_CPU POLICY_RATES /* nanoseconds a second */
+#define WARDEN_PACES (POLICY_RATES + 1)
+
+/** struct warden_pace - What of the rule's limits is kept by stopping the capsule; by enum policy_rate, and the processor. */
+struct warden_pace {
+	uint64_t rate[WARDEN_PACES]; /* a second; 0: no limit, or somebody else keeps it */
+	uint64_t last[WARDEN_PACES]; /* counts when it was looked at */
+	int64_t debt[WARDEN_PACES];  /* used too much; negative: saved */
+	uint64_t looked_ns, next_ns; /* next: WARDEN_NEVER where there is no limit */
+	uint64_t interval_ns;
+	uint64_t stopped_ns, grace_ns, lifted_ns;
+	bool stopped;
+	int io_fd; /* /proc/PID/io; -1 */
+};
+
 /** struct warden - Everything of a shadow. */
 struct warden {
 	const struct warden_params *p;
@@ -153,6 +169,7 @@ struct warden {
 	struct warden_bell bell[DS_SHADOW_EXECUTORS_MAX];
 	int bells_fd, bell_ends_fd; /* from the VM process; epoll of those that live */
 	struct warden_adoption adoption[WARDEN_ADOPTIONS];
+	struct warden_pace pace;
 	uint64_t bell_again_ns;	    /* when an executor whose bell has ended is interrupted once more; WARDEN_NEVER */
 	struct warden_queued *queue, **queue_end;
 	unsigned int nqueued;
@@ -358,6 +375,20 @@ void warden_estate_adopt(struct warden *w, const struct estate_order *o, int *an
 bool warden_estate_answered(struct warden *w, uint32_t seq, bool adopted);
 /** warden_estate_free() - Closes what waits. */
 void warden_estate_free(struct warden *w);
+
+/* --- warden_pace.c --- */
+/** warden_pace_grant() - What of the rule's limits the jail keeps. */
+void warden_pace_grant(const struct warden *w, struct jail_params *p);
+/** warden_pace_start() - The shadow stands: says who keeps which limit, and keeps the others from now on. */
+void warden_pace_start(struct warden *w);
+/** warden_pace_deadline_ns() - When it is to be looked at again. */
+uint64_t warden_pace_deadline_ns(const struct warden *w);
+/** warden_pace_run() - Looks what was used, stops the capsule or lets it run. */
+void warden_pace_run(struct warden *w);
+/** warden_pace_interrupt() - The capsule is about to be told of an interrupt: it has to run for a moment. */
+void warden_pace_interrupt(struct warden *w);
+/** warden_pace_free() - Gives back what it holds. */
+void warden_pace_free(struct warden *w);
 
 /* --- warden_stat.c --- */
 /** warden_stat_write() - Shows w->view to others. */

@@ -34,6 +34,19 @@ static void check_rule(const struct policy_rule *r, const struct policy_rule *be
 		MUST(p->guest[0] == '/' && p->guest[1] && p->host[0] == '/' && p->host[1]);
 		MUST(!strstr(p->guest, "//") && !strstr(p->guest, "/../") && !strstr(p->host, "/../") && !strchr(p->host, ':'));
 	}
+	MUST(r->connect.n <= POLICY_ADDRS_MAX && r->bind.n <= POLICY_ADDRS_MAX && r->net_limited == (r->connect.n || r->bind.n));
+	MUST(!r->net_limited || r->net_host);
+	for (uint32_t i = 0; i < r->connect.n + r->bind.n; i++) {
+		const struct addrspec *s = i < r->connect.n ? &r->connect.spec[i] : &r->bind.spec[i - r->connect.n];
+		const uint8_t far[16] = {0xff};
+
+		MUST(s->first <= s->last && (s->family == 0 || s->family == 4 || s->family == 6) && s->bits <= (s->family == 6 ? 128 : s->family ? 32 : 0));
+		MUST(addrspec_match(s, s->family ? s->family : 4, s->address, s->first, s->protocol ? s->protocol : ADDRSPEC_TCP));
+		MUST(!s->bits || s->address[0] == 0xff || s->bits < 8 || !addrspec_match(s, s->family, far, s->first, s->protocol));
+	}
+	MUST(r->cpu_percent <= 6400 && r->descriptors <= 4096);
+	for (int i = 0; i < POLICY_RATES; i++)
+		MUST(!r->rate[i] || r->rate[i] >= POLICY_RATE_MIN);
 	MUST((r->uid_host == 0) == (r->gid_host == 0));
 	MUST(r->mode == DS_AGENT_EAGER || r->mode == DS_AGENT_DEMAND || r->mode == POLICY_MODE_ANY);
 }

@@ -128,10 +128,13 @@ static void look(bool guarded)
 	}
 }
 
+static unsigned int groups_left(void);
+
 static void test_inside(void)
 {
-	struct jail_params p = {.threads = 3, .memory_bytes = 64 << 20};
+	struct jail_params p = {.threads = 3, .memory_bytes = 64 << 20, .cpu_percent = 90, .file_size_bytes = 12345};
 	int kind, spare = open("/dev/null", O_RDONLY); /* without O_CLOEXEC */
+	unsigned int groups = 0;
 	char path[64], target[64];
 	ssize_t n;
 
@@ -148,7 +151,12 @@ static void test_inside(void)
 	snprintf(path, sizeof(path), "/proc/%d/fd/%d", g.jail.pid, DS_SHADOW_CTL_FD);
 	n = readlink(path, target, sizeof(target) - 1);
 	tap_ok(n > 0 && !strncmp(target, "socket:", 7), "of the number that it knows, a socket");
-	said("status", "SigIgn", "0000000000000000", "no signal is ignored as we ignore it");
+	said("status", "SigIgn", "0000000001000000", "no signal is ignored as we ignore it, but that of files that are too large (SIGXFSZ)");
+	said("limits", "Max file size", "12345 ", "which the kernel limits");
+	printf("# processor time: cgroup version %d, threads: %d\n", g.jail.group.version[JAILGROUP_CPU], g.jail.group.version[JAILGROUP_PIDS]);
+	for (int i = 0; i < JAILGROUP_LIMITS; i++)
+		groups += g.jail.group.version[i] != 0;
+	tap_ok((groups_left() != 0) == (groups != 0), "%u limits are kept by cgroups", groups);
 	kind = guarded_boot(&g, "calls", 2, runs, 2);
 	tap_eq(kind, DS_SHADOW_STATUS, "it starts, its guard is armed");
 	if (kind != DS_SHADOW_STATUS)
@@ -170,23 +178,19 @@ static void test_inside(void)
 	host_free(&g.h);
 }
 
+/* Of any hierarchy. */
 static unsigned int groups_left(void)
 {
+	char command[128], line[512];
 	unsigned int n = 0;
-	char base[300], name[64];
-	const struct dirent *e;
-	DIR *d;
+	FILE *f;
 
-	snprintf(base, sizeof(base), "%s", g.jail.group.path);
-	if (!strrchr(base, '/'))
-		return 0;
-	*strrchr(base, '/') = 0;
-	snprintf(name, sizeof(name), "dshost-shadow-%d-", getpid());
-	d = opendir(base);
-	while (d && (e = readdir(d)))
-		n += !strncmp(e->d_name, name, strlen(name));
-	if (d)
-		closedir(d);
+	snprintf(command, sizeof(command), "find /sys/fs/cgroup -type d -name 'dshost-shadow-%d-*' 2>/dev/null", getpid());
+	f = popen(command, "r");
+	while (f && fgets(line, sizeof(line), f))
+		n++;
+	if (f)
+		pclose(f);
 	return n;
 }
 

@@ -110,6 +110,28 @@ static void test_host(void)
 	       "two of them, commands for drivers, a network of its own");
 }
 
+/* How much of it, and which addresses. */
+static void test_limits(void)
+{
+	const struct policy_rule *r;
+
+	tap_eq(parse("allow program=/a service=f net=host cpu=250% descriptors=64 file-size=2G read-rate=10M write-rate=1K receive-rate=1G send-rate=4096\n"
+		     "allow program=/b service=f net=host connect=127.0.0.1:6379,[::1]:6379 connect=udp:*:53 bind=*:8000-8010 family=inet\n"
+		     "allow program=/c service=f net=host\n"
+		     "allow program=/d service=f net=host bind=tcp:10.0.0.0/8:*"),
+	       0, "rules that limit what shadows use");
+	r = policy->rule;
+	tap_ok(r->cpu_percent == 250 && r->descriptors == 64 && r->file_size_bytes == UINT64_C(2) << 30 && r->rate[POLICY_READ] == 10 << 20 &&
+		       r->rate[POLICY_WRITE] == 1024 && r->rate[POLICY_RECEIVE] == 1 << 30 && r->rate[POLICY_SEND] == 4096 && !r->net_limited,
+	       "processor, descriptors, size of files, bytes a second");
+	tap_ok(r[1].net_limited && r[1].connect.n == 3 && r[1].bind.n == 1 && r[1].families == POLICY_INET && r[1].connect.spec[1].family == 6 &&
+		       r[1].connect.spec[2].protocol == ADDRSPEC_UDP && r[1].bind.spec[0].first == 8000 && r[1].bind.spec[0].last == 8010,
+	       "addresses to connect to, to bind to, and a family");
+	tap_ok(!r[2].net_limited && r[2].families == (POLICY_INET | POLICY_INET6) && !r[2].cpu_percent && !r[2].rate[POLICY_READ] && !r[2].descriptors,
+	       "without a word of them there is no limit");
+	tap_ok(r[3].net_limited && !r[3].connect.n, "who may bind may not therefore connect");
+}
+
 static void wrong(const char *text, unsigned int line, const char *about)
 {
 	const int e = parse(text);
@@ -163,6 +185,35 @@ static void test_host_errors(void)
 	wrong("allow program=/a service=f user=00000000000000000001:7", 1, "UID");
 	wrong("allow program=/a service=f user=10000000000000000000000", 1, "UID");
 	wrong("deny path=/data:/srv:ro", 1, "has no key");
+}
+
+static void test_limit_errors(void)
+{
+	char text[2048] = "allow program=/a service=f net=host connect=1.1.1.1:1";
+
+	wrong("allow program=/a service=f cpu=50", 1, "percent of a processor");
+	wrong("allow program=/a service=f cpu=%", 1, "percent");
+	wrong("allow program=/a service=f cpu=0%", 1, "percent");
+	wrong("allow program=/a service=f cpu=6401%", 1, "percent");
+	wrong("allow program=/a service=f descriptors=0", 1, "1 to 4096");
+	wrong("allow program=/a service=f descriptors=4097", 1, "1 to 4096");
+	wrong("allow program=/a service=f file-size=0", 1, "file-size: expected bytes");
+	wrong("allow program=/a service=f read-rate=1023", 1, "bytes a second");
+	wrong("allow program=/a service=f write-rate=fast", 1, "bytes a second");
+	wrong("allow program=/a service=f write-rate=9999999G", 1, "bytes a second");
+	wrong("allow program=/a service=f receive-rate=1M", 1, "needs net=host for receive-rate=");
+	wrong("allow program=/a service=f net=none send-rate=1M", 1, "needs net=host for send-rate=");
+	wrong("allow program=/a service=f connect=*:80", 1, "needs net=host for connect=");
+	wrong("allow program=/a service=f bind=*:80 net=none", 1, "needs net=host for bind=");
+	wrong("allow program=/a service=f family=inet", 1, "needs net=host for family=");
+	wrong("allow program=/a service=f net=host family=unix", 1, "family: expected inet");
+	wrong("allow program=/a service=f net=host family=inet,inet", 1, "family: expected inet");
+	wrong("allow program=/a service=f net=host connect=localhost:80", 1, "connect: expected ADDRESS:PORT");
+	wrong("allow program=/a service=f net=host bind=1.2.3.4:80-70", 1, "second port");
+	wrong("deny connect=*:80", 1, "has no key");
+	for (int i = 0; i < 32; i++)
+		strcat(text, ",1.1.1.1:1");
+	wrong(text, 1, "at most 32 addresses");
 }
 
 static void test_errors(void)
@@ -299,6 +350,8 @@ int main(void)
 	test_rules();
 	test_host();
 	test_host_errors();
+	test_limits();
+	test_limit_errors();
 	test_errors();
 	test_globs();
 	test_log();
