@@ -30,6 +30,7 @@ cases=(numbers sum interrupted dirty embedded event)
 cat >"$TMP/policy" <<EOT
 allow vm=one program=**/tests/device/vmm service=forward executors=8 memory=16M device=/dev/kvm
 allow vm=one program=**/tests/device/tunnel service=forward executors=4 memory=16M device=/dev/net/tun net=own
+allow vm=one program=**/ip service=forward executors=2 memory=16M device=/dev/net/tun net=own
 allow vm=one program=/usr/sbin/losetup service=forward executors=4 memory=16M device=/dev/loop* path=/mnt/files:$TMP/files:rw path=/sys/block:/sys/block:ro path=/sys/devices/virtual/block:/sys/devices/virtual/block:ro
 allow vm=one program=/usr/bin/dd service=forward executors=4 memory=16M device=/dev/loop* path=/mnt/files:$TMP/files:rw
 allow vm=one program=**/tests/device/fuse service=forward executors=4 memory=16M device=/dev/fuse
@@ -41,7 +42,7 @@ mkfifo "$TMP/vm.in" "$TMP/vm.out"
 daemon=$!
 python3 tests/vm/device_host.py "$TMP" "$TMP/run" "$BIN/dshost" >"$TMP/helper" 2>&1 &
 helper=$!
-trap 'kill $helper $daemon 2>/dev/null; rm -rf "$TMP"' EXIT
+trap 'kill $helper $daemon 2>/dev/null; losetup -j "$TMP/files/image" 2>/dev/null | cut -d: -f1 | xargs -r losetup -d; rm -rf "$TMP"' EXIT
 
 args=()
 for word in -chardev "pipe,id=host,path=$TMP/vm" -device virtserialport,chardev=host,name=vm.host; do args+=(--qemu "$word"); done

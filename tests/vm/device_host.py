@@ -1,14 +1,34 @@
-"""device_host - the host's part of device.sh: looks at what has become of devices on the host
+"""device_host - the host's part of device.sh: what only the host can do to devices that its guest uses, and what has become of them
 
 usage: device_host.py FOLDER RUN-DIR DSHOST     FOLDER/vm.in, vm.out: the guest's port of that name
 
-Questions and answers are lines.
+Questions and answers are lines.  PID is a process of the guest.
+  count                how many shadows there are
+  interfaces PID       in the shadow's network namespace
+  packet PID TEXT      sends TEXT to 10.9.8.2 in there, says what comes back
+  fuse PID FD          mounts what the shadow's descriptor FD leads to, in a namespace of its own; says what "hello" there holds
+  backing LOOP         the file behind a loop device
+  bytes FILE           the first 16 of a file in FOLDER/files
 """
+import ctypes
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
 
 folder, run_dir, dshost = sys.argv[1:]
+libc = ctypes.CDLL(None, use_errno=True)
+SYS_pidfd_open, SYS_pidfd_getfd = 434, 438
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
+MS_NOSUID, MS_NODEV, MS_REC, MS_PRIVATE = 2, 4, 0x4000, 1 << 18
+
+
+def check(rc, what):
+    if rc < 0:
+        raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
+    return rc
 
 
 def shadows():
@@ -16,8 +36,93 @@ def shadows():
     return [s for vm in json.loads(out)["vms"] for s in vm["shadows"]]
 
 
+def capsule(pid):
+    for s in shadows():
+        if s["pid"] == int(pid):
+            return s["capsule"]
+    raise LookupError(f"process {pid} has no shadow")
+
+
+def enter(pid, name, kind):
+    fd = os.open(f"/proc/{pid}/ns/{name}", os.O_RDONLY)
+    check(libc.setns(fd, kind), f"setns {name}")
+    os.close(fd)
+
+
+def in_child(function):
+    """what function() returns, run in a process of its own"""
+    r, w = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            text = function()
+        except Exception as e:  # pylint: disable=broad-except
+            text = f"failed: {e!r}"
+        os.write(w, text.encode())
+        os._exit(0)
+    os.close(w)
+    with os.fdopen(r) as f:
+        text = f.read()
+    os.waitpid(pid, 0)
+    return text
+
+
 def count():
-    return str(len(shadows()))
+    for _ in range(300):  # an end takes a moment
+        n = len(shadows())
+        if n == 0:
+            break
+        time.sleep(0.1)
+    return str(n)
+
+
+def interfaces(pid):
+    with open(f"/proc/{capsule(pid)}/net/dev", encoding="ascii") as f:
+        return " ".join(line.split(":")[0].strip() for line in f if ":" in line)
+
+
+def packet(pid, text):
+    shadow = capsule(pid)
+
+    def send():
+        enter(shadow, "net", CLONE_NEWNET)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.settimeout(60)
+            s.connect(("10.9.8.2", 99))
+            s.send(text.encode())
+            return s.recv(2048).decode()
+
+    return in_child(send)
+
+
+def fuse(pid, fd):
+    shadow = capsule(pid)
+
+    def mount():
+        pidfd = check(libc.syscall(SYS_pidfd_open, shadow, 0), "pidfd_open")
+        device = check(libc.syscall(SYS_pidfd_getfd, pidfd, int(fd), 0), "pidfd_getfd")
+        enter(shadow, "user", CLONE_NEWUSER)  # who opened it is who mounts it
+        check(libc.unshare(CLONE_NEWNS), "unshare")
+        check(libc.mount(None, b"/", None, MS_REC | MS_PRIVATE, None), "private mounts")
+        options = f"fd={device},rootmode=40000,user_id=0,group_id=0".encode()
+        check(libc.mount(b"guest", b"/mnt", b"fuse", MS_NOSUID | MS_NODEV, options), "mount")
+        os.close(device)
+        with open("/mnt/hello", encoding="ascii") as f:
+            text = " ".join(os.listdir("/mnt")) + " " + f.read()
+        check(libc.umount2(b"/mnt", 0), "umount")
+        return text
+
+    return in_child(mount)
+
+
+def backing(loop):
+    with open(f"/sys/block/{os.path.basename(loop)}/loop/backing_file", encoding="ascii") as f:
+        return os.path.basename(f.read().strip())
+
+
+def content(name):
+    with open(f"{folder}/files/{name}", "rb") as f:
+        return f.read(16).decode()
 
 
 with open(f"{folder}/vm.out", "r+b", buffering=0) as out, open(f"{folder}/vm.in", "r+b", buffering=0) as answers:
@@ -29,7 +134,14 @@ with open(f"{folder}/vm.out", "r+b", buffering=0) as out, open(f"{folder}/vm.in"
         verb, *args = line.decode().split()
         line = b""
         try:
-            reply = {"count": count}[verb](*args)
+            reply = {
+                "count": count,
+                "interfaces": interfaces,
+                "packet": packet,
+                "fuse": fuse,
+                "backing": backing,
+                "bytes": content,
+            }[verb](*args)
         except Exception as e:  # pylint: disable=broad-except
             reply = f"failed: {e!r}"
         answers.write(reply.replace("\n", " ").encode() + b"\n")
