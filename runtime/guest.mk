@@ -32,7 +32,7 @@ $(B)/lib/libdsguest.so: $(LIBDSGUEST_SRC) runtime/guest/libdsguest.h runtime/gue
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -fPIC -shared -fvisibility=hidden -ftls-model=initial-exec \
 		-D_GNU_SOURCE -I. -Wl,-soname,libdsguest.so -Wl,-z,defs -Wl,-z,nodelete -o $@ $(LIBDSGUEST_SRC)
 all tests-build tsan-build: $(B)/lib/libdsguest.so
-$(B)/bin/dsrun: $(call obj,$(addprefix runtime/guest/,dsrun.c dsrun_options.c dsrun_policy.c dsrun_devices.c agent_ask.c forward/rules.c forward/paths.c))
+$(B)/bin/dsrun: $(call obj,$(addprefix runtime/guest/,dsrun.c dsrun_options.c dsrun_policy.c dsrun_devices.c agent_ask.c attend.c load.c monitor.c forward/rules.c forward/paths.c))
 	$(LINK)
 BINS += $(B)/bin/dsrun
 all tests-build tsan-build: $(B)/bin/dsrun

@@ -16,7 +16,7 @@ _dsrun() {
 			i=$((i + 1))
 			break
 			;;
-		--service | --mode | --args | --socket | --forward | --net | --device | --policy)
+		--service | --mode | --args | --socket | --forward | --net | --device | --policy | --intercept)
 			i=$((i + 1))
 			[ "${COMP_WORDS[i]}" = "=" ] && i=$((i + 1))
 			;;
@@ -30,6 +30,7 @@ _dsrun() {
 	fi
 	case $opt in
 	--net) mapfile -t COMPREPLY < <(compgen -W "host guest" -- "$cur") ;;
+	--intercept) mapfile -t COMPREPLY < <(compgen -W "dispatch ptrace" -- "$cur") ;;
 	--mode) mapfile -t COMPREPLY < <(compgen -W "eager demand" -- "$cur") ;;
 	--pid | --stop) mapfile -t COMPREPLY < <(cd /proc && compgen -G "[1-9]*" | grep "^$cur") ;;
 	--socket | --forward | --policy | --trace | --summary)
@@ -39,7 +40,7 @@ _dsrun() {
 	--service | --args) ;;
 	*)
 		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W "--service --mode --args --required --pid --stop --list --socket --forward --net --device --list-devices --policy --trace --summary --help --version" -- "$cur")
+			mapfile -t COMPREPLY < <(compgen -W "--service --mode --args --required --pid --stop --list --socket --forward --net --device --list-devices --policy --trace --summary --intercept --help --version" -- "$cur")
 		else
 			mapfile -t COMPREPLY < <(compgen -c -- "$cur")
 		fi

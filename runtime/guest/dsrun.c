@@ -25,6 +25,7 @@
 
 #include "rle/cleanup.h"
 #include "runtime/guest/agent_ask.h"
+#include "runtime/guest/attend.h"
 #include "runtime/guest/dsrun_options.h"
 
 #define TIMEOUT_MS 120000
@@ -163,6 +164,8 @@ static bool find_program(const char *name, char path[PATH_MAX])
 	return false;
 }
 
+static const char is_static[] = "it is statically linked, so no library can be loaded into it: start it, then dsrun --pid";
+
 /* Why LD_PRELOAD would not reach the program; NULL: it does, or its interpreter decides. */
 static const char *out_of_reach(const char *path)
 {
@@ -184,7 +187,7 @@ static const char *out_of_reach(const char *path)
 		if (ph.p_type == PT_INTERP)
 			return NULL;
 	}
-	return "it is statically linked, so no library can be loaded into it: start it, then dsrun --pid";
+	return is_static;
 }
 
 /* A library, beside dsrun: PREFIX/bin/dsrun and PREFIX/lib/libdsguest.so. */
@@ -224,7 +227,12 @@ static void put_or_not(const char *name, const char *value)
 /* runtime/guest/forward/settings.c says what these mean. */
 static void forward_environment(const struct dsrun_options *o, const char *library)
 {
+	char self[PATH_MAX];
+	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	self[n < 0 ? 0 : n] = 0;
 	put("DS_FORWARD_LIB", library);
+	put_or_not("DS_FORWARD_RUN", self);
 	put("DS_FORWARD", o->policy.prefixes);
 	put_or_not("DS_FORWARD_NET", o->policy.net ? "forward" : NULL);
 	put_or_not("DS_FORWARD_DEVICE", o->devices.n ? "1" : NULL);
@@ -237,13 +245,15 @@ static void forward_environment(const struct dsrun_options *o, const char *libra
 	put_or_not("DS_FORWARD_REQUIRED", o->required ? "1" : NULL);
 }
 
-static void environment(const struct dsrun_options *o, const char *library)
+/* @preload: the dynamic linker is to load it. */
+static void environment(const struct dsrun_options *o, const char *library, bool preload)
 {
 	const char *before = getenv("LD_PRELOAD");
 	char text[2 * PATH_MAX];
 
 	snprintf(text, sizeof(text), "%s%s%s", library, before && *before ? ":" : "", before ? before : "");
-	put("LD_PRELOAD", text);
+	if (preload)
+		put("LD_PRELOAD", text);
 	if (o->forward) {
 		forward_environment(o, library);
 		return;
@@ -282,21 +292,33 @@ static int run(const struct dsrun_options *o)
 {
 	char path[PATH_MAX], library[PATH_MAX];
 	const char *why = NULL;
-	int err;
+	int err, attendant = -1;
+	bool attended = o->monitor;
 
 	if (find_program(o->program[0], path))
 		why = out_of_reach(path);
+	if (why && o->forward && (o->monitor || why == is_static)) {
+		attended = true;
+		why = NULL;
+	}
 	if (!why && !find_library(library, o->forward ? "libdsforward.so" : "libdsguest.so"))
 		why = "its library is not where it belongs, in lib/ beside dsrun's folder";
+	if (!why && attended) {
+		attendant = attend_start(o->monitor ? ATTEND_MONITOR : ATTEND_LOAD, library);
+		if (attendant < 0)
+			why = attendant == -EPERM ? "tracing it is not allowed, or it is traced already" : strerror(-attendant);
+	}
 	if (why) {
 		fprintf(stderr, "dsrun: no shadow for %s: %s; %s\n", o->program[0], why, o->required ? "it is not started (--required)" : "it runs without");
 		if (o->required)
 			return DSRUN_REQUIRED;
 	} else {
-		environment(o, library);
+		environment(o, library, !attended);
 	}
 	execvp(o->program[0], o->program);
 	err = errno;
+	if (attendant >= 0)
+		attend_failed(attendant);
 	if (err == ENOENT && o->policy.prefixes[0] && o->program[0][0] == '/' && !strchr(o->program[0], '='))
 		exec_host(o->program);
 	fprintf(stderr, "dsrun: %s: %s\n", o->program[0], strerror(err));
@@ -338,6 +360,8 @@ int main(int argc, char **argv)
 		return shadow(&o);
 	case DSRUN_STOP:
 		return stop(&o);
+	case DSRUN_ATTEND:
+		return attend_other(o.fd, o.pid, ATTEND_LOAD, o.library) ? DSRUN_SYSTEM : DSRUN_OK;
 	case DSRUN_DEVICES:
 		return list_devices(&o);
 	default:

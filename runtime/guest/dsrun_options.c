@@ -11,7 +11,7 @@
 
 static const char help_text[] =
 	"Usage: dsrun [--service NAME] [options] [--] PROGRAM [ARGUMENT...]\n"
-	"       dsrun [--forward DIR]... [--net WHERE] [--policy FILE] [--trace[=FILE]] [--summary[=FILE]] [--] PROGRAM [ARGUMENT...]\n"
+	"       dsrun [--forward DIR]... [--net WHERE] [--policy FILE] [--trace[=FILE]] [--summary[=FILE]] [--intercept HOW] [--] PROGRAM [ARGUMENT...]\n"
 	"       dsrun --pid PID --service NAME [options]\n"
 	"       dsrun --stop PID\n"
 	"       dsrun --list\n"
@@ -27,6 +27,7 @@ static const char help_text[] =
 	"      --policy FILE    what becomes of which system calls, see dsrun(1)\n"
 	"      --trace[=FILE]   a line for each system call, on standard error or in FILE\n"
 	"      --summary[=FILE] a table of them at the end\n"
+	"      --intercept HOW  dispatch: by the kernel's dispatch, in the program (the default); ptrace: by a monitor\n"
 	"      --required       do not run the program without a shadow: exit 125 instead\n"
 	"      --pid PID        shadow a process that runs already\n"
 	"      --stop PID       end its shadow\n"
@@ -39,7 +40,7 @@ static const char help_text[] =
 	"Exit status: the program's.  Else 0 done, 1 usage, 2 refused or a system error, 75 it has a shadow already, 125 no shadow\n"
 	"(--required), 126 the program cannot be executed, 127 it is not there.  See dsrun(1).\n";
 
-enum { OPT_SERVICE = 256, OPT_MODE, OPT_ARGS, OPT_REQUIRED, OPT_PID, OPT_STOP, OPT_LIST, OPT_SOCKET, OPT_FORWARD, OPT_NET, OPT_POLICY, OPT_TRACE, OPT_SUMMARY };
+enum { OPT_SERVICE = 256, OPT_MODE, OPT_ARGS, OPT_REQUIRED, OPT_PID, OPT_STOP, OPT_LIST, OPT_SOCKET, OPT_FORWARD, OPT_NET, OPT_POLICY, OPT_TRACE, OPT_SUMMARY, OPT_INTERCEPT, OPT_ATTEND };
 
 enum { OPT_DEVICE = 400, OPT_LIST_DEVICES };
 
@@ -59,6 +60,8 @@ static const struct option long_options[] = {
 	{"policy", required_argument, NULL, OPT_POLICY},
 	{"trace", optional_argument, NULL, OPT_TRACE},
 	{"summary", optional_argument, NULL, OPT_SUMMARY},
+	{"intercept", required_argument, NULL, OPT_INTERCEPT},
+	{"attend", required_argument, NULL, OPT_ATTEND},
 	{"help", no_argument, NULL, 'h'},
 	{"version", no_argument, NULL, 'V'},
 	{0},
@@ -89,6 +92,18 @@ static int verb(struct dsrun_options *o, enum dsrun_verb v, const char *pid)
 	return *end || end == pid || o->pid <= 0 ? usage("'%s' is not the number of a process", pid) : -1;
 }
 
+/* "PID:FD:LIBRARY", from the library (attend.h). */
+static int attend(struct dsrun_options *o, const char *text)
+{
+	int end = 0;
+
+	o->verb = DSRUN_ATTEND;
+	if (sscanf(text, "%d:%d:%n", &o->pid, &o->fd, &end) < 2 || !end || o->pid <= 0 || o->fd < 0)
+		return usage("--attend is not for people");
+	o->library = text + end;
+	return -1;
+}
+
 /* What has to do with system calls. */
 static int calls_option(struct dsrun_options *o, int c)
 {
@@ -107,6 +122,9 @@ static int calls_option(struct dsrun_options *o, int c)
 		o->policy.net = !strcmp(optarg, "host");
 		return o->policy.net || !strcmp(optarg, "guest") ? -1 : usage("--net: host or guest, not '%s'", optarg);
 	case OPT_POLICY: return dsrun_policy_load(&o->policy, optarg, why, sizeof(why)) ? usage("%s", why) : -1;
+	case OPT_INTERCEPT:
+		o->monitor = !strcmp(optarg, "ptrace");
+		return o->monitor || !strcmp(optarg, "dispatch") ? -1 : usage("--intercept: dispatch or ptrace, not '%s'", optarg);
 	case OPT_TRACE: o->trace = optarg ? optarg : "-"; return -1;
 	default: o->summary = optarg ? optarg : "-"; return -1;
 	}
@@ -145,7 +163,10 @@ static int option(struct dsrun_options *o, int c)
 	case OPT_POLICY:
 	case OPT_TRACE:
 	case OPT_SUMMARY:
+	case OPT_INTERCEPT:
 		return calls_option(o, c);
+	case OPT_ATTEND:
+		return attend(o, optarg);
 	case 'h':
 		fputs(help_text, stdout);
 		return DSRUN_OK;
@@ -169,6 +190,8 @@ int dsrun_parse(struct dsrun_options *o, int argc, char **argv)
 			return status;
 	}
 	o->program = argv + optind;
+	if (o->verb == DSRUN_ATTEND)
+		return -1;
 	if (o->verb == DSRUN_RUN && !*o->program)
 		return usage("which program?");
 	if (o->verb == DSRUN_DEVICES && *o->program && !o->program[1]) {
@@ -180,7 +203,7 @@ int dsrun_parse(struct dsrun_options *o, int argc, char **argv)
 	if (o->verb != DSRUN_RUN && o->required)
 		return usage("--required is for a program that is to be run");
 	if (o->verb != DSRUN_RUN && o->forward)
-		return usage("--forward, --net, --device, --policy, --trace and --summary are for a program that is to be run");
+		return usage("--forward, --net, --device, --policy, --trace, --summary and --intercept are for a program that is to be run");
 	if ((o->forward || o->verb == DSRUN_DEVICES) && (!o->service || !*o->service))
 		o->service = "forward";
 	if (o->verb <= DSRUN_PID && (!o->service || !*o->service || strlen(o->service) >= DS_LOCAL_SERVICE_BYTES))

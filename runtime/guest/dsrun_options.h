@@ -15,6 +15,7 @@ enum dsrun_verb {
 	DSRUN_PID,  /* shadow a process that runs */
 	DSRUN_STOP, /* end its shadow */
 	DSRUN_LIST,
+	DSRUN_ATTEND, /* for the library: put it into the program that a process will execute */
 	DSRUN_DEVICES, /* list what the host grants */
 };
 
@@ -22,8 +23,11 @@ struct dsrun_options {
 	enum dsrun_verb verb;
 	pid_t pid;
 	const char *service, *args, *socket;
+	const char *library; /* DSRUN_ATTEND */
+	int fd;		     /* likewise: the socket */
 	bool demand, required;
 	bool forward; /* with libdsforward.so: system calls are forwarded, traced, counted, refused */
+	bool monitor; /* a monitor makes the traps, by ptrace */
 	const char *trace, *summary; /* files, "-" standard error, NULL: none */
 	struct dsrun_policy policy;
 	struct dsrun_devices devices;

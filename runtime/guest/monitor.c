@@ -11,6 +11,7 @@
  *   fork, clone, exec             an event
  *
  * An answered call is given the number -1, which the kernel refuses without doing anything, and its result at its end.
+ * A thread that is sent elsewhere makes a call that does nothing, and its registers are changed at that one's end.
  * Changed registers are put back at the end as the program had them: the kernel leaves them alone, and a call made again
  * after a signal begins from them.
  *
@@ -25,6 +26,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ptrace.h>
+#include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/user.h>
 #include <sys/wait.h>
@@ -32,15 +34,14 @@
 
 #include "runtime/guest/monitor.h"
 
-#define OPTIONS                                                                                                              \
-	(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |        \
-	 PTRACE_O_TRACEEXEC)
 #define SYSCALL_STOP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
 #define RT_SIGRETURN 15
 
 struct thread {
 	pid_t tid; /* 0: no entry */
 	bool inside, answered, changed;
+	bool jumps;
+	struct monitor_jump to;
 	struct intercept_call asked; /* as the program made it */
 	int64_t result;		     /* answered: what it gets */
 	uint64_t again;		     /* the place of the last call that the kernel might make again; 0: none */
@@ -106,6 +107,8 @@ static void write_call(pid_t tid, const struct intercept_call *call, int64_t nr)
 
 static void begin(struct monitor *m, struct thread *t, const struct __ptrace_syscall_info *info)
 {
+	/* What a program that has confined itself may do too; -1 is refused by its filter, with a signal at worst. */
+	const struct intercept_call nothing = {.arg = {(uint64_t)-1}};
 	struct intercept_call now;
 
 	t->inside = true;
@@ -117,6 +120,13 @@ static void begin(struct monitor *m, struct thread *t, const struct __ptrace_sys
 	if (t->asked.nr != RT_SIGRETURN)
 		t->surely_again = false;
 	now = t->asked;
+	t->jumps = m->started && m->config->jump && info->arch == AUDIT_ARCH_X86_64 &&
+		   m->config->jump(m->config->context, t->tid, &t->asked, &t->to);
+	if (t->jumps) {
+		t->surely_again = false;
+		write_call(t->tid, &nothing, SYS_read);
+		return;
+	}
 	if (info->arch != AUDIT_ARCH_X86_64) {
 		t->answered = true;
 		t->result = -ENOSYS;
@@ -128,10 +138,28 @@ static void begin(struct monitor *m, struct thread *t, const struct __ptrace_sys
 		write_call(t->tid, &now, t->answered ? -1 : (int64_t)now.nr);
 }
 
+static void send_off(const struct thread *t)
+{
+	struct user_regs_struct regs;
+
+	write_call(t->tid, &t->asked, -1);
+	if (ptrace(PTRACE_GETREGS, t->tid, NULL, &regs))
+		return;
+	regs.rax = t->asked.nr;
+	regs.rcx = regs.rip;
+	regs.rip = t->to.pc;
+	ptrace(PTRACE_SETREGS, t->tid, NULL, &regs);
+}
+
 static void end(struct monitor *m, struct thread *t, const struct __ptrace_syscall_info *info)
 {
 	const int64_t result = t->answered ? t->result : info->exit.rval;
 
+	t->inside = false;
+	if (t->jumps) {
+		send_off(t);
+		return;
+	}
 	if (t->changed || t->answered)
 		write_call(t->tid, &t->asked, (int64_t)t->asked.nr);
 	if (t->answered)
@@ -144,7 +172,6 @@ static void end(struct monitor *m, struct thread *t, const struct __ptrace_sysca
 	}
 	if (m->started && m->config->leave)
 		m->config->leave(m->config->context, t->tid, &t->asked, result);
-	t->inside = false;
 }
 
 static void call_stop(struct monitor *m, struct thread *t)
@@ -268,7 +295,7 @@ static int start_and_watch(struct monitor *m, const int ready[2], int failed[2],
 		become(ready, failed, before, argv);
 	close(failed[1]);
 	failed[1] = -1;
-	rc = ptrace(PTRACE_SEIZE, m->program, NULL, (long)OPTIONS) ? -errno : 0;
+	rc = ptrace(PTRACE_SEIZE, m->program, NULL, (long)MONITOR_OPTIONS) ? -errno : 0;
 	if (!rc)
 		rc = ptrace(PTRACE_INTERRUPT, m->program, NULL, NULL) ? -errno : 0; /* from here on it stops at its calls */
 	if (rc || write(ready[1], "", 1) != 1) {
@@ -301,6 +328,16 @@ int monitor_run(const struct monitor_config *config, char *const argv[], int *st
 	sigaction(SIGQUIT, &before[1], NULL);
 	close_both(ready);
 	close_both(failed);
+	free(m.threads);
+	*status = m.status;
+	return rc;
+}
+
+int monitor_follow(const struct monitor_config *config, pid_t pid, int *status)
+{
+	struct monitor m = {.config = config, .program = pid};
+	int rc = ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) ? -errno : watch(&m); /* interrupted, it stops at its calls from here on */
+
 	free(m.threads);
 	*status = m.status;
 	return rc;

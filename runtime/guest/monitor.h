@@ -13,6 +13,7 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/ptrace.h>
 #include <sys/types.h>
 
 #include "runtime/guest/intercept/intercept.h"
@@ -23,6 +24,11 @@ enum monitor_event {
 	MONITOR_EXEC,	/* @tid is a new program; @other is what the thread was called that started it */
 	MONITOR_SIGNAL, /* @tid gets the signal @other */
 	MONITOR_EXIT,	/* @tid has ended; @other is its status as wait(2) tells it */
+};
+
+/** struct monitor_jump - Where a thread is sent. */
+struct monitor_jump {
+	uint64_t pc;
 };
 
 /** struct monitor_config - What monitor_run() does with the calls; all functions get @context. */
@@ -40,6 +46,15 @@ struct monitor_config {
 	 * Return: whether it is answered.
 	 */
 	bool (*enter)(void *context, pid_t tid, struct intercept_call *call, int64_t *result);
+
+	/**
+	 * jump() - Asked first: whether the thread is to go on elsewhere instead of making the call; NULL: never
+	 * @to: filled in then
+	 *
+	 * It goes on at @to->pc with the call's number in rax, its arguments where they were, and the place behind the call in rcx, as
+	 * intercept.h has it for a trap.  Neither enter() nor leave() is asked about such a call.
+	 */
+	bool (*jump)(void *context, pid_t tid, const struct intercept_call *call, struct monitor_jump *to);
 
 	/** leave() - A call has ended; NULL: nobody needs to know.  @result may be one of the kernel's own codes for "again" (512...). */
 	void (*leave)(void *context, pid_t tid, const struct intercept_call *call, int64_t result);
@@ -59,5 +74,19 @@ struct monitor_config {
  * Return: 0; -ENOENT and the like: the program cannot be started; -EPERM: no tracing here; -ENOSYS: before Linux 5.3; -errno.
  */
 int monitor_run(const struct monitor_config *config, char *const argv[], int *status);
+
+/** MONITOR_OPTIONS - What a process that monitor_follow() is to follow must have been seized with (PTRACE_SEIZE). */
+#define MONITOR_OPTIONS                                                                                                      \
+	(PTRACE_O_EXITKILL | PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE |        \
+	 PTRACE_O_TRACEEXEC)
+
+/**
+ * monitor_follow() - Watches what a process does from its next exec on, with all that it starts, until the last of them has ended
+ * @pid: seized by the caller, with one thread
+ * @status: of the program, as wait(2) tells it
+ *
+ * Return: as monitor_run().
+ */
+int monitor_follow(const struct monitor_config *config, pid_t pid, int *status);
 
 #endif

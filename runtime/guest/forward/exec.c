@@ -179,20 +179,6 @@ void forward_exec_losses(void)
 		}
 }
 
-int64_t forward_unreached(const struct intercept_call *call, enum intercept_reach why)
-{
-	static const char *const texts[] = {
-		[INTERCEPT_STATIC] = "the program is statically linked: it runs without a shadow, and its calls are its own",
-		[INTERCEPT_SETUID] = "the program changes its user: it runs without a shadow, and its calls are its own",
-		[INTERCEPT_FOREIGN] = "the program is for another machine: it runs without a shadow, and its calls are its own",
-	};
-
-	(void)call;
-	if (why > INTERCEPT_REACHED && why <= INTERCEPT_FOREIGN)
-		forward_trace_note("execve", texts[why]);
-	return 0;
-}
-
 bool forward_exec_call(struct intercept_call *call, int64_t *result)
 {
 	const bool at = call->nr == __NR_execveat;

@@ -58,7 +58,7 @@ enum forward_action {
 /** struct forward_settings - From the environment, DS_FORWARD_...; see settings.c. */
 struct forward_settings {
 	struct forward_prefixes prefixes;
-	const char *library, *service, *args, *agent, *bell, *trace, *summary, *cwd;
+	const char *library, *run, *service, *args, *agent, *bell, *trace, *summary, *cwd;
 	uint32_t spin_ns;
 	bool net, device, required, patch;
 };
@@ -359,8 +359,9 @@ void forward_memory_start(void);
 /** forward_exec_call() - execve, execveat.  Return: whether it did it. */
 bool forward_exec_call(struct intercept_call *call, int64_t *result);
 
-/** forward_unreached() - Of the interception: a program that will not load the library.  Return: 0. */
+/** forward_unreached(), forward_unstarted() - Of the interception (intercept.h): programs that do not load the library (unreached.c). */
 int64_t forward_unreached(const struct intercept_call *call, enum intercept_reach why);
+void forward_unstarted(int64_t given);
 
 /** forward_exec_losses() - Says in the trace that descriptors of the host are not handed on, if there are any. */
 void forward_exec_losses(void);

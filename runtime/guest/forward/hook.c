@@ -156,7 +156,8 @@ static bool special(struct intercept_call *call, const struct forward_rule *rule
 		break;
 	case FORWARD_S_FIRST: done = false; break;
 	case FORWARD_S_SIGACTION:
-		done = signals_call(call, result);
+		*result = forward_local(call);
+		done = true;
 		if (call->arg[1])
 			forward_actions_changed();
 		*where = at_guest;

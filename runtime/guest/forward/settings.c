@@ -1,6 +1,7 @@
 /* settings.c - what dsrun, or whoever preloads the library, wants of it
  *
  *   DS_FORWARD_LIB       path of libdsforward.so itself, kept in LD_PRELOAD of programs that are executed
+ *   DS_FORWARD_RUN       path of dsrun, which puts the library into programs that do not load it (unreached.c)
  *   DS_FORWARD           directories of the host, "PATH:PATH..."; may be empty
  *   DS_FORWARD_NET       "forward": AF_INET and AF_INET6 sockets are the host's; else the guest's
  *   DS_FORWARD_DEVICE    set: devices of the host are used: eventfds are made there
@@ -82,6 +83,8 @@ const char *forward_settings_read(char **envp)
 			wrong = forward_policy_read(value);
 		else if ((value = match(*envp, "DS_FORWARD_LIB")))
 			s->library = value;
+		else if ((value = match(*envp, "DS_FORWARD_RUN")))
+			s->run = value;
 		else if ((value = match(*envp, "DS_FORWARD_NET")))
 			s->net = !strncmp(value, "forward", 8);
 		else if ((value = match(*envp, "DS_FORWARD_TRACE")))
@@ -107,6 +110,8 @@ const char *forward_settings_read(char **envp)
 		else if (!strncmp(*envp, "DS_FORWARD_CWD=/", 16))
 			s->cwd = *envp + 15;
 	}
+	if (intercept_traced()) /* each look at the clock would be a stop */
+		s->spin_ns = 0;
 	env[nenv++] = cwd;
 	env[nenv] = NULL;
 	return wrong;

@@ -59,7 +59,7 @@ static void without(const char *why)
 
 __attribute__((constructor)) static void start(int argc, char **argv, char **envp)
 {
-	struct intercept_config config = {.hook = forward_hook, .unreached = forward_unreached, .env = forward_settings_env()};
+	struct intercept_config config = {.hook = forward_hook, .unreached = forward_unreached, .unstarted = forward_unstarted, .env = forward_settings_env()};
 	char why[256] = "the system refused";
 	const char *wrong = forward_settings_read(intercept_environment(envp));
 

@@ -33,6 +33,8 @@ bool clone_threads(void)
 
 int clone_arm(void)
 {
+	if (intercept_traced())
+		return 0;
 	return (int)intercept_raw(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_ON, (uint64_t)intercept_exempt_start,
 				  (uint64_t)(intercept_exempt_end - intercept_exempt_start), 0, 0);
 }

@@ -158,6 +158,11 @@ int intercept_start(const struct intercept_config *config)
 
 	intercept_config = *config;
 	stack_end = ((uint64_t)__builtin_frame_address(0) & ~UINT64_C(4095)) + 4096;
+	if (intercept_traced()) { /* which puts the library into further programs too, and makes the traps */
+		intercept_config.preload = NULL;
+		intercept_config.patch = false;
+		return 0;
+	}
 	rc = signals_start();
 	return rc ? rc : clone_arm();
 }

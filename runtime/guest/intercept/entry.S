@@ -167,6 +167,33 @@ intercept_entry:
 	jmp *%rcx
 	.cfi_endproc
 
+	/* the program begins (loaded.h): rsi its start, which expects rdx to be 0 and the stack as it is */
+	.globl intercept_begin
+	.hidden intercept_begin
+	.type intercept_begin, @function
+intercept_begin:
+	.cfi_startproc
+	.cfi_undefined %rip
+	mov %rsp, %rdi
+	push %rsi
+	mov %rsp, %rbp
+	and $-16, %rsp
+	call loaded_construct
+	mov %rbp, %rsp
+	pop %rcx
+	xor %eax, %eax
+	xor %edx, %edx
+	xor %esi, %esi
+	xor %edi, %edi
+	xor %r8d, %r8d
+	xor %r9d, %r9d
+	xor %r10d, %r10d
+	xor %r11d, %r11d
+	xor %ebp, %ebp
+	jmp *%rcx
+	.cfi_endproc
+	.size intercept_begin, . - intercept_begin
+
 	/* a handler of the program returns: rsp is at its struct ucontext, which may have been given a mask with SIGSYS */
 3:	.cfi_startproc
 	.cfi_undefined %rip

@@ -116,7 +116,7 @@ static bool same_name(const char *text, const char *setting)
 
 static bool is_ours(const char *text)
 {
-	if (same_name(text, PRELOAD))
+	if (intercept_config.preload && same_name(text, PRELOAD))
 		return true;
 	for (const char *const *env = intercept_config.env; env && *env; env++)
 		if (same_name(text, *env))
@@ -159,8 +159,10 @@ static int fill(uint64_t *block, uint64_t envp, uint64_t n, uint64_t nours)
 		if (!is_ours(head))
 			block[out++] = word;
 	}
-	write_preload(text, value);
-	block[out++] = (uint64_t)text;
+	if (intercept_config.preload) {
+		write_preload(text, value);
+		block[out++] = (uint64_t)text;
+	}
 	for (const char *const *env = intercept_config.env; env && *env; env++)
 		block[out++] = (uint64_t)*env;
 	block[out] = 0;
@@ -172,22 +174,24 @@ bool execenv_call(struct intercept_call *call, int64_t *result)
 	uint64_t arg[6], bytes, block, nours = 1;
 	const unsigned int at = call->nr == __NR_execve ? 2 : 3;
 	enum intercept_reach reach;
+	int64_t n, given = 0;
 	bool ignored;
-	int64_t n;
 
 	if (call->nr != __NR_execve && call->nr != __NR_execveat)
 		return false;
 	reach = intercept_config.unreached && !intercept_sandboxed() ? reach_exec(call) : INTERCEPT_REACHED;
 	if (reach != INTERCEPT_REACHED) {
-		*result = intercept_config.unreached(call, reach);
-		if (*result)
+		*result = given = intercept_config.unreached(call, reach);
+		if (*result < 0)
 			return true;
 	}
-	if (!intercept_config.preload)
+	if (!intercept_config.preload && !intercept_config.env)
 		return false;
 	n = call->arg[at] ? count(call->arg[at]) : 0;
 	if (n < 0) {
 		*result = n;
+		if (given > 0)
+			intercept_config.unstarted(given);
 		return true;
 	}
 	for (const char *const *env = intercept_config.env; env && *env; env++)
@@ -205,5 +209,7 @@ bool execenv_call(struct intercept_call *call, int64_t *result)
 	}
 	if (block)
 		give_back(block, bytes);
+	if (given > 0)
+		intercept_config.unstarted(given);
 	return true;
 }

@@ -73,9 +73,13 @@ struct intercept_config {
 	 * unreached() - Told before a program is started that will not load the library; NULL: nobody is
 	 * @call: the execve or execveat
 	 *
-	 * Under the rules of intercept_hook.  Return: 0: it starts, and its calls are its own; -errno: what the exec gives.
+	 * Under the rules of intercept_hook.  Return: 0: it starts, and its calls are its own; -errno: what the exec gives; a positive
+	 * number: it starts, and that number is for unstarted().
 	 */
 	int64_t (*unreached)(const struct intercept_call *call, enum intercept_reach why);
+
+	/** unstarted() - The exec has failed after all.  @given: what unreached() returned. */
+	void (*unstarted)(int64_t given);
 };
 
 /**

@@ -7,6 +7,7 @@
 #include <stdint.h>
 
 #include "runtime/guest/intercept/intercept.h"
+#include "runtime/guest/intercept/loaded.h"
 
 #define SIGSYS_NR 31
 #define SIGSYS_BIT (UINT64_C(1) << (SIGSYS_NR - 1))
@@ -51,6 +52,19 @@ extern char intercept_exempt_start[], intercept_exempt_end[];
 void intercept_entry(void);
 void intercept_restorer(void);
 void intercept_jump_entry(void);
+void intercept_begin(void);
+
+/* loaded.c */
+extern struct intercept_handle intercept_handle __attribute__((visibility("protected")));
+
+/** intercept_traced() - Whether a monitor makes the traps. */
+static inline bool intercept_traced(void)
+{
+	return intercept_handle.traced;
+}
+
+/** loaded_construct() - Called by entry.S; @stack: as the kernel leaves it to a program. */
+void loaded_construct(uint64_t *stack);
 
 /* dispatch.c */
 

@@ -161,7 +161,7 @@ int signals_install(void)
 		.mask = ALL_SIGNALS,
 	};
 
-	return (int)raw4(__NR_rt_sigaction, SIGSYS_NR, &ours, 0, SIGSET_BYTES);
+	return intercept_traced() ? 0 : (int)raw4(__NR_rt_sigaction, SIGSYS_NR, &ours, 0, SIGSET_BYTES);
 }
 
 /* A trap while it is ignored kills: not with other threads.  A handler that runs before the exec is made is the price. */
@@ -169,7 +169,7 @@ bool signals_exec(void)
 {
 	const struct action ignored = {.handler = (uint64_t)SIG_IGN};
 
-	if (wanted[__atomic_load_n(&current, __ATOMIC_ACQUIRE) & 1].handler != (uint64_t)SIG_IGN || clone_threads())
+	if (intercept_traced() || wanted[__atomic_load_n(&current, __ATOMIC_ACQUIRE) & 1].handler != (uint64_t)SIG_IGN || clone_threads())
 		return false;
 	raw4(__NR_rt_sigaction, SIGSYS_NR, &ignored, 0, SIGSET_BYTES);
 	return true;
@@ -296,7 +296,7 @@ int64_t signals_unmap(const struct intercept_call *call)
 	bool goes;
 	int64_t ret;
 
-	if (intercept_sandboxed())
+	if (intercept_sandboxed() || intercept_traced())
 		return raw2(__NR_munmap, call->arg[0], call->arg[1]);
 	raw2(__NR_sigaltstack, 0, &stack);
 	goes = !(stack.ss_flags & (SS_DISABLE | SS_ONSTACK)) && (uint64_t)stack.ss_sp < end &&
@@ -346,6 +346,8 @@ static bool tell_pending(const struct intercept_call *call, int64_t *result)
 
 bool signals_call(struct intercept_call *call, int64_t *result)
 {
+	if (intercept_traced())
+		return false;
 	switch (call->nr) {
 	case __NR_rt_sigaction: *result = change_action(call); return true;
 	case __NR_rt_sigprocmask: *result = change_mask(call); return true;
