@@ -121,9 +121,8 @@ int dsrun_devices_take(const struct dsrun_devices *d, struct dsrun_policy *polic
 	const char *text = answer;
 	struct line l;
 	int matched = 0;
+	const bool known = !ask(socket, service, program, answer);
 
-	if (ask(socket, service, program, answer))
-		answer[0] = 0;
 	for (size_t i = 0; i < d->n; i++) {
 		const bool pattern = has_wildcard(d->pattern[i]);
 		const int n = forward_matching(policy, d->pattern[i], answer);
@@ -134,7 +133,8 @@ int dsrun_devices_take(const struct dsrun_devices *d, struct dsrun_policy *polic
 			return -1;
 		}
 		if (!n && pattern) {
-			say_instead(d->pattern[i], program, answer);
+			if (known)
+				say_instead(d->pattern[i], program, answer);
 			return -1;
 		}
 		matched += n;

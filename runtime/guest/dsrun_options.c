@@ -194,11 +194,9 @@ int dsrun_parse(struct dsrun_options *o, int argc, char **argv)
 		return -1;
 	if (o->verb == DSRUN_RUN && !*o->program)
 		return usage("which program?");
-	if (o->verb == DSRUN_DEVICES && *o->program && !o->program[1]) {
-		o->service = o->service ? o->service : "forward";
-		return -1;
-	}
-	if (o->verb != DSRUN_RUN && *o->program)
+	if (o->verb == DSRUN_DEVICES && *o->program && o->program[1])
+		return usage("'%s' is too much", o->program[1]);
+	if (o->verb != DSRUN_RUN && o->verb != DSRUN_DEVICES && *o->program)
 		return usage("'%s' is too much", *o->program);
 	if (o->verb != DSRUN_RUN && o->required)
 		return usage("--required is for a program that is to be run");

@@ -161,6 +161,12 @@ static int drop_caps(int keep)
 	return 0;
 }
 
+/* Its own, and those that drivers make in it. */
+static uint32_t threads_of(const struct jail_params *p)
+{
+	return p->threads + (p->ndevices ? DRIVER_THREADS : 0);
+}
+
 static int limit(int resource, uint64_t value)
 {
 	const struct rlimit limit = {.rlim_cur = value, .rlim_max = value};
@@ -178,7 +184,7 @@ static int set_limits(const struct jail_params *p, enum jail_memory memory)
 	} limits[] = {
 		{RLIMIT_CORE, 0},
 		{RLIMIT_NOFILE, nofile},
-		{RLIMIT_NPROC, p->threads + (p->ndevices ? DRIVER_THREADS : 0)},
+		{RLIMIT_NPROC, threads_of(p)},
 		{RLIMIT_MEMLOCK, 0},
 		{RLIMIT_MSGQUEUE, 0},
 		{RLIMIT_SIGPENDING, SIGNALS_QUEUED},
@@ -420,7 +426,7 @@ static enum jail_memory make_groups(const struct jail_params *p, bool was_root, 
 {
 	const struct jailgroup_want want = {.memory_bytes = p->memory_bytes,
 					    .cpu_percent = p->cpu_percent,
-					    .pids = p->threads,
+					    .pids = threads_of(p),
 					    .bare = p->net.limited || p->net.counted};
 
 	*group = (struct jailgroup){0};

@@ -72,6 +72,8 @@ int jaildev_each(const char *const *pattern, size_t n, int (*each)(void *ctx, co
 			strcpy(node.path, g.gl_pathv[k]);
 			node.number = S_ISLNK(st.st_mode) ? 0 : st.st_rdev;
 			node.mode = st.st_mode;
+			node.uid = st.st_uid;
+			node.gid = st.st_gid;
 			r = each(ctx, &node);
 			if (r)
 				return r;
@@ -107,6 +109,7 @@ static int make_folders(int fd, char *path)
 static int add(void *ctx, const struct jaildev_node *node)
 {
 	struct tree *t = ctx;
+	const bool everybodys = (node->mode & 0006) == 0006;
 	char path[JAILDEV_PATH_BYTES], target[LINK_BYTES];
 	ssize_t bytes;
 	int rc;
@@ -126,7 +129,7 @@ static int add(void *ctx, const struct jaildev_node *node)
 	}
 	if (mknodat(t->fd, path, (node->mode & S_IFMT) | 0600, node->number))
 		return errno == EEXIST ? 0 : -errno; /* two patterns match it */
-	return fchownat(t->fd, path, t->uid, t->gid, AT_SYMLINK_NOFOLLOW) || fchmodat(t->fd, path, (node->mode & 0666) | 0600, 0) ? -errno : 0;
+	return fchownat(t->fd, path, everybodys ? node->uid : t->uid, everybodys ? node->gid : t->gid, AT_SYMLINK_NOFOLLOW) || fchmodat(t->fd, path, (node->mode & 0666) | (everybodys ? 0 : 0600), 0) ? -errno : 0;
 }
 
 static int configure(int fs, unsigned int command, const char *key, const char *value)

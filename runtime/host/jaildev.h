@@ -7,8 +7,8 @@
  * what is there is what was granted, whatever appears in the host's /dev meanwhile, and a path leads to a device whatever
  * links lie on the host's way to it.  In the jail:
  *
- *   owner	  the shadow's user, who gets read and write permission beside what the host's node gives to others: that
- *		  it may open the device is the rule's word, not the host's modes'.  Numbers and types are the host's
+ *   owner	  as on the host where everybody may read and write the device; else the shadow's user, who then may: that it may
+ *		  open the device is the rule's word, not the host's modes'.  Numbers and types are the host's
  *   links	  symbolic links that match (/dev/dri/by-path/...) are copied as they are: they lead nowhere but within the jail
  *   read-only   nothing can be added; opening a device for writing is not writing to the file system
  *
@@ -36,6 +36,8 @@ struct jaildev_node {
 	char path[JAILDEV_PATH_BYTES]; /* absolute */
 	dev_t number;
 	mode_t mode; /* type and permissions */
+	uid_t uid;
+	gid_t gid;
 };
 
 /**
@@ -62,7 +64,7 @@ int jaildev_each(const char *const *pattern, size_t n, int (*each)(void *ctx, co
 /**
  * jaildev_open() - A file system with the devices that match, not attached to anything
  * @pattern: @n of them
- * @uid: who owns the nodes, on the host
+ * @uid: who may read and write them, on the host
  * @gid: likewise
  *
  * Return: a descriptor of its root, the caller's; -EPERM (no CAP_MKNOD), -E2BIG (more than JAILDEV_NODES_MAX), -errno.

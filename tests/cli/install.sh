@@ -12,7 +12,9 @@ listing() { (cd "$root" && find . -mindepth 1 \( -type f -o -path ./var/lib/dsco
 out=$(make_it install)
 ok $? "make install DESTDIR= succeeds"
 services=$(for s in runtime/services/*.c; do echo "755 usr/lib/dark-shadows/services/$(basename "$s" .c)"; done)
+policies=$(for p in runtime/policies/*.conf; do echo "644 usr/share/dark-shadows/policies/$(basename "$p")"; done)
 is "$(listing)" "$(sort -k2 <<<"$services
+$policies
 644 etc/cron.d/dscollect
 644 etc/dark-shadows/policy.conf
 644 etc/default/dscollect

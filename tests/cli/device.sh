@@ -1,0 +1,58 @@
+#!/bin/bash
+# device.sh - devices of the host, without a virtual machine: the library's side of them, dsrun's options, the ready-made policies
+#
+# The host is a task that shares the program's memory and has another root (forward_host.c), in which /dev/kvm is.
+. tests/tap.sh
+dir=$(realpath "$(dirname "$BIN")")
+lib=$dir/tests/intercept/forward_native.so
+vmm=$dir/tests/device/vmm
+
+# --- ready-made policies -------------------------------------------------------------------------------------------------
+for policy in runtime/policies/*.conf; do
+	is "$("$BIN/dshost" check-policy "$policy" 2>&1 | sed 's/: [1-9][0-9]* rules$/: rules/')" "$policy: rules" "${policy##*/} is right"
+done
+
+# --- dsrun ---------------------------------------------------------------------------------------------------------------
+try() { { "$BIN/dsrun" --socket "$TMP/nobody" "$@" 2>&1; echo "status $?"; } | tr '\n' ' '; }
+matches "$(try --device /etc/passwd -- true)" "--device /etc/passwd: a path below /dev, .*status 1 $" "what is no device is refused"
+matches "$(try --device '/dev/nvi*' --required -- true)" "dsagent does not answer at [^:]*: No such file or directory; is it running. status 2 $" "a pattern needs the host's answer"
+matches "$(try --list-devices)" "dsagent does not answer at .*status 2 $" "so does the list"
+matches "$(try --list-devices no-such-program)" "no-such-program: No such file .*status 127 $" "of a program that is not there there is none"
+matches "$(try --list-devices true false)" "'false' is too much.*status 1 $" "and of one at a time"
+
+# --- the library ---------------------------------------------------------------------------------------------------------
+if [ "$(id -u)" != 0 ]; then
+	skip "a device through the library" "changing the root takes root"
+	tap_done
+	exit
+fi
+if [ "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib /bin/echo there 2>&1)" != there ]; then
+	skip "a device through the library" "the kernel has no Syscall User Dispatch (Linux 5.11)"
+	tap_done
+	exit
+fi
+root=$TMP/root
+mkdir -p "$root/dev"
+if ! number=$(stat -c '%Hr %Lr' /dev/kvm 2>/dev/null) || ! (exec 3<>/dev/kvm) 2>/dev/null; then
+	skip "a device through the library" "this machine has no /dev/kvm that can be used"
+	tap_done
+	exit
+fi
+# shellcheck disable=SC2086 # two words
+if ! mknod "$root/dev/kvm" c $number 2>/dev/null || ! (exec 3<>"$root/dev/kvm") 2>/dev/null; then
+	skip "a device through the library" "no device nodes can be made or used here"
+	tap_done
+	exit
+fi
+forwarded() { # forwarded COMMAND...: /dev/kvm is the other side's
+	env DS_FORWARD_LIB="$lib" LD_PRELOAD="$lib" DS_FORWARD=/dev/kvm DS_FORWARD_DEVICE=1 DS_FORWARD_BELL=@device-test-% DS_FORWARD_ARGS="$root:8" "$@"
+}
+for what in numbers sum interrupted dirty embedded event; do
+	"$vmm" $what >"$TMP/n" 2>&1 3>&- || { skip "$what" "it does not work on this machine itself: $(head -n 1 "$TMP/n")" && continue; }
+	forwarded timeout 60 "$vmm" $what >"$TMP/f" 2>&1 3>&-
+	is "$(cat "$TMP/f")" "$(cat "$TMP/n")" "a virtual machine, $what: as without forwarding"
+done
+matches "$(DS_FORWARD_TRACE=- forwarded "$vmm" sum 2>&1)" 'ioctl\([0-9]+, 0xae80, 0\) = 0 .* both' "the trace has its commands"
+is "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib DS_FORWARD=/dev/nothing DS_FORWARD_DEVICE=1 DS_FORWARD_BELL=@device-test-% DS_FORWARD_ARGS="$root:8" cat /dev/nothing 2>&1)" \
+	"cat: /dev/nothing: No such file or directory" "a device that the host has not got is not there"
+tap_done
