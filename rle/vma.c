@@ -53,6 +53,7 @@ static int query_next(struct rle_vma_iter *it, struct rle_vma *vma)
 		.end = {q.vma_end >> DS_PAGE_SHIFT},
 		.prot = q.vma_flags & RLE_ATTR_PROT, /* the same four bits: r 1, w 2, x 4, shared 8 */
 		.hugetlb = q.vma_page_size > DS_PAGE_BYTES,
+		.file = q.inode || q.dev_major || q.dev_minor,
 	};
 	/* Only an unwritable mapping of no file can be the kernel's, so only for these the name is asked for. */
 	if (!q.inode && !(vma->prot & RLE_ATTR_WRITE)) {
@@ -113,6 +114,8 @@ int rle_vma_parse(const char *line, size_t len, struct rle_vma *vma)
 		return -EBADMSG;
 	/* offset, device, inode, padding, name */
 	for (int field = 0; p < end && field < 4; field++) {
+		if (field >= 2) /* a file system may give a file the number 0 */
+			vma->file |= field == 2 ? end - p < 5 || memcmp(p, "00:00", 5) : *p != '0';
 		while (p < end && *p != ' ')
 			p++;
 		while (p < end && *p == ' ')

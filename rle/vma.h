@@ -20,6 +20,7 @@ struct rle_vma {
 	uint32_t prot;	  /* RLE_ATTR_PROT bits */
 	bool hugetlb;	  /* memory of the huge page pool; from text only if it has no name of its own */
 	bool kernel_page; /* [vdso], [vvar] and the like: pages that belong to the kernel */
+	bool file;	  /* of a file, memory files and the like included */
 };
 
 struct rle_vma_iter {

@@ -20,10 +20,10 @@ static int no_memory(struct agent_shadow *s)
 	return agent_end(s, DS_LOCAL_C_SYSTEM, "no memory");
 }
 
-/* The process is gone, or its memory is: so is the shadow.  Anything else concerns this change only. */
+/* The process is gone, or its memory or helper is: so is the shadow.  Anything else concerns this change only. */
 static bool is_end(struct agent_shadow *s, const struct agent_refusal *why)
 {
-	if (why->code == DS_LOCAL_C_EXIT || why->code == DS_LOCAL_C_EXEC)
+	if (why->code == DS_LOCAL_C_EXIT || why->code == DS_LOCAL_C_EXEC || !s->mem.remote.tracer)
 		agent_end(s, why->code, "%s", why->text);
 	return s->ending;
 }

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kcmp.h>
+#include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,15 +19,12 @@
 #include "rle/pagemap.h"
 #include "rle/vma.h"
 #include "runtime/guest/freeze.h"
-#include "runtime/guest/helper.h"
 
 #define PF_IO_WORKER 0x00000010 /* include/linux/sched.h: a kernel thread in a process's memory, which ptrace does not stop */
 #define TRIES 3
 #define ALL_LIMIT_MS 20000   /* a gigabyte is pinned in about 25 ms, and copied in some 200 */
 #define WINDOW_LIMIT_MS 3000
 #define END_MS 1
-#define HELPER_TRIES 100 /* to see the helper wait: after an answer it runs for a moment */
-#define HELPER_US 200
 #define TOUCH_PAGES 16 /* made in one go around a page that is missing: as much as the kernel maps around a fault in a file */
 #define USER_PAGES (UINT64_C(1) << (47 - DS_PAGE_SHIFT))
 
@@ -46,15 +45,15 @@ static void reserve(struct agent_mem *m, uint64_t pages)
 		m->reserve = (struct ds_agent_range){at / DS_PAGE_BYTES, pages};
 }
 
-int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, uint64_t reserve_pages,
+int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, uint64_t reserve_pages,
 		   struct agent_account *account, uint32_t slot, struct agent_refusal *why)
 {
 	struct inject_err ierr = {0};
 	const char *text = "";
 	int err;
 
-	*m = (struct agent_mem){.remote = REMOTE_NONE, .pin = {.ring_fd = -1}, .ring_fd = -1, .account = account, .slot = slot,
-				.swapped_pages = t->swap_pages};
+	*m = (struct agent_mem){.remote = REMOTE_NONE, .pin = {.ring_fd = -1}, .hold = HOLD_NONE, .account = account, .slot = slot,
+				.swapped_pages = t->swap_pages, .apart = apart};
 	err = rle_src_open(&m->src, NULL, RLE_JOIN_NONE, &text);
 	if (err)
 		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "dsagent cannot see frame numbers: %s", text);
@@ -68,11 +67,10 @@ int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t f
 		return agent_refuse(why, err == -ENOSYS || err == -EPERM ? DS_LOCAL_C_SYSTEM : DS_LOCAL_C_PROCESS,
 				    "process %d (%s): no ring for pins: %s%s", t->pid, t->comm, strerror(-err),
 				    err == -EPERM ? " (sysctl kernel.io_uring_disabled?)" : "");
-	m->ring_fd = pin_adopt(m->remote.helper_pidfd, m->remote.ring_fd);
-	if (m->ring_fd < 0)
-		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "process %d (%s): its ring cannot be adopted: %s", t->pid, t->comm,
-				    strerror(-m->ring_fd));
-	if (agent_ranges_add(&m->own, m->remote.stub / DS_PAGE_BYTES, 1 + HELPER_BUF_PAGES))
+	err = hold_open(&m->hold);
+	if (err)
+		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "process %d (%s): no pipes to hold its frames: %s", t->pid, t->comm, strerror(-err));
+	if (agent_ranges_add(&m->own, m->remote.stub / DS_PAGE_BYTES, 2 + REMOTE_DESK_PAGES))
 		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "no memory");
 	if (reserve_pages)
 		reserve(m, reserve_pages);
@@ -90,14 +88,18 @@ void agent_mem_close(struct agent_mem *m)
 	}
 	pin_close(&m->pin);
 	inject_remove(&m->remote, &ierr);
-	if (m->ring_fd >= 0)
-		close(m->ring_fd);
+	hold_close(&m->hold);
 	if (m->src_open)
 		rle_src_close(&m->src);
 	agent_table_free(&m->told);
 	agent_ranges_free(&m->blocked);
 	agent_ranges_free(&m->own);
-	*m = (struct agent_mem){.remote = REMOTE_NONE, .pin = {.ring_fd = -1}, .ring_fd = -1};
+	*m = (struct agent_mem){.remote = REMOTE_NONE, .pin = {.ring_fd = -1}, .hold = HOLD_NONE};
+}
+
+int agent_mem_safe(const struct agent_mem *m)
+{
+	return hold_safe(&m->hold);
 }
 
 int agent_mem_same(const struct agent_mem *m)
@@ -148,45 +150,6 @@ static int workers_in_the_way(const struct agent_mem *m, struct agent_refusal *w
 			    m->remote.pid);
 }
 
-/* Whether the helper waits in its own recvfrom() for a message to its own buffer: 1; 0: it does not; -EAGAIN: it is running. */
-static int helper_waits(const struct agent_mem *m)
-{
-	uint64_t nr, arg[6], sp, pc;
-	cleanup_close int fd = -1;
-	char path[64], text[256];
-	ssize_t n;
-
-	snprintf(path, sizeof(path), "/proc/%d/syscall", m->remote.helper);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	if (!strncmp(text, "running", 7))
-		return -EAGAIN;
-	return sscanf(text, "%" SCNu64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64, &nr,
-		      &arg[0], &arg[1], &arg[2], &arg[3], &arg[4], &arg[5], &sp, &pc) == 9 &&
-	       nr == SYS_recvfrom && !arg[0] && arg[1] == m->remote.buf && arg[2] == REMOTE_MESSAGE_BYTES &&
-	       pc == m->remote.stub + helper_received_offset();
-}
-
-/* The helper will do what it is told: its code is as it was put there, and it is where it should be in it.  Its registers matter
- * no more from there on, and with all threads stopped the program cannot change its code either. */
-static bool helper_intact(const struct agent_mem *m)
-{
-	uint8_t code[DS_PAGE_BYTES];
-	size_t n = helper_code_bytes();
-	int waits = -EAGAIN;
-
-	for (int i = 0; waits == -EAGAIN && i < HELPER_TRIES; i++) {
-		if (i)
-			usleep(HELPER_US);
-		waits = helper_waits(m);
-	}
-	return waits == 1 && n <= sizeof(code) && m->remote.buf == m->remote.stub + DS_PAGE_BYTES &&
-	       !remote_read(&m->remote, m->remote.stub, code, n) && !memcmp(code, helper_code, n);
-}
-
 static int still(struct agent_mem *m, agent_mem_check_fn check, void *ctx, struct agent_refusal *why)
 {
 	int same = agent_mem_same(m);
@@ -196,8 +159,6 @@ static int still(struct agent_mem *m, agent_mem_check_fn check, void *ctx, struc
 	if (same != 1)
 		return agent_refuse(why, same ? DS_LOCAL_C_SYSTEM : DS_LOCAL_C_EXEC, "process %d %s%s", m->remote.pid,
 				    same ? "cannot be told from others: kcmp: " : "has executed another program", same ? strerror(-same) : "");
-	if (!helper_intact(m))
-		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d has changed the code of dsagent's helper in it, or what it does", m->remote.pid);
 	if (has_workers(m->remote.pid))
 		return workers_in_the_way(m, why);
 	return check ? check(ctx, why) : 0;
@@ -208,7 +169,7 @@ static int still(struct agent_mem *m, agent_mem_check_fn check, void *ctx, struc
 struct step {
 	struct agent_mem *m;
 	struct agent_take *out;
-	struct agent_ranges fresh; /* pinned in this step */
+	struct agent_ranges fresh; /* pinned, and then held, in this step */
 	uint64_t first, end;
 	uint64_t touch;
 	int err;
@@ -242,6 +203,7 @@ static int pin_allowed(struct step *step, uint64_t vpn, uint64_t end, unsigned i
 	struct agent_mem *m = step->m;
 	int err = 0;
 
+	flags |= m->apart ? PIN_APART : 0;
 	while (vpn < end && !err) {
 		uint64_t a, b, n;
 		bool avoid = agent_ranges_at(&m->blocked, vpn, &a) | agent_ranges_at(&m->own, vpn, &b);
@@ -284,9 +246,44 @@ static int pin_touched(struct step *step)
 	return pin_allowed(step, from, to, PIN_ALONE | PIN_POPULATE);
 }
 
+struct missed {
+	struct step *step;
+	struct agent_ranges pages;
+	int err;
+};
+
+static void on_missed(void *ctx, uint64_t vpn, uint64_t npages)
+{
+	struct missed *missed = ctx;
+	int err = agent_ranges_add(&missed->pages, vpn, npages);
+
+	missed->err = err ? err : missed->err;
+	missed->step->out->left_out[PIN_REFUSED] += npages;
+}
+
+/* Only what is held counts as pinned in this step. */
+static int hold_fresh(struct step *step)
+{
+	__attribute__((cleanup(agent_ranges_free))) struct agent_ranges none = {0};
+	struct missed missed = {.step = step};
+	struct agent_mem *m = step->m;
+	int err;
+
+	_Static_assert(sizeof(struct hold_range) == sizeof(struct ds_agent_range) &&
+			       offsetof(struct hold_range, npages) == offsetof(struct ds_agent_range, npages), "one is read as the other");
+	err = hold_take(&m->hold, &m->remote, (const struct hold_range *)step->fresh.r, step->fresh.n, on_missed, &missed);
+	none = missed.pages;
+	err = err ? err : missed.err;
+	for (size_t i = 0; i < none.n && !err; i++) {
+		pin_drop(&m->pin, none.r[i].vpn * DS_PAGE_BYTES, none.r[i].npages * DS_PAGE_BYTES);
+		err = agent_ranges_cut(&step->fresh, none.r[i].vpn, none.r[i].npages);
+	}
+	return err;
+}
+
 /* --- scanning --------------------------------------------------------------------------------------------------- */
 
-/* Hands on what of a run may be told: what was pinned in this step, or has the frame that the host knows. */
+/* Hands on what of a run may be told: what is held since this step, or has the frame that the host knows. */
 static int keep_run(void *ctx, const struct rle_run *run, enum rle_end end)
 {
 	struct step *step = ctx;
@@ -416,6 +413,7 @@ static int pin_and_scan(struct step *step)
 	int err = pin_allowed(step, step->first, step->end, PIN_ALONE);
 
 	err = err ? err : pin_touched(step);
+	err = err ? err : hold_fresh(step);
 	if (err)
 		return err;
 	rle_enc_init(&e, RLE_SPLIT_ATTR, keep_run, step, &m->src.frames);
@@ -443,11 +441,18 @@ static uint64_t wanted(const struct agent_mem *m, uint64_t npages)
 	return (resident > m->pin.pages ? resident - m->pin.pages : 0) + resident / 16 + 512;
 }
 
+static void let_go(struct agent_mem *m, const struct agent_ranges *pages)
+{
+	for (size_t i = 0; i < pages->n; i++) {
+		pin_drop(&m->pin, pages->r[i].vpn * DS_PAGE_BYTES, pages->r[i].npages * DS_PAGE_BYTES);
+		hold_release(&m->hold, pages->r[i].vpn, pages->r[i].npages);
+	}
+}
+
 /* What was pinned in a step that came to nothing is let go of again. */
 static void undo(struct step *step)
 {
-	for (size_t i = 0; i < step->fresh.n; i++)
-		pin_drop(&step->m->pin, step->fresh.r[i].vpn * DS_PAGE_BYTES, step->fresh.r[i].npages * DS_PAGE_BYTES);
+	let_go(step->m, &step->fresh);
 	agent_ranges_clear(&step->fresh);
 	agent_take_free(step->out);
 }
@@ -463,8 +468,7 @@ void agent_take_free(struct agent_take *t)
 
 void agent_mem_release(struct agent_mem *m, const struct agent_ranges *pages)
 {
-	for (size_t i = 0; i < pages->n; i++)
-		pin_drop(&m->pin, pages->r[i].vpn * DS_PAGE_BYTES, pages->r[i].npages * DS_PAGE_BYTES);
+	let_go(m, pages);
 	agent_account_settle(m->account, m->slot, m->pin.pages);
 }
 
@@ -516,6 +520,8 @@ static int take_once(struct agent_mem *m, struct step *step, agent_mem_check_fn 
 	if (!err && !late)
 		return 0;
 	undo(step);
+	if (err == -EPROTO || (err && !m->remote.tracer && !poll(&(struct pollfd){.fd = m->remote.pidfd, .events = POLLIN}, 1, 0)))
+		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d: dsagent's helper in it was killed, or interfered with", m->remote.pid);
 	if (!late)
 		return agent_refuse(why, code_of(err), "process %d: its memory cannot be read or pinned: %s", m->remote.pid, strerror(-err));
 	return agent_refuse(why, DS_LOCAL_C_BUSY, "process %d could not be kept still for as long as pinning takes", m->remote.pid);

@@ -2,34 +2,35 @@
  *
  * Theory of operation
  *
- * To tell the host that page V lies in frame F is safe only if F is pinned and stays so until the host has let go.  A
- * pin holds the frame that was behind V when it was made; what the process does to V afterwards (munmap, mremap,
- * MADV_DONTNEED, another mmap) changes what a scan finds there and not what is pinned.  So pinning and scanning are one step
+ * To tell the host that page V lies in frame F is right only while F stays where it is, which pins see to (pin.h), and safe only
+ * if F is nobody else's until the host has let go, which holds see to (hold.h): pins are in reach of the program's user, holds are
+ * not.  Both are about the frame that was behind V when they were made; what the process does to V afterwards (munmap, mremap,
+ * MADV_DONTNEED, another mmap) changes what a scan finds there and not what is pinned.  So pinning, holding and scanning are one step
  * during which the process stands still (freeze.h): no thread runs, no other process has the same memory, no worker of an
  * io_uring of its own is about.  What the step finds is told only if all of that held to its end.
  *
- *	take:	freeze - pin what is not pinned yet - scan - thaw
- *		a page counts if it was pinned in this step, or if it still has the frame that the host was told earlier: that one is
- *		pinned, so nobody else can have got it (agent_table.h)
+ *	take:	freeze - pin what is not pinned yet - hold it - scan - thaw
+ *		a page counts if it is held since this step, or if it still has the frame that the host was told earlier: that one is
+ *		held, so nobody else can have got it (agent_table.h)
  *		a page that the host was told of and that is gone or lies elsewhere now is stale: the caller takes it from the host
- *		(DROP or UPDATE, answered by DONE) and then lets go of its pin with agent_mem_release()
+ *		(DROP or UPDATE, answered by DONE) and then lets go of it with agent_mem_release()
  *
  * Everything is read through the helper's /proc files, so it is always the address space that the helper is in: when the
  * process calls exec, its new program is never seen by mistake.  Private pages of files never show up while they are a file's:
  * pinning replaces them (pin.h), and one that still is the page cache's is left out.  Left out are also the helper's own pages
  * and the room kept for the capsule.
  *
- * The ring is adopted, so frames outlive the process; who holds them until the host has closed is the caller's business.
+ * What is held outlives the process; who keeps the safe (agent_mem_safe()) until the host has closed is the caller's business.
  *
  * Limits: pin.h says what cannot be pinned.  How much may be pinned in all is counted in memory that all agents' children share
  * (struct agent_account): each takes a lease before it pins, and a child that died has its lease struck out by the parent.
  * Pinned memory is beyond what RLIMIT_MEMLOCK and swapping do to a user: one other than root gets three quarters at most, so that
  * nobody can leave others without.
  *
- * What this rests on besides the kernel: that the helper did what it says it did (remote.h, "Trust").  Its code lies in the
- * process's own memory; with all threads stopped and its code compared with what was put there, only another process of the same
- * user that writes into it at that moment, as a debugger does, can still make it lie.  And that nobody empties the ring's table
- * behind our back: whoever may trace the helper can (README.md).  That is why --users is not the default.
+ * A user who means harm: the helper does nothing but what it is told (remote.h), so pins and holds are made as they should be,
+ * and what is held stays held.  What such a user can do is to take the pins of an own program away: its own mirror is wrong then.
+ * Shared memory could be changed by a process that is not stopped, between holding and scanning, so it is left out of the shadows
+ * of programs that are not root's, or that somebody else asked for (@apart).
  */
 #ifndef GUEST_AGENT_MEM_H
 #define GUEST_AGENT_MEM_H
@@ -41,6 +42,7 @@
 #include "runtime/guest/agent_ranges.h"
 #include "runtime/guest/agent_table.h"
 #include "runtime/guest/agent_target.h"
+#include "runtime/guest/hold.h"
 #include "runtime/guest/inject.h"
 #include "runtime/guest/pin.h"
 
@@ -53,7 +55,8 @@ struct agent_mem {
 	struct pin pin;
 	struct rle_src src;
 	bool src_open;
-	int ring_fd;			/* the adopted ring; -1: none */
+	struct hold hold;		/* what keeps the frames that the host was told of, and some more */
+	bool apart;			/* only what no other process can change: PIN_APART */
 	struct agent_table told;	/* what the host was told; the caller puts things in and takes them out */
 	struct agent_ranges blocked;	/* not to be pinned for now, announced by a DROP; the caller's */
 	struct ds_agent_range reserve;	/* room for the capsule; npages 0: none */
@@ -70,14 +73,15 @@ struct agent_take {
 	struct agent_ranges altered;   /* pages the host was told of, in the same frame with another protection or attribute */
 	struct agent_ranges mappings;  /* of the process; only of a step over everything */
 	bool more;		       /* there are pages that the host was not told of */
-	uint64_t left_out[PIN_NOUTCOMES]; /* pages that are there and could not be pinned, by reason */
+	uint64_t left_out[PIN_NOUTCOMES]; /* pages that are there and could not be pinned or held, by reason */
 };
 
 /**
- * agent_mem_open() - Put a helper into a process, make the ring, adopt it, reserve room
+ * agent_mem_open() - Put a helper into a process, make the ring, reserve room
  * @m: filled in; give back with agent_mem_close(), also after a failure
  * @t: the process
  * @flags: enum ds_local_flags
+ * @apart: only memory that nobody but the process can change
  * @reserve_pages: room for the capsule; 0: none.  That there is no such room is no failure
  * @account: shared
  * @slot: this child's
@@ -85,8 +89,11 @@ struct agent_take {
  *
  * Return: 0; -1 and @why.
  */
-int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, uint64_t reserve_pages,
+int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, uint64_t reserve_pages,
 		   struct agent_account *account, uint32_t slot, struct agent_refusal *why);
+
+/** agent_mem_safe() - The descriptor that keeps everything that is held (hold.h). */
+int agent_mem_safe(const struct agent_mem *m);
 
 /** agent_mem_same() - Whether the process still runs in the memory that the helper is in: 1; 0: it has called exec; -ESRCH. */
 int agent_mem_same(const struct agent_mem *m);
@@ -125,10 +132,10 @@ int agent_mem_compare(struct agent_mem *m, struct agent_take *out);
 /** agent_mem_mappings() - The mappings of the process now, without a stop.  Return: 0; -errno. */
 int agent_mem_mappings(struct agent_mem *m, struct agent_ranges *out);
 
-/** agent_mem_release() - Let go of pins; the host has none of these pages any more, and @m->told neither. */
+/** agent_mem_release() - Let go of pages; the host has none of these pages any more, and @m->told neither. */
 void agent_mem_release(struct agent_mem *m, const struct agent_ranges *pages);
 
-/** agent_mem_close() - Take the helper out of the process and give everything back but what others hold of the ring. */
+/** agent_mem_close() - Take the helper out of the process and give everything back but what the safe keeps, if somebody has it. */
 void agent_mem_close(struct agent_mem *m);
 
 #endif

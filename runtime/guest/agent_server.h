@@ -7,11 +7,11 @@
  * itself and exits.  Requests for a shadow are passed on to its child with a tag in place of the client's number; the answer comes
  * back with the tag and goes to whoever asked, if they are still there.
  *
- * What must not be lost with a child is kept here: for each shadow the stream to the host and the ring that holds its frames.
+ * What must not be lost with a child is kept here: for each shadow the stream to the host and the safe that keeps its frames.
  *
  *	slot:	free -> run -> drain -> free, or -> wait -> run		(RETRY)
  *	run	the child lives
- *	drain	it has ended, or is about to; the stream is closed for writing; when the host has closed it too, the ring is let go of and
+ *	drain	it has ended, or is about to; the stream is closed for writing; when the host has closed it too, the safe is let go of and
  *		whoever waits for that (STOP, DROP) is answered
  *	wait	for the host; there is no child, no stream and no pin
  *
@@ -19,7 +19,7 @@
  * user; pages pinned in all.  Who
  * does not read its answers is disconnected.  A child that does not read its requests has them refused as busy.
  *
- * When dsagent dies, however, its children die too (PR_SET_PDEATHSIG), the helpers end with their sockets, streams and rings
+ * When dsagent dies, however, its children die too (PR_SET_PDEATHSIG), the helpers end with their sockets, streams and safes
  * close.  Asked to end (SIGTERM) it stops all shadows and waits for the host to let go of them.
  */
 #ifndef GUEST_AGENT_SERVER_H
@@ -72,7 +72,7 @@ struct agent_slot {
 	uint64_t client; /* who asked; 0: is not there any more, or does not care */
 	uint32_t seq;
 	pid_t child; /* 0: none */
-	int chan_fd, host_fd, ring_fd;
+	int chan_fd, host_fd, safe_fd;
 	bool answered; /* STARTED or REFUSED was sent */
 	bool stopping; /* somebody wants it to end: no RETRY */
 	struct agent_refusal end;

@@ -78,16 +78,16 @@ static void hash_program(const struct agent_shadow *s, struct ds_agent_attach *m
 	m->has_sha256 = fd >= 0 && !agent_sha256_fd(fd, m->sha256);
 }
 
-/* The parent takes hold of the ring too, before any frame is named to the host. */
+/* The parent takes the safe too, before any frame is named to the host. */
 static int hold(struct agent_shadow *s)
 {
-	struct ds_local_about m = {.pid = s->mem.ring_fd};
+	struct ds_local_about m = {.pid = agent_mem_safe(&s->mem)};
 	int64_t until = agent_now_ms() + HELD_MS;
 
 	agent_tell(s, &m, sizeof(m), AGENT_CHAN_HOLD, 0);
 	while (!s->held && !s->ending) {
 		if (agent_now_ms() >= until)
-			return agent_end(s, DS_LOCAL_C_SYSTEM, "dsagent did not take hold of the ring");
+			return agent_end(s, DS_LOCAL_C_SYSTEM, "dsagent did not take hold of the frames' safe");
 		agent_serve(s, HELD_MS);
 	}
 	return s->ending ? -1 : 0;
@@ -163,7 +163,7 @@ static int attach(struct agent_shadow *s, bool want_hash)
 	uint32_t seq;
 	int err;
 
-	if (agent_mem_open(&s->mem, t, want->flags, want->reserve_pages, s->p->account, s->p->slot, &why))
+	if (agent_mem_open(&s->mem, t, want->flags, t->uid || s->p->caller->uid, want->reserve_pages, s->p->account, s->p->slot, &why))
 		return agent_end(s, why.code, "%s", why.text);
 	if (hold(s))
 		return -1;
@@ -240,7 +240,7 @@ static void give_up(struct agent_later *l)
 
 int agent_shadow_main(const struct agent_shadow_params *p)
 {
-	struct agent_shadow s = {.p = p, .watch_fd = -1, .mem = {.remote = REMOTE_NONE, .ring_fd = -1}};
+	struct agent_shadow s = {.p = p, .watch_fd = -1, .mem = {.remote = REMOTE_NONE, .hold = HOLD_NONE}};
 	bool want_hash = false;
 
 	watch(&s);

@@ -10,9 +10,9 @@
  *
  * @chan carries messages as in local.h.  What the parent passes on (STOP, REFRESH, DROP, CALL) has a seq of the parent's below
  * AGENT_SEQ_OWN, and so has the answer.  Besides there are HOLD and HELD: before anything is told to the host, the child names the
- * ring it has adopted, and the parent takes hold of it too.  The parent has the stream also.  So when the child is gone, however,
- * the parent closes the stream for writing, waits until the host has closed its side, and only then lets go of the
- * ring: frames stay allocated until nobody on the host has them.
+ * safe that keeps frames (hold.h), and the parent takes hold of it too.  The parent has the stream also.  So when the child is gone,
+ * however, the parent closes the stream for writing, waits until the host has closed its side, and only then lets go of the
+ * safe: frames stay allocated until nobody on the host has them.
  *
  * The child does one thing at a time: the change that is being made (DROP, REFRESH, a FAULT) is made in full, and while
  * its DONE is waited for, others from local clients wait in a queue.  FAULTs do not wait, because what the host is asked to do
@@ -37,7 +37,7 @@
 
 /** enum agent_chan_kind - Messages between child and parent beyond those of local.h. */
 enum agent_chan_kind {
-	AGENT_CHAN_HOLD = 64, /* struct ds_local_about: pid is the number of the ring's descriptor in the child */
+	AGENT_CHAN_HOLD = 64, /* struct ds_local_about: pid is the number of the safe's descriptor in the child */
 	AGENT_CHAN_HELD = 65, /* struct ds_local_done: the parent has it */
 };
 

@@ -85,7 +85,7 @@ static void slot_free(struct agent_server *s, struct agent_slot *slot)
 {
 	ask_done_all(s, index_of(s, slot), DS_LOCAL_STOP);
 	agent_target_close(&slot->target);
-	*slot = (struct agent_slot){.state = AGENT_SLOT_FREE, .chan_fd = -1, .host_fd = -1, .ring_fd = -1};
+	*slot = (struct agent_slot){.state = AGENT_SLOT_FREE, .chan_fd = -1, .host_fd = -1, .safe_fd = -1};
 }
 
 static bool wants_retry(const struct agent_server *s, const struct agent_slot *slot)
@@ -110,7 +110,7 @@ static void announce_end(struct agent_server *s, struct agent_slot *slot)
 static void release(struct agent_server *s, struct agent_slot *slot)
 {
 	close_fd(&slot->host_fd);
-	close_fd(&slot->ring_fd);
+	close_fd(&slot->safe_fd);
 	ask_done_all(s, index_of(s, slot), DS_LOCAL_DROP);
 	if (slot->child)
 		return;
@@ -135,8 +135,8 @@ static void drain(struct agent_server *s, struct agent_slot *slot)
 		announce_end(s, slot);
 	ask_refuse_all(s, slot, DS_LOCAL_REFRESH);
 	ask_refuse_all(s, slot, DS_LOCAL_CALL);
-	/* Without the ring nothing was told: there is nothing to wait for. */
-	if (slot->ring_fd < 0 || shutdown(slot->host_fd, SHUT_WR))
+	/* Without the safe nothing was told: there is nothing to wait for. */
+	if (slot->safe_fd < 0 || shutdown(slot->host_fd, SHUT_WR))
 		release(s, slot);
 }
 
@@ -249,7 +249,7 @@ void agent_slot_shadow(struct agent_server *s, struct agent_client *c, const str
 		err = agent_refuse(&why, DS_LOCAL_C_ACCESS, "only root may insist (FORCE)");
 	err = err ? err : agent_target_open(&t, &c->who, pid, m->flags & DS_LOCAL_FORCE, &why);
 	if (!err && s->o->root_only && (c->who.uid || t.uid))
-		err = agent_refuse(&why, DS_LOCAL_C_ACCESS, "shadows are for root's programs only (see --users in dsagent(8))");
+		err = agent_refuse(&why, DS_LOCAL_C_ACCESS, "shadows are for root's programs only here (dsagent --root-only)");
 	err = err ? err : agent_target_shadowable(&t, m->flags, &why);
 	if (err) {
 		if (agent_log_may(c->who.uid))
@@ -268,7 +268,7 @@ void agent_slot_shadow(struct agent_server *s, struct agent_client *c, const str
 		.seq = m->head.seq,
 		.chan_fd = -1,
 		.host_fd = -1,
-		.ring_fd = -1,
+		.safe_fd = -1,
 	};
 	start(s, fresh);
 }
@@ -381,18 +381,18 @@ void agent_slot_list(struct agent_server *s, struct agent_client *c, const struc
 
 /* --- events --------------------------------------------------------------------------------------------------------- */
 
-/* The child has adopted the ring; we take it from there, for as long as the host needs. */
+/* The child has a safe with the frames; we take it from there, for as long as the host needs. */
 static void hold(struct agent_slot *slot, int number)
 {
 	cleanup_close int pidfd = syscall(SYS_pidfd_open, slot->child, 0);
 	struct ds_local_done m = {{DS_LOCAL_MAGIC, DS_LOCAL_VERSION, AGENT_CHAN_HELD, sizeof(m), 0}};
 
-	close_fd(&slot->ring_fd);
-	slot->ring_fd = pidfd < 0 ? -1 : pin_adopt(pidfd, number);
-	if (slot->ring_fd >= 0)
+	close_fd(&slot->safe_fd);
+	slot->safe_fd = pidfd < 0 ? -1 : syscall(SYS_pidfd_getfd, pidfd, number, 0);
+	if (slot->safe_fd >= 0)
 		send(slot->chan_fd, &m, sizeof(m), MSG_DONTWAIT | MSG_NOSIGNAL);
 	else
-		agent_log(LOG_ERR, "shadow %u: the ring cannot be held: %s", slot->id, strerror(errno));
+		agent_log(LOG_ERR, "shadow %u: the safe cannot be had: %s", slot->id, strerror(errno));
 }
 
 void agent_slot_chan(struct agent_server *s, struct agent_slot *slot)

@@ -2,11 +2,11 @@
  *
  * Theory of operation
  *
- * Every page in the table was pinned by the shadow's ring when it was put in, with all threads of the process stopped, and
- * still is: it leaves the table only after the host has said that it has it no more, and its pin goes after that.  So a frame in the
- * table cannot be anybody else's, and when a later scan finds the same frame behind the same page, that is the pinned
- * one: nothing has happened to it.  Any other frame there is one that is not pinned, whatever the ring's table of
- * addresses says: the process has changed its mapping behind the pin.
+ * Every page in the table was held (hold.h) when it was put in, with all threads of the process stopped, and
+ * still is: it leaves the table only after the host has said that it has it no more, and its hold goes after that.  So a frame in the
+ * table cannot be anybody else's, and when a later scan finds the same frame behind the same page, that is the held
+ * one: nothing has happened to it.  Any other frame there is one that is not held, whatever was held for that
+ * address: the process has changed its mapping behind the pin.
  *
  * Runs rise and do not overlap; they are as they came, not merged (agent_table_blob() does that).  The struct owns its array.
  */

@@ -31,7 +31,7 @@ static const char help_text[] =
 	"      --limit SIZE     memory that may be pinned in all: MiB, or a part of RAM as in 50%, the default\n"
 	"      --shadows N      how many shadows at a time (256)\n"
 	"      --retry SECONDS  how long to wait for the host before a shadow that asks for it is tried again (5)\n"
-	"      --users          shadows of other users' programs too: read dsagent(8), SECURITY, first\n"
+	"      --root-only      shadows of root's programs only\n"
 	"      --host PATH      a unix socket in place of the host, for tests\n"
 	"      --verbose        more lines\n"
 	"  -h, --help           this text\n"
@@ -40,12 +40,12 @@ static const char help_text[] =
 	"Exit status: 0 asked to end, 1 usage, 2 system error, 3 frame numbers cannot be seen, 75 another dsagent has the socket.\n"
 	"See dsagent(8).\n";
 
-enum { OPT_SOCKET = 256, OPT_LIMIT, OPT_SHADOWS, OPT_RETRY, OPT_USERS, OPT_HOST, OPT_VERBOSE };
+enum { OPT_SOCKET = 256, OPT_LIMIT, OPT_SHADOWS, OPT_RETRY, OPT_ROOT_ONLY, OPT_USERS, OPT_HOST, OPT_VERBOSE };
 
 static const struct option long_options[] = {
 	{"socket", required_argument, NULL, OPT_SOCKET}, {"limit", required_argument, NULL, OPT_LIMIT},
 	{"shadows", required_argument, NULL, OPT_SHADOWS}, {"retry", required_argument, NULL, OPT_RETRY},
-	{"users", no_argument, NULL, OPT_USERS},
+	{"root-only", no_argument, NULL, OPT_ROOT_ONLY}, {"users", no_argument, NULL, OPT_USERS},
 	{"host", required_argument, NULL, OPT_HOST},	 {"verbose", no_argument, NULL, OPT_VERBOSE},
 	{"help", no_argument, NULL, 'h'},		 {"version", no_argument, NULL, 'V'},
 	{0},
@@ -96,8 +96,7 @@ static int read_options(struct agent_options *o, int argc, char **argv)
 	char *end;
 	int c;
 
-	*o = (struct agent_options){.socket = DS_LOCAL_SOCKET, .limit_pages = ram_pages() / 2, .max_shadows = 256, .retry_ms = 5000,
-				     .root_only = true};
+	*o = (struct agent_options){.socket = DS_LOCAL_SOCKET, .limit_pages = ram_pages() / 2, .max_shadows = 256, .retry_ms = 5000};
 	while ((c = getopt_long(argc, argv, "hV", long_options, NULL)) != -1) {
 		switch (c) {
 		case OPT_SOCKET:
@@ -117,7 +116,10 @@ static int read_options(struct agent_options *o, int argc, char **argv)
 				return usage("--retry: 1 to 3600 seconds", optarg);
 			o->retry_ms = n * 1000;
 			break;
-		case OPT_USERS:
+		case OPT_ROOT_ONLY:
+			o->root_only = true;
+			break;
+		case OPT_USERS: /* as it is without any option */
 			o->root_only = false;
 			break;
 		case OPT_HOST:

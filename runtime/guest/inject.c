@@ -249,7 +249,7 @@ static int map_area(struct inject_plan *p, uint64_t *ip, uint64_t *stub)
 static int leave_descriptors(struct inject_plan *p)
 {
 	const uint64_t mask = UINT64_MAX;
-	struct tracee *t = &p->helper;
+	struct tracee *t = p->helper;
 	unsigned long options = PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL | (p->flags & INJECT_SECCOMP ? PTRACE_O_SUSPEND_SECCOMP : 0);
 	int err = tracee_wait(t, tracee_now_ms() + INJECT_STOP_MS);
 
@@ -273,16 +273,17 @@ static int make_helper(struct inject_plan *p)
 
 	if (err)
 		return err;
-	if (pwrite(p->mem_fd, helper_code, helper_code_bytes(), stub) != (ssize_t)helper_code_bytes())
+	if (pwrite(p->mem_fd, INJECT_CODE, INJECT_CODE_BYTES, stub) != INJECT_CODE_BYTES)
 		err = tracee_refuse(p->why, -EIO, t->tid, "the helper's code could not be written");
 	if (!err)
 		err = tracee_call(t, ip, INJECT_CALL(SYS_clone, flags, stub + INJECT_AREA, 0, 0, 0, 0), &ret);
 	if (!err && ret > 0 && t->events) {
 		r->stub = stub;
-		r->buf = stub + PAGE;
+		r->scratch = stub + PAGE;
+		r->desk = stub + 2 * PAGE;
 		r->helper_inside = ret;
 		r->helper = t->events;
-		p->helper = (struct tracee){.pid = t->events, .tid = t->events};
+		*p->helper = (struct tracee){.pid = t->events, .tid = t->events};
 		err = leave_descriptors(p);
 		return err ? tracee_refuse(p->why, err, r->helper, "the helper could not be prepared") : 0;
 	}
@@ -343,7 +344,7 @@ static int in_helper(struct inject_plan *p)
 {
 	int err = inject_prepare(p);
 
-	return err ? tracee_refuse(p->why, err, p->helper.tid, "the helper could not be prepared") : 0;
+	return err ? tracee_refuse(p->why, err, p->helper->tid, "the helper could not be prepared") : 0;
 }
 
 static int job_inject(void *ctx)
@@ -376,17 +377,19 @@ int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inje
 	out->pidfd = syscall(SYS_pidfd_open, pid, 0);
 	if (out->pidfd < 0)
 		return tracee_refuse(why, -errno, 0, "it has exited, or is a thread of a process");
-	err = tracee_run(job_inject, &p);
-	if (!err)
-		return 0;
+	err = tracer_new(&out->tracer);
+	if (!err) {
+		p.helper = tracer_helper(out->tracer);
+		err = tracer_do(out->tracer, job_inject, &p, 0, -1);
+		if (!err)
+			return 0;
+	}
 	if (!why->why)
 		tracee_refuse(why, err, 0, "no thread for it could be started");
-	if (out->helper) { /* alive, and killed by the end of the thread that traced it */
-		remote_kill(out);
+	if (out->helper)
 		inject_remove(out, &ignored);
-	} else {
+	else
 		remote_close(out);
-	}
 	return err;
 }
 

@@ -3,11 +3,12 @@
 #define RUNTIME_GUEST_INJECT_IMPL_H
 
 #include "rle/addr.h"
-#include "runtime/guest/helper.h"
 #include "runtime/guest/inject.h"
-#include "runtime/guest/tracee.h"
+#include "runtime/guest/tracer.h"
 
-#define INJECT_AREA ((1 + HELPER_BUF_PAGES) * DS_PAGE_BYTES) /* the helper's code and buffer */
+#define INJECT_AREA ((2 + REMOTE_DESK_PAGES) * DS_PAGE_BYTES) /* the helper's code, scratch memory, the desk */
+#define INJECT_CODE "\x0f\x05\x0f\x0b" /* syscall; ud2 */
+#define INJECT_CODE_BYTES 4
 #define INJECT_CALL(nr_, ...) (&(struct remote_call){.nr = (nr_), .args = {__VA_ARGS__}})
 
 /** struct inject_plan - A helper on its way into a process; of the thread that traces. */
@@ -16,7 +17,7 @@ struct inject_plan {
 	unsigned int flags;
 	struct remote *out;
 	struct inject_err *why;
-	struct tracee thread, helper;
+	struct tracee thread, *helper;
 	int mem_fd, maps_fd; /* by way of the program */
 };
 
@@ -42,7 +43,7 @@ int inject_first_call(struct tracee *t, int maps_fd, int mem_fd, const struct re
 /** inject_of_helper() - One call by the helper, while it is traced.  Return: what it returned, or -errno of ptrace. */
 int64_t inject_of_helper(struct inject_plan *p, const struct remote_call *call);
 
-/** inject_prepare() - Everything that the helper does before it serves; it is let go of.  Return: 0 or -errno. */
+/** inject_prepare() - Everything that the helper does before it serves.  Return: 0 or -errno. */
 int inject_prepare(struct inject_plan *p);
 
 /** inject_open_proc() - Open /proc/PID/NAME, close-on-exec.  Return: a descriptor or -1. */

@@ -1,178 +1,178 @@
-/* inject_prepare.c - what a new helper does before it serves: a socket, a ring, no authority; see inject.h and remote.h
+/* inject_prepare.c - what a new helper does before it serves: descriptors, the desk, a ring; see inject.h and remote.h
  *
- * It is driven by ptrace, as a process of its own that nobody waits for.
+ * It is driven by ptrace, as a process of its own that nobody waits for, and stays so.  The program's threads run meanwhile, and
+ * may write to the scratch memory, the only place that the kernel can write results to.  So nothing is believed that comes
+ * from there: the helper's table of descriptors was emptied, so their numbers are known, and what they are is compared.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/capability.h>
-#include <linux/filter.h>
 #include <linux/io_uring.h>
+#include <linux/kcmp.h>
 #include <linux/prctl.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
-#include <sys/ptrace.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "rle/cleanup.h"
 #include "runtime/guest/inject_impl.h"
 #include "runtime/guest/pin.h"
 
 #define PAGE DS_PAGE_BYTES
+#define CHUTE_BYTES (16 << 20) /* more than /proc/sys/fs/pipe-max-size takes CAP_SYS_RESOURCE */
+#define CHUTE_BYTES_ANYBODY (1 << 20)
+
+enum { THERE_SOCKET, THERE_OUR_END, THERE_DESK, THERE_CHUTE }; /* numbers in the helper's table, as they are given out */
 
 int64_t inject_of_helper(struct inject_plan *p, const struct remote_call *call)
 {
 	int64_t ret;
-	int err = tracee_call(&p->helper, p->out->stub, call, &ret);
+	int err = tracee_call(p->helper, p->out->stub, call, &ret);
 
 	return err ? err : ret;
 }
 
-/* What the program could make the helper do, if it changed its code: what it can do anyway. */
-static int confine(struct inject_plan *p)
+/* The desk: a file in memory that is written to through the mapping made here, and no other ever. */
+static int make_desk(struct remote *r, int *desk_fd)
 {
-#define ALLOW(nr) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (nr), 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-	static const struct sock_filter filter[] = {
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, arch)),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, AUDIT_ARCH_X86_64, 1, 0),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-		ALLOW(SYS_recvfrom),
-		ALLOW(SYS_sendto),
-		ALLOW(SYS_mmap),
-		ALLOW(SYS_munmap),
-		ALLOW(SYS_mremap),
-		ALLOW(SYS_mprotect),
-		ALLOW(SYS_madvise),
-		ALLOW(SYS_close),
-		ALLOW(SYS_exit_group),
-		/* Enabling the ring, restricting it, or anything else but buffers is not for the helper. */
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_register, 0, 3),
-		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[1])),
-		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IORING_REGISTER_BUFFERS_UPDATE, 0, 1),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-	};
-	struct {
-		struct __user_cap_header_struct head;
-		struct __user_cap_data_struct none[2];
-		struct {
-			uint64_t len, filter;
-		} prog;
-		struct sock_filter filter[sizeof(filter) / sizeof(filter[0])];
-	} data = {
-		.head.version = _LINUX_CAPABILITY_VERSION_3,
-		.prog.len = sizeof(filter) / sizeof(filter[0]),
-	};
-	uint64_t at = p->out->buf;
-	int64_t err;
+	void *here;
 
-	memcpy(data.filter, filter, sizeof(filter));
-	data.prog.filter = at + ((char *)data.filter - (char *)&data);
-	if (pwrite(p->out->mem_fd, &data, sizeof(data), at) != (ssize_t)sizeof(data))
-		return -EIO;
-	err = inject_of_helper(p, INJECT_CALL(SYS_capset, at, at + sizeof(data.head)));
-	if (!err)
-		err = inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1));
-	return err ? err : inject_of_helper(p, INJECT_CALL(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, at + ((char *)&data.prog - (char *)&data)));
+	*desk_fd = memfd_create("dark shadow", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+	if (*desk_fd < 0 || ftruncate(*desk_fd, REMOTE_DESK_BYTES))
+		return -errno;
+	here = mmap(NULL, REMOTE_DESK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, *desk_fd, 0);
+	if (here == MAP_FAILED)
+		return -errno;
+	r->desk_here = here;
+	memset(here, 0, REMOTE_DESK_BYTES);
+	mlock(here, REMOTE_DESK_BYTES); /* what is swapped out could not be compared: remote_desk_ok() */
+	return fcntl(*desk_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ? -errno : 0;
 }
 
-/* A socketpair of the helper's: it keeps descriptor 0 and its other end is fetched from it.  Return: that end there, or -errno. */
-static int connect_to(struct inject_plan *p)
+static int make_chute(struct remote *r, int *chute_in)
 {
-	struct remote *r = p->out;
-	int32_t pair[2];
-	int err = inject_of_helper(p, INJECT_CALL(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, r->buf));
+	int pair[2];
 
-	if (err)
-		return err;
-	if (pread(r->mem_fd, pair, sizeof(pair), r->buf) != sizeof(pair) || pair[0] != 0 || pair[1] <= 0)
-		return -EIO;
-	r->socket = syscall(SYS_pidfd_getfd, r->helper_pidfd, pair[1], 0);
-	return r->socket < 0 ? -errno : pair[1];
-}
-
-/*
- * Several calls by the traced helper, with @data at remote_data(@n).  By ptrace each takes two stops.  So it runs its loop for them,
- * traced still, and is stopped again.  Like what it does later their results are claims: nothing that confines it is among them.
- * With the program's filter suspended it is not let run: what the program made of its code would not be under that filter.
- */
-static int several(struct inject_plan *p, const struct remote_call *calls, uint32_t n, const void *data, uint32_t bytes, int64_t *results)
-{
-	struct user_regs_struct regs = p->helper.regs;
-	struct remote *r = p->out;
-	int err;
-
-	if (p->flags & INJECT_SECCOMP) {
-		if (pwrite(r->mem_fd, data, bytes, remote_data(r, n)) != (ssize_t)bytes)
-			return -EIO;
-		for (uint32_t i = 0; i < n; i++)
-			results[i] = inject_of_helper(p, &calls[i]);
-		return 0;
-	}
-	regs.rip = r->stub + helper_loop_offset();
-	regs.r12 = r->buf;
-	regs.orig_rax = -1;
-	if (ptrace(PTRACE_SETREGS, p->helper.tid, NULL, &regs) || ptrace(PTRACE_CONT, p->helper.tid, NULL, NULL))
-		return -ESRCH;
-	err = remote_batch(r, calls, n, data, bytes, results);
-	if (err)
-		return err;
-	tracee_interrupt(&p->helper);
-	return tracee_wait(&p->helper, tracee_now_ms() + INJECT_STOP_MS);
-}
-
-/*
- * The ring, which must be made before the filter is in force, and comforts: without any of it the helper works too.
- * @other: the socketpair's other end there, closed first, so that its number is the ring's: the lowest that is free.
- */
-static int furnish(struct inject_plan *p, int other)
-{
-	enum { DONTFORK, NAME, VMA_NAME, CHDIR, SCHEDULER, SESSION, CLOSE, RING, TABLE, NCALLS };
-	struct {
-		struct io_uring_params params;
-		struct io_uring_rsrc_register table;
-		char name[16], vma_name[16], root[4];
-		int32_t priority;
-	} data = {
-		.params.flags = IORING_SETUP_R_DISABLED,
-		.table = {.nr = PIN_SLOTS, .flags = IORING_RSRC_REGISTER_SPARSE},
-		.name = "ds-helper",
-		.vma_name = "dark shadow",
-		.root = "/",
-	};
-	struct remote *r = p->out;
-	const uint64_t at = remote_data(r, NCALLS);
-#define AT(member) (at + offsetof(__typeof__(data), member))
-	const struct remote_call calls[NCALLS] = {
-		[DONTFORK] = {SYS_madvise, {r->stub, INJECT_AREA, MADV_DONTFORK}},
-		[NAME] = {SYS_prctl, {PR_SET_NAME, AT(name)}},
-		[VMA_NAME] = {SYS_prctl, {PR_SET_VMA, PR_SET_VMA_ANON_NAME, r->stub, INJECT_AREA, AT(vma_name)}},
-		[CHDIR] = {SYS_chdir, {AT(root)}}, /* keeps no folder busy */
-		[SCHEDULER] = {SYS_sched_setscheduler, {0, SCHED_OTHER, AT(priority)}},
-		[SESSION] = {SYS_setsid},
-		[CLOSE] = {SYS_close, {other}},
-		[RING] = {SYS_io_uring_setup, {1, AT(params)}},
-		[TABLE] = {SYS_io_uring_register, {other, IORING_REGISTER_BUFFERS2, AT(table), sizeof(data.table)}},
-	};
-#undef AT
-	int64_t result[NCALLS];
-	int err = several(p, calls, NCALLS, &data, sizeof(data), result);
-
-	if (err || result[CLOSE])
-		return err ? err : -EIO;
-	if (result[RING] < 0)
-		r->ring_fd = result[RING];
-	else
-		r->ring_fd = result[RING] != other ? -EIO : result[TABLE] ? result[TABLE] : other;
+	if (pipe2(pair, O_CLOEXEC | O_NONBLOCK))
+		return -errno;
+	r->chute_fd = pair[0];
+	*chute_in = pair[1];
+	if (fcntl(pair[1], F_SETPIPE_SZ, CHUTE_BYTES) < 0)
+		fcntl(pair[1], F_SETPIPE_SZ, CHUTE_BYTES_ANYBODY);
 	return 0;
+}
+
+static int send_two(int socket, int desk_fd, int chute_in)
+{
+	union {
+		char space[CMSG_SPACE(2 * sizeof(int))];
+		struct cmsghdr head;
+	} control = {.head = {.cmsg_len = CMSG_LEN(2 * sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS}};
+	struct iovec iov = {(char[1]){0}, 1};
+	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+
+	memcpy(CMSG_DATA(&control.head), (int[]){desk_fd, chute_in}, 2 * sizeof(int));
+	return sendmsg(socket, &msg, MSG_NOSIGNAL) == 1 ? 0 : -errno;
+}
+
+/* Two descriptors of ours into the helper's table, by a socketpair of its own. */
+static int give_descriptors(struct inject_plan *p, int desk_fd, int chute_in)
+{
+	struct remote *r = p->out;
+	const uint64_t at = r->scratch;
+	struct {
+		struct msghdr msg;
+		struct iovec iov;
+		char byte[8], control[64];
+	} data = {
+		.msg = {.msg_iov = (void *)(at + offsetof(__typeof__(data), iov)), .msg_iovlen = 1,
+			.msg_control = (void *)(at + offsetof(__typeof__(data), control)), .msg_controllen = sizeof(data.control)},
+		.iov = {.iov_base = (void *)(at + offsetof(__typeof__(data), byte)), .iov_len = 1},
+	};
+	cleanup_close int socket = -1;
+	int64_t err = inject_of_helper(p, INJECT_CALL(SYS_socketpair, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, at));
+
+	if (err)
+		return err;
+	socket = syscall(SYS_pidfd_getfd, r->helper_pidfd, THERE_OUR_END, 0);
+	err = socket < 0 ? -errno : send_two(socket, desk_fd, chute_in);
+	if (!err && pwrite(r->mem_fd, &data, sizeof(data), at) != (ssize_t)sizeof(data))
+		err = -EIO;
+	if (err)
+		return err;
+	err = inject_of_helper(p, INJECT_CALL(SYS_recvmsg, THERE_SOCKET, at, MSG_DONTWAIT | MSG_CMSG_CLOEXEC));
+	if (err != 1)
+		return err < 0 ? err : -EPROTO;
+	/* Whoever writes to the scratch memory at the wrong moment gets another thing done: it is noticed here. */
+	if (syscall(SYS_kcmp, getpid(), r->helper, KCMP_FILE, desk_fd, THERE_DESK) || syscall(SYS_kcmp, getpid(), r->helper, KCMP_FILE, chute_in, THERE_CHUTE))
+		return -EPROTO;
+	err = inject_of_helper(p, INJECT_CALL(SYS_mmap, r->desk, REMOTE_DESK_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, THERE_DESK, 0));
+	if (err != (int64_t)r->desk)
+		return err < 0 ? err : -EPROTO;
+	r->chute_there = THERE_CHUTE;
+	return inject_of_helper(p, INJECT_CALL(SYS_close_range, 0, THERE_CHUTE - 1, 0));
+}
+
+/* Comforts: without any of them the helper works too. */
+static void furnish(struct inject_plan *p)
+{
+	static const struct {
+		char name[16], vma_name[16], root[8];
+		int32_t priority;
+	} data = {.name = "ds-helper", .vma_name = "dark shadow", .root = "/"};
+	struct remote *r = p->out;
+#define AT(member) (r->desk + offsetof(__typeof__(data), member))
+
+	memcpy(r->desk_here, &data, sizeof(data));
+	inject_of_helper(p, INJECT_CALL(SYS_madvise, r->stub, INJECT_AREA, MADV_DONTFORK));
+	inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_NAME, AT(name)));
+	inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, r->stub, 2 * PAGE, AT(vma_name)));
+	inject_of_helper(p, INJECT_CALL(SYS_chdir, AT(root))); /* keeps no folder busy */
+	if (sched_getscheduler(r->helper) != SCHED_OTHER)
+		inject_of_helper(p, INJECT_CALL(SYS_sched_setscheduler, 0, SCHED_OTHER, AT(priority)));
+	inject_of_helper(p, INJECT_CALL(SYS_setsid));
+#undef AT
+}
+
+static void make_ring(struct inject_plan *p)
+{
+	const struct io_uring_params params = {.flags = IORING_SETUP_R_DISABLED};
+	const struct io_uring_rsrc_register table = {.nr = PIN_SLOTS, .flags = IORING_RSRC_REGISTER_SPARSE};
+	struct remote *r = p->out;
+	int64_t ring, err;
+
+	memcpy(r->desk_here, &table, sizeof(table));
+	if (pwrite(r->mem_fd, &params, sizeof(params), r->scratch) != (ssize_t)sizeof(params)) {
+		r->ring_fd = -EIO;
+		return;
+	}
+	ring = inject_of_helper(p, INJECT_CALL(SYS_io_uring_setup, 1, r->scratch));
+	err = ring < 0 ? ring : inject_of_helper(p, INJECT_CALL(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS2, r->desk, sizeof(table)));
+	r->ring_fd = err ? err : ring;
+}
+
+/* A thread of the helper's, as a ring that was made with other parameters has, would act on the program's memory by itself; and with
+ * a seccomp filter in force results would not be facts. */
+static int alone_and_unfiltered(struct inject_plan *p)
+{
+	__attribute__((cleanup(inject_close_fd))) int fd = inject_open_proc(p->out->helper, "status", O_RDONLY);
+	char text[4096];
+	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof(text) - 1);
+	const char *threads, *seccomp;
+
+	text[n < 0 ? 0 : n] = '\0';
+	threads = strstr(text, "\nThreads:\t");
+	seccomp = strstr(text, "\nSeccomp:\t");
+	if (!threads || strncmp(threads + 10, "1\n", 2))
+		return -EPROTO;
+	return p->flags & INJECT_SECCOMP || !seccomp || !strncmp(seccomp + 10, "0\n", 2) ? 0 : -EACCES;
 }
 
 int inject_open_proc(pid_t pid, const char *name, int flags)
@@ -186,9 +186,9 @@ int inject_open_proc(pid_t pid, const char *name, int flags)
 int inject_prepare(struct inject_plan *p)
 {
 	struct rlimit none = {0, 0}, all = {RLIM_INFINITY, RLIM_INFINITY};
+	cleanup_close int desk_fd = -1, chute_in = -1;
 	struct remote *r = p->out;
-	struct tracee *t = &p->helper;
-	int err, other;
+	int err;
 
 	r->helper_pidfd = syscall(SYS_pidfd_open, r->helper, 0);
 	r->mem_fd = inject_open_proc(r->helper, "mem", O_RDWR);
@@ -196,24 +196,17 @@ int inject_prepare(struct inject_plan *p)
 	r->pagemap_fd = inject_open_proc(r->helper, "pagemap", O_RDONLY);
 	if (r->helper_pidfd < 0 || r->mem_fd < 0 || r->maps_fd < 0 || r->pagemap_fd < 0)
 		return -errno;
-	err = inject_of_helper(p, INJECT_CALL(SYS_mprotect, r->buf, HELPER_BUF_PAGES * PAGE, PROT_READ | PROT_WRITE));
-	if (err)
-		return err;
 	prlimit(r->helper, RLIMIT_CORE, &none, NULL);
 	prlimit(r->helper, RLIMIT_MEMLOCK, &all, NULL);
-	other = connect_to(p);
-	err = other < 0 ? other : furnish(p, other);
+	err = inject_of_helper(p, INJECT_CALL(SYS_mprotect, r->scratch, PAGE, PROT_READ | PROT_WRITE));
+	err = err ? err : make_desk(r, &desk_fd);
+	err = err ? err : make_chute(r, &chute_in);
+	err = err ? err : give_descriptors(p, desk_fd, chute_in);
 	if (err)
 		return err;
+	furnish(p);
+	make_ring(p);
 	if (p->thread.tid == p->pid) /* else the death of one thread among many would count as the program's */
 		inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL));
-	err = confine(p);
-	if (err)
-		return err;
-	t->regs.rip = r->stub + helper_loop_offset();
-	t->regs.r12 = r->buf;
-	t->regs.orig_rax = -1;
-	if (ptrace(PTRACE_SETREGS, t->tid, NULL, &t->regs))
-		return -ESRCH;
-	return ptrace(PTRACE_DETACH, t->tid, NULL, NULL) ? -errno : 0;
+	return alone_and_unfiltered(p);
 }

@@ -19,12 +19,11 @@ struct removal {
 
 static int remove_from(struct removal *m, struct tracee *t)
 {
-	uint8_t code[256];
+	uint8_t code[INJECT_CODE_BYTES];
 	struct remote *r = m->r;
 	__attribute__((cleanup(inject_close_fd))) int mem_fd = inject_open_proc(r->pid, "mem", O_RDWR);
 	__attribute__((cleanup(inject_close_fd))) int maps_fd = inject_open_proc(r->pid, "maps", O_RDONLY);
-	bool ours = pread(mem_fd, code, helper_code_bytes(), r->stub) == (ssize_t)helper_code_bytes() &&
-		    !memcmp(code, helper_code, helper_code_bytes());
+	bool ours = pread(mem_fd, code, sizeof(code), r->stub) == (ssize_t)sizeof(code) && !memcmp(code, INJECT_CODE, sizeof(code));
 	int64_t ret, reaped;
 	uint64_t ip;
 	int err;
@@ -83,13 +82,9 @@ int inject_remove(struct remote *r, struct inject_err *why)
 		return 0;
 	}
 	m.same = syscall(SYS_kcmp, r->pid, r->helper, KCMP_VM, 0, 0) == 0;
-	if (r->socket >= 0)
-		close(r->socket);
-	r->socket = -1;
-	if (r->helper_pidfd >= 0 && !ended(r->helper_pidfd, 1000)) {
-		remote_kill(r);
+	remote_kill(r);
+	if (r->helper_pidfd >= 0)
 		ended(r->helper_pidfd, 1000);
-	}
 	if (!ended(r->pidfd, 0)) {
 		err = tracee_run(job_remove, &m);
 		if (ended(r->pidfd, 0)) /* then nothing is left */

@@ -154,7 +154,7 @@ struct around {
 };
 static const struct around as_it_is = {-1, -1};
 
-/* Puts a buffer into a slot, or (@bytes 0) empties it.  For another process all of it is one message.
+/* Puts a buffer into a slot, or (@bytes 0) empties it.  For another process all of it is one batch.
  * Return: 0 or the first error. */
 static int update(const struct pin *p, uint32_t slot, uint64_t addr, uint64_t bytes, struct around around)
 {
@@ -164,8 +164,8 @@ static int update(const struct pin *p, uint32_t slot, uint64_t addr, uint64_t by
 	} data = {.iov = {.iov_base = bytes ? (void *)addr : NULL, .iov_len = bytes}, .up = {.offset = slot, .nr = 1}};
 	struct remote_call calls[3];
 	int64_t results[3];
-	uint32_t n = 0, count = 1 + (around.before >= 0) + (around.after >= 0), reg;
-	uint64_t at = p->via ? remote_data(p->via, count) : (uint64_t)&data;
+	uint32_t n = 0, reg;
+	uint64_t at = p->via ? p->via->desk : (uint64_t)&data;
 	int err = 0;
 
 	data.up.data = at + offsetof(__typeof__(data), iov);
@@ -227,7 +227,7 @@ static void let_go(struct pin *p, uint32_t slot)
 
 static bool gone(const struct pin *p)
 {
-	return p->via && p->via->socket < 0;
+	return p->via && !p->via->tracer;
 }
 
 static bool range_ok(uint64_t addr, uint64_t bytes)
@@ -271,6 +271,7 @@ struct job {
 	pin_report_fn fn;
 	void *ctx;
 	int pagemap_fd;
+	bool of_file; /* the mapping that is worked on */
 };
 
 static void report(const struct job *job, uint64_t addr, uint64_t end, enum pin_outcome outcome, int err)
@@ -366,7 +367,7 @@ static enum pin_outcome outcome_of(int err, enum pin_outcome good)
 /* Private pages, at most PIN_BUFFER_MAX_BYTES. */
 static enum pin_outcome hold_private(const struct job *job, uint64_t addr, uint64_t bytes, uint32_t attr, int *err)
 {
-	bool writable = attr & RLE_ATTR_WRITE;
+	bool writable = attr & RLE_ATTR_WRITE, must_replace = job->flags & PIN_APART && job->of_file;
 	int prot = prot_of(attr);
 
 	/* Under running threads a protection is not lifted for a moment: garbage collectors rely on the fault.  Nor is
@@ -377,7 +378,7 @@ static enum pin_outcome hold_private(const struct job *job, uint64_t addr, uint6
 		*err = file ? replace(job->p, addr, bytes, prot) : -EAGAIN;
 		return file ? outcome_of(*err, PIN_REPLACED) : PIN_WRITERS;
 	}
-	*err = hold(job->p, addr, bytes, writable ? as_it_is : (struct around){prot | RW, prot});
+	*err = must_replace ? -EOPNOTSUPP : hold(job->p, addr, bytes, writable ? as_it_is : (struct around){prot | RW, prot});
 	if (*err != -EOPNOTSUPP)
 		return outcome_of(*err, PIN_DONE);
 	if (writable && !alone(job)) {
@@ -495,7 +496,7 @@ static int pin_mapping(const struct job *job, uint64_t addr, uint64_t end, uint3
 	return 0;
 }
 
-static int pin_mappings(const struct job *job, int maps_fd, char *buf, uint64_t addr, uint64_t end)
+static int pin_mappings(struct job *job, int maps_fd, char *buf, uint64_t addr, uint64_t end)
 {
 	struct rle_vma_iter it;
 	struct rle_vma vma;
@@ -514,10 +515,13 @@ static int pin_mappings(const struct job *job, int maps_fd, char *buf, uint64_t 
 		if (to <= from)
 			continue;
 		report(job, addr, from, PIN_HOLE, 0);
+		job->of_file = vma.file;
 		if (vma.kernel_page)
 			report(job, from, to, PIN_KERNEL, 0);
 		else if (!(vma.prot & (RLE_ATTR_READ | RLE_ATTR_WRITE | RLE_ATTR_EXEC)))
 			report(job, from, to, PIN_NOACCESS, 0);
+		else if (job->flags & PIN_APART && (vma.prot & RLE_ATTR_MAY_SHARE || vma.hugetlb))
+			report(job, from, to, PIN_SHARED, 0);
 		else if ((err = pin_mapping(job, from, to, vma.prot)) != 0)
 			return err;
 		addr = to;

@@ -40,8 +40,8 @@
  *
  * Two ways to the memory.  pin_open(): the caller's own.  pin_open_remote(): another process's, through its helper
  * (remote.h), whose ring it is; content is copied from outside, and a replacement happens only while the freeze
- * (freeze.h) that pin_frozen() named holds.  What the helper says is a claim (remote.h): a program that rewrites the helper can
- * make its own pages look pinned when they are not.
+ * (freeze.h) that pin_frozen() named holds.  A user can take the pins of an own program away (the helper's ring is in reach of
+ * pidfd_getfd(2)): then its own mirror is not right any more.  What keeps others safe from that is in hold.h.
  *
  * This runs inside programs that do not know of it: nothing here allocates from the heap, prints, or changes errno; system
  * calls are made directly (reading /proc/PID/maps, in rle/vma.h, aside).  Working memory is mmapped by pin_open().
@@ -109,6 +109,8 @@ enum pin_flags {
 	PIN_POPULATE = 1, /* pages that are not there yet are made, in mappings that can be accessed */
 	PIN_ALONE = 2,	  /* no other thread runs, and nobody else writes to this memory: private file pages may be replaced;
 			   * for another process only while pin_frozen() holds */
+	PIN_APART = 4,	  /* nothing that a file, or another mapping of it, could take away: private pages of files are always replaced,
+			   * shared memory and huge pages of the pool are left out (PIN_SHARED) */
 };
 
 /**

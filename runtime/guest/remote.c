@@ -2,17 +2,15 @@
 #include "runtime/guest/remote.h"
 
 #include <errno.h>
-#include <poll.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <string.h>
-#include <sys/socket.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-_Static_assert(sizeof(struct remote_call) == 56 && 8 + REMOTE_CALLS_MAX * sizeof(struct remote_call) <= REMOTE_MESSAGE_BYTES,
-	       "helper.S knows the size of a call, and a full batch fits");
+#include "rle/pte.h"
+#include "runtime/guest/tracer.h"
 
 static void close_fd(int *fd)
 {
@@ -25,67 +23,75 @@ void remote_kill(struct remote *r)
 {
 	if (r->helper_pidfd >= 0)
 		syscall(SYS_pidfd_send_signal, r->helper_pidfd, SIGKILL, NULL, 0);
-	close_fd(&r->socket);
+	tracer_free(r->tracer);
+	r->tracer = NULL;
 }
 
 void remote_close(struct remote *r)
 {
-	close_fd(&r->socket);
+	if (r->tracer)
+		remote_kill(r);
 	close_fd(&r->pidfd);
 	close_fd(&r->helper_pidfd);
+	close_fd(&r->chute_fd);
 	close_fd(&r->mem_fd);
 	close_fd(&r->maps_fd);
 	close_fd(&r->pagemap_fd);
+	if (r->desk_here)
+		munmap(r->desk_here, REMOTE_DESK_BYTES);
 	*r = REMOTE_NONE;
 }
 
-uint64_t remote_data(const struct remote *r, uint32_t n)
-{
-	return r->buf + 8 + n * sizeof(struct remote_call);
-}
+struct batch {
+	struct remote *r;
+	const struct remote_call *calls;
+	uint32_t n;
+	int64_t *results;
+};
 
-static int fail(struct remote *r, int err)
+static int make_calls(void *ctx)
 {
-	remote_kill(r);
+	struct batch *b = ctx;
+	int err = 0;
+
+	for (uint32_t i = 0; i < b->n && !err; i++)
+		err = tracee_call(tracer_helper(b->r->tracer), b->r->stub, &b->calls[i], &b->results[i]);
 	return err;
 }
 
 int remote_batch(struct remote *r, const struct remote_call *calls, uint32_t n, const void *data, uint32_t data_bytes, int64_t *results)
 {
-	uint64_t count = n;
-	struct iovec iov[3] = {
-		{.iov_base = &count, .iov_len = sizeof(count)},
-		{.iov_base = (void *)calls, .iov_len = n * sizeof(*calls)},
-		{.iov_base = (void *)data, .iov_len = data_bytes},
-	};
-	struct msghdr msg = {.msg_iov = iov, .msg_iovlen = data_bytes ? 3 : 2};
-	int64_t answer[REMOTE_CALLS_MAX + 1];
-	struct pollfd pfd = {.fd = r->socket, .events = POLLIN};
-	ssize_t got;
-	int ready;
+	int64_t got[REMOTE_CALLS_MAX];
+	struct batch b = {.r = r, .calls = calls, .n = n, .results = got};
+	int err;
 
-	if (n == 0 || n > REMOTE_CALLS_MAX || data_bytes > REMOTE_MESSAGE_BYTES - 8 - n * sizeof(*calls))
+	if (n == 0 || n > REMOTE_CALLS_MAX || data_bytes > REMOTE_DESK_BYTES)
 		return -EINVAL;
-	if (r->socket < 0)
+	if (!r->tracer)
 		return -ESRCH;
-	/* The helper reads nothing else, so there is room for one message. */
-	do
-		got = sendmsg(r->socket, &msg, MSG_NOSIGNAL | MSG_DONTWAIT);
-	while (got < 0 && errno == EINTR);
-	if (got < 0)
-		return fail(r, errno == EPIPE || errno == ECONNRESET ? -ESRCH : -errno);
-	do
-		ready = poll(&pfd, 1, REMOTE_TIMEOUT_MS);
-	while (ready < 0 && errno == EINTR);
-	if (ready <= 0)
-		return fail(r, ready ? -errno : -ETIMEDOUT);
-	got = recv(r->socket, answer, sizeof(answer), MSG_DONTWAIT);
-	if (got <= 0) /* killed, or it exited */
-		return fail(r, -ESRCH);
-	if ((size_t)got != n * sizeof(*answer))
-		return fail(r, -EPROTO);
-	memcpy(results, answer, got);
+	if (data_bytes)
+		memcpy(r->desk_here, data, data_bytes);
+	err = tracer_do(r->tracer, make_calls, &b, REMOTE_TIMEOUT_MS, r->helper_pidfd);
+	if (err) {
+		remote_kill(r);
+		return err == -EFAULT || err == -EACCES ? -EPROTO : err; /* its code is not what it was */
+	}
+	memcpy(results, got, n * sizeof(*got));
 	return 0;
+}
+
+bool remote_desk_ok(const struct remote *r, size_t bytes)
+{
+	uint64_t there[REMOTE_DESK_PAGES], here[REMOTE_DESK_PAGES];
+	const size_t n = (bytes + 4095) / 4096;
+	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	bool ok = fd >= 0 && n <= REMOTE_DESK_PAGES && pread(fd, here, n * 8, (uintptr_t)r->desk_here / 4096 * 8) == (ssize_t)n * 8 &&
+		  pread(r->pagemap_fd, there, n * 8, r->desk / 4096 * 8) == (ssize_t)n * 8;
+
+	for (size_t i = 0; i < n && ok; i++)
+		ok = there[i] & here[i] & RLE_PTE_PRESENT && here[i] & RLE_PTE_PFN_MASK && !((here[i] ^ there[i]) & RLE_PTE_PFN_MASK);
+	close_fd(&fd);
+	return ok;
 }
 
 int64_t remote_syscall(struct remote *r, long nr, const uint64_t args[static 6])

@@ -7,7 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/kcmp.h>
-#include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -20,6 +20,8 @@
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "runtime/guest/tracer.h"
 
 #define CS_64BIT 0x33 /* __USER_CS, arch/x86/include/asm/segment.h */
 #define ERESTARTNOHAND 514 /* include/linux/errno.h: restarted unless a handler runs */
@@ -329,6 +331,7 @@ int tracee_call(struct tracee *t, uint64_t ip, const struct remote_call *call, i
 	struct user_regs_struct regs = t->regs;
 	struct __ptrace_syscall_info info;
 	int status, sig = 0, err;
+	bool refused = false;
 
 	regs.rip = ip;
 	regs.rax = call->nr;
@@ -355,9 +358,17 @@ int tracee_call(struct tracee *t, uint64_t ip, const struct remote_call *call, i
 			if (!ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &child))
 				t->events = child;
 		} else if (WSTOPSIG(status) == SYSCALL_STOP) {
-			if (ptrace(PTRACE_GET_SYSCALL_INFO, t->tid, (void *)sizeof(info), &info) > 0 && info.op == PTRACE_SYSCALL_INFO_EXIT) {
+			if (ptrace(PTRACE_GET_SYSCALL_INFO, t->tid, (void *)sizeof(info), &info) <= 0)
+				continue;
+			if (info.op == PTRACE_SYSCALL_INFO_EXIT) {
 				*result = info.exit.rval;
-				return 0;
+				return refused ? -EPROTO : 0;
+			}
+			/* What the instruction at @ip is may have changed: nothing but what was asked for is done. */
+			if (info.entry.nr != call->nr || memcmp(info.entry.args, call->args, sizeof(call->args))) {
+				refused = true;
+				regs.orig_rax = -1;
+				err = set_regs(t->tid, &regs);
 			}
 		} else if (!(status >> 16)) {
 			sig = on_signal(t, WSTOPSIG(status), ip);
@@ -424,34 +435,14 @@ int tracee_restore(struct tracee *t)
 
 /* --- the thread that traces ------------------------------------------------------------------------------------- */
 
-struct job {
-	int (*fn)(void *ctx);
-	void *ctx;
-	int ret;
-};
-
-static void *run(void *arg)
-{
-	struct job *job = arg;
-
-	job->ret = job->fn(job->ctx);
-	return NULL;
-}
-
 int tracee_run(int (*fn)(void *ctx), void *ctx)
 {
-	struct job job = {.fn = fn, .ctx = ctx};
-	sigset_t all, old;
-	pthread_t thread;
-	int err;
+	struct tracer *t;
+	int err = tracer_new(&t);
 
-	/* Signals are for the caller's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&thread, NULL, run, &job);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	if (err)
-		return -err;
-	pthread_join(thread, NULL);
-	return job.ret;
+		return err;
+	err = tracer_do(t, fn, ctx, 0, -1);
+	tracer_free(t);
+	return err;
 }

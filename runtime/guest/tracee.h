@@ -71,9 +71,10 @@ int tracee_patch(struct tracee *t);
  * @call: what
  * @result: what it returned
  *
- * Waits as long as the call takes: a thread cannot be let go of half way.
+ * Waits as long as the call takes: a thread cannot be let go of half way.  What it is about to do is looked at when it enters the
+ * kernel, so this call is made or none, whatever the program has made of the code there.
  *
- * Return: 0; -ESRCH: it was killed; -EACCES: its system calls are intercepted; -EFAULT: a fault at @ip; -errno.
+ * Return: 0; -ESRCH: it was killed; -EPROTO: it was about to make another call, which was not made; -EACCES: its system calls are intercepted; -EFAULT: a fault at @ip; -errno.
  */
 int tracee_call(struct tracee *t, uint64_t ip, const struct remote_call *call, int64_t *result);
 

@@ -160,7 +160,18 @@ s.send(struct.pack("<IHHII", 0x434C5344, 1, 2, 16 + len(body), 1) + body)
 print(s.recv(4096)[24:].split(b"\0")[0].decode())
 END
 }
-matches "$(ask_shadow "$users" 65534)" "root's programs only" "no shadow of a user's program for the user, unless --users is given"
+matches "$(ask_shadow "$users" 65534)" "host" "a user's program may have a shadow: what lacks is a host"
+matches "$(ask_shadow "$roots" 65534)" "not yours" "one of root's may not, for a user"
+matches "$(ask_shadow "$roots" 0)" "host" "but for root"
+kill -TERM "$agent"
+wait "$agent"
+"$a" --socket "$TMP/run/socket" --host "$TMP/nohost" --root-only 2>/dev/null &
+agent=$!
+for _ in $(seq 600); do
+	"$d" --socket "$TMP/run/socket" "$roots" >/dev/null 2>&1 && break
+	sleep 0.1
+done
+matches "$(ask_shadow "$users" 65534)" "root's programs only" "--root-only: no shadow of a user's program for the user"
 matches "$(ask_shadow "$users" 0)" "root's programs only" "nor for root"
 matches "$(ask_shadow "$roots" 0)" "host" "one of root's programs only lacks a host"
 kill -TERM "$agent"

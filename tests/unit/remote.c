@@ -16,7 +16,6 @@
 #include <unistd.h>
 
 #include "runtime/guest/freeze.h"
-#include "runtime/guest/helper.h"
 #include "runtime/guest/pin.h"
 #include "runtime/guest/remote.h"
 #include "runtime/guest/tracee.h"
@@ -33,6 +32,7 @@ static struct shared {
 	atomic_ulong count[NTHREADS];
 	atomic_ulong bad;
 	atomic_int stop;
+	uint64_t evil; /* what code put in the helper's place leaves */
 } *shared;
 
 static int file_fd; /* on a disk's file system: tmpfs is memory to io_uring */
@@ -182,6 +182,7 @@ static void calls(struct remote *r)
 	struct remote_call call[REMOTE_CALLS_MAX];
 	int64_t got[REMOTE_CALLS_MAX], at;
 	char buf[3 * PAGE], back[3 * PAGE];
+	static char big[REMOTE_DESK_BYTES + 1];
 	size_t right = 0;
 
 	at = remote_syscall(r, SYS_mmap, (uint64_t[6]){0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0});
@@ -199,42 +200,54 @@ static void calls(struct remote *r)
 		right += got[i] == (i % 7 || i % 5 == 0 ? 0 : -EINVAL);
 	tap_eq(right, REMOTE_CALLS_MAX, "each call has its own result");
 	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX + 1, NULL, 0, got), -EINVAL, "a batch too long is refused");
-	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX, buf, REMOTE_MESSAGE_BYTES - 8 - REMOTE_CALLS_MAX * 56 + 1, got), -EINVAL, "so are data too long");
+	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX, big, REMOTE_DESK_BYTES + 1, got), -EINVAL, "so are data too long");
 	tap_eq(remote_batch(r, call, 0, NULL, 0, got), -EINVAL, "and no calls at all");
 	call[0] = (struct remote_call){SYS_munmap, {at, 3 * PAGE}};
-	tap_ok(remote_batch(r, call, 1, buf, REMOTE_MESSAGE_BYTES - 8 - 56, got) == 0 && got[0] == 0, "the longest data");
+	tap_ok(remote_batch(r, call, 1, big, REMOTE_DESK_BYTES, got) == 0 && got[0] == 0, "the longest data");
 	tap_eq(remote_read(r, at, back, 1), -EIO, "what was unmapped is gone");
 }
 
-/* The helper has no authority that would be worth rewriting it for. */
+/* The helper does what it is told, whoever wants what of it. */
 static void confined(struct remote *r)
 {
-	static const long nrs[] = {SYS_openat, SYS_ptrace, SYS_kill,  SYS_execve,	 SYS_socket,	   SYS_clone,	 SYS_io_uring_setup,
-				   SYS_setuid, SYS_dup,	   SYS_prctl, SYS_pidfd_getfd, SYS_process_vm_readv, SYS_io_uring_enter};
-	char path[64], line[256];
-	int caps = 0, fds = 0;
+	const struct remote_call write_here = {SYS_write, {r->chute_there, r->desk, 8}};
+	char path[64], line[256], was[8] = "";
+	unsigned int tracer = 0;
+	int64_t got = 0;
+	int fds = 0;
 	FILE *f;
 
-	for (size_t i = 0; i < sizeof(nrs) / sizeof(nrs[0]); i++)
-		caps += remote_syscall(r, nrs[i], (uint64_t[6]){0}) == -EPERM;
-	tap_eq(caps, sizeof(nrs) / sizeof(nrs[0]), "the helper may not open, trace, signal, execute, connect, clone, ...");
-	tap_eq(remote_syscall(r, SYS_io_uring_register, (uint64_t[6]){r->ring_fd, 12 /* IORING_REGISTER_ENABLE_RINGS */}), -EPERM,
-	       "nor enable its ring");
 	snprintf(path, sizeof(path), "/proc/%d/status", r->helper);
 	f = fopen(path, "r");
-	caps = 0;
-	while (f && fgets(line, sizeof(line), f)) {
-		caps += !strcmp(line, "CapPrm:\t0000000000000000\n") || !strcmp(line, "CapEff:\t0000000000000000\n");
-		caps += !strcmp(line, "NoNewPrivs:\t1\n") || !strcmp(line, "Seccomp:\t2\n");
-	}
+	while (f && fgets(line, sizeof(line), f))
+		sscanf(line, "TracerPid: %u", &tracer);
 	if (f)
 		fclose(f);
-	tap_eq(caps, 4, "it has no capabilities, cannot get any, and has a filter");
+	snprintf(path, sizeof(path), "/proc/self/task/%u", tracer);
+	tap_ok(!access(path, F_OK), "it is traced by a thread of ours, so by nobody else");
 	for (int fd = 0; fd < 64; fd++) {
 		snprintf(path, sizeof(path), "/proc/%d/fd/%d", r->helper, fd);
-		fds += !access(path, F_OK) || readlink(path, line, sizeof(line)) > 0;
+		fds += readlink(path, line, sizeof(line)) > 0;
 	}
-	tap_eq(fds, 2, "and two descriptors: its socket and its ring");
+	tap_eq(fds, 2, "it has two descriptors: the chute and its ring");
+	/* The desk: what was put on it arrives, and nobody can change it there, not even the way debuggers do. */
+	tap_eq(remote_batch(r, &write_here, 1, "abcdefg", 8, &got) ? -1 : got, 8, "it writes from the desk");
+	tap_ok(read(r->chute_fd, was, 8) == 8 && !strcmp(was, "abcdefg"), "and that arrives");
+	tap_ok(remote_write(r, r->desk, "xxxxxxx", 8) < 0, "the desk cannot be written to by way of /proc/PID/mem");
+	tap_eq(remote_syscall(r, SYS_mprotect, (uint64_t[6]){r->desk, PAGE, PROT_READ | PROT_WRITE}), -EACCES, "nor be made writable");
+	if (getuid() == 0)
+		tap_ok(remote_desk_ok(r, 8), "the desk is ours");
+}
+
+static void another_desk(struct remote *r)
+{
+	char was[8];
+
+	if (getuid() == 0) {
+		remote_syscall(r, SYS_mmap, (uint64_t[6]){r->desk, REMOTE_DESK_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0});
+		remote_read(r, r->desk, was, 8);
+		tap_ok(!remote_desk_ok(r, 8), "something else in its place is noticed");
+	}
 }
 
 /* --- pins --------------------------------------------------------------------------------------------------------- */
@@ -403,8 +416,10 @@ static void sharing(struct remote *r)
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */
 
+/* mov $SYS_getpid, %eax; syscall; mov %rax, (address of shared->evil); syscall */
 static void ends(void)
 {
+	char evil[] = "\xb8\x27\x00\x00\x00\x0f\x05\x48\xa3________\x0f\x05";
 	struct inject_err why;
 	struct remote r, r2;
 	uint8_t code;
@@ -412,6 +427,7 @@ static void ends(void)
 	int status, err;
 	int64_t ms;
 
+	memcpy(evil + 9, &(uint64_t){(uintptr_t)&shared->evil}, 8);
 	child = start();
 	err = inject_helper(child, 0, &r, &why);
 	tap_eq(err, 0, "a second program");
@@ -429,17 +445,19 @@ static void ends(void)
 	tap_eq(inject_helper(child, 0, &r2, &why), -EBUSY, "but not two");
 	tap_eq(remote_read(&r, r.stub, &code, 1), 0, "its code can be read");
 
-	/* The program writes over the message: what comes back is nonsense, or nothing. */
-	tap_eq(remote_write(&r, r.stub + helper_loop_offset(), "\x0f\x0b", 2), 0, "the helper's code is spoilt");
-	remote_syscall(&r, SYS_close, (uint64_t[6]){99});
-	tap_eq(remote_syscall(&r, SYS_close, (uint64_t[6]){99}), -ESRCH, "then it dies");
+	/* The program writes over the helper's code. */
+	tap_eq(remote_write(&r, r.stub, "\x0f\x0b", 2), 0, "the helper's code is spoilt");
+	tap_eq(remote_syscall(&r, SYS_close, (uint64_t[6]){99}), -EPROTO, "which is noticed");
+	tap_eq(remote_syscall(&r, SYS_close, (uint64_t[6]){99}), -ESRCH, "then it is gone");
 	tap_ok(goes_on(), "alone");
 	inject_remove(&r, &why);
 
 	tap_eq(inject_helper(child, 0, &r, &why), 0, "a third helper");
-	close(r.socket);
-	r.socket = -1;
-	tap_ok(helper_ended(&r), "ends when its socket is closed");
+	err = remote_write(&r, r.stub, evil, sizeof(evil) - 1);
+	tap_eq(err, 0, "its code does another call first");
+	tap_eq(remote_syscall(&r, SYS_close, (uint64_t[6]){99}), -EPROTO, "that is noticed");
+	tap_ok(helper_ended(&r), "and it is killed");
+	tap_eq(shared->evil, 0, "the other call was not made");
 	inject_remove(&r, &why);
 	tap_eq(inject_helper(child, 0, &r, &why), 0, "a fourth");
 	kill(child, SIGKILL);
@@ -448,7 +466,7 @@ static void ends(void)
 	tap_ok(helper_ended(&r), "the helper ends with it");
 	tap_ok(remote_read(&r, (uint64_t)area[ANON], &code, 1) < 0, "then its memory is gone");
 	tap_eq(inject_remove(&r, &why), 0, "and there is nothing to remove");
-	tap_ok(r.socket == -1 && r.mem_fd == -1 && r.pid == 0, "everything was given back");
+	tap_ok(!r.tracer && r.mem_fd == -1 && r.pid == 0, "everything was given back");
 }
 
 static int descriptors(void)
@@ -482,6 +500,7 @@ int main(void)
 	else
 		pins(&r);
 	freezing(&r);
+	another_desk(&r);
 	tap_eq(inject_remove(&r, &why), 0, "the helper is taken out");
 	tap_ok(goes_on() && shared->bad == 0, "and the program goes on");
 	shared->stop = 1;

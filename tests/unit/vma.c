@@ -31,6 +31,9 @@ int main(void)
 	tap_ok(!parse("00400000-00401000 r-xp 00000000 00:01 7   /tmp/[vdso]", &v) && !v.kernel_page, "a file of that name is not");
 	tap_ok(!parse("00400000-00401000 rw-p 00000000 00:00 0   [anon:[vdso]]", &v) && !v.kernel_page, "nor a named anonymous mapping");
 	tap_ok(!parse("00400000-00600000 rw-p 00000000 00:0f 7   /anon_hugepage (deleted)", &v) && v.hugetlb, "memory of the huge page pool");
+	tap_ok(!parse("00400000-00401000 rw-p 00000000 00:00 0 ", &v) && !v.file, "anonymous memory is of no file");
+	tap_ok(!parse("00400000-00401000 rw-p 00000000 08:01 7 /a", &v) && v.file, "a file's is");
+	tap_ok(!parse("00400000-00401000 rw-p 00000000 00:2f 0 /a", &v) && v.file, "also of one with the number 0");
 	tap_ok(!parse("00400000-00600000 rw-p 00000000 00:0f 7   /home/anon_hugepage", &v) && !v.hugetlb, "a file is not");
 	tap_eq(parse("ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0  [vsyscall]", &v), -ERANGE, "the kernel half is told apart");
 	tap_eq(parse("00401000-00400000 r-xp 00000000 00:00 0", &v), -EBADMSG, "end before start");
