@@ -75,7 +75,8 @@ static int64_t by_link(const struct intercept_call *call, const struct forward_r
 static bool by_rule(struct intercept_call *call, const struct forward_rule *rule, int64_t *result, const char **where)
 {
 	struct forward_where first = {0}, second = {0};
-	int at[2] = {rule->a, rule->b}, rc = 0, verdict;
+	int at[2] = {rule->a, rule->b}, verdict;
+	bool unknown[2] = {false, false};
 
 	switch (rule->kind) {
 	case FORWARD_FD:
@@ -87,25 +88,30 @@ static bool by_rule(struct intercept_call *call, const struct forward_rule *rule
 		break;
 	case FORWARD_PATH:
 	case FORWARD_PATHS:
-		rc = forward_where(AT_FDCWD, call->arg[rule->a], &first);
+		unknown[0] = forward_where(AT_FDCWD, call->arg[rule->a], &first) != 0;
 		second = first;
-		if (!rc && rule->kind == FORWARD_PATHS)
-			rc = forward_where(AT_FDCWD, call->arg[rule->b], &second);
+		if (rule->kind == FORWARD_PATHS)
+			unknown[1] = forward_where(AT_FDCWD, call->arg[rule->b], &second) || second.empty;
 		break;
 	default:
-		rc = forward_where((int64_t)call->arg[rule->a], call->arg[rule->a + 1], &first);
+		unknown[0] = forward_where((int64_t)call->arg[rule->a], call->arg[rule->a + 1], &first) != 0;
 		at[0]++;
 		second = first;
-		if (!rc && rule->kind == FORWARD_ATS) {
-			rc = forward_where((int64_t)call->arg[rule->b], call->arg[rule->b + 1], &second);
+		if (rule->kind == FORWARD_ATS) {
+			unknown[1] = forward_where((int64_t)call->arg[rule->b], call->arg[rule->b + 1], &second) || second.empty;
 			at[1]++;
 		}
 		break;
 	}
-	if (rc) { /* a pointer that leads nowhere */
-		*result = rc;
-		return true;
-	}
+	if (rule->kind == FORWARD_PATHS || rule->kind == FORWARD_ATS)
+		unknown[0] |= first.empty && !(call->nr == __NR_linkat && call->arg[4] & AT_EMPTY_PATH);
+	/* A path that leads nowhere: what is wrong first, it or another argument, says the kernel of the side where the other one is. */
+	if (unknown[0] && (unknown[1] || (rule->kind != FORWARD_PATHS && rule->kind != FORWARD_ATS)))
+		return false;
+	if (unknown[0])
+		first = (struct forward_where){.side = second.side};
+	if (unknown[1])
+		second = (struct forward_where){.side = first.side};
 	if (rule->kind == FORWARD_FD || rule->kind == FORWARD_PATH || rule->kind == FORWARD_AT)
 		second.rewrite = false;
 	verdict = forward_sides(rule, first.side, second.side);
