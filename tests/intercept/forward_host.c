@@ -6,6 +6,7 @@
  * number) and runs an executor, a thread of that task, for each, as runtime/wire/forward.h says.
  *
  *   DS_FORWARD_ARGS=DIRECTORY[:EXECUTORS]   "/" of the host (not set: no host is made), and how many bells it takes at most; 16
+ *   DS_FORWARD_USER=UID                     user and group of the host, which has no other groups then
  *
  * It ends with the program: by exit (pidfd) and by exec (a socket that exec closes).
  */
@@ -40,6 +41,7 @@ static struct executor executors[EXECUTORS_MAX];
 static uint32_t nexecutors = 16;
 static int32_t hold, listening, lifeline, program, program_end;
 static char root[512], name[108];
+static uint32_t user;
 
 /* A task on a stack of its own, which runs fn(argument) and must not return. */
 int64_t host_clone(uint64_t flags, uint64_t stack_top, void (*fn)(void *), void *argument);
@@ -258,6 +260,8 @@ static void host(void *argument)
 	raw1(__NR_close, fd);
 	if (raw1(__NR_chroot, root) || raw1(__NR_chdir, "/"))
 		raw1(__NR_exit_group, 1);
+	if (user && (raw2(__NR_setgroups, 0, 0) || raw3(__NR_setresgid, user, user, user) || raw3(__NR_setresuid, user, user, user)))
+		raw1(__NR_exit_group, 1);
 	serve();
 }
 
@@ -281,6 +285,9 @@ __attribute__((constructor(101))) static void make_host(int argc, char **argv, c
 					nexecutors = 10 * nexecutors + (uint32_t)(*at - '0');
 			}
 		}
+		if (!strncmp(*envp, "DS_FORWARD_USER=", 16))
+			for (const char *at = *envp + 16; *at; at++)
+				user = 10 * user + (uint32_t)(*at - '0');
 		if (!strncmp(*envp, "DS_FORWARD_BELL=@", 17) && strlen(*envp) < sizeof(name))
 			memcpy(name, *envp + 17, strlen(*envp) - 16);
 	}
