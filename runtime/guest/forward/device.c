@@ -18,7 +18,8 @@
  * and the driver may use it in later commands.
  *
  * A command that a signal ends with EINTR starts again if the handlers have SA_RESTART, as by signal(7).  KVM_RUN never
- * does (Documentation/virt/kvm/api.rst, KVM_RUN).
+ * does (Documentation/virt/kvm/api.rst, KVM_RUN).  KVM_SET_SIGNAL_MASK would be about the signals of the shadow's threads and is
+ * refused; programs use immediate_exit of struct kvm_run instead since Linux 4.13.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +30,7 @@
 
 #define LOOK_BYTES 128u
 #define KVM_RUN_ 0xae80u
+#define KVM_SET_SIGNAL_MASK_ 0x4004ae8bu
 #define NOT_ONE INT64_C(-100000) /* no errno */
 
 _Static_assert(FORWARD_FDS_MAX == DS_SHADOW_GUEST_FDS, "numbers of the program");
@@ -86,6 +88,10 @@ int64_t forward_ioctl(const struct intercept_call *call)
 		.kind = FORWARD_FD, .flags = (uint8_t)(FORWARD_NESTED | (command == KVM_RUN_ ? FORWARD_NO_RESTART : 0))};
 	struct look look = {.at = call->arg[2], .nwords = bytes <= LOOK_BYTES ? bytes / 4 : 0};
 
+	if (command == KVM_SET_SIGNAL_MASK_) {
+		forward_trace_note("ioctl", "KVM_SET_SIGNAL_MASK is about signals, and those are the guest's");
+		return -ENOTTY;
+	}
 	if (look.nwords && intercept_fetch(look.before, look.at, look.nwords * 4))
 		look.nwords = 0;
 	return forward_call_then(call, &rule, look_for_new, &look);
