@@ -89,6 +89,8 @@ static size_t struct_bytes(uint16_t kind)
 	case DS_AGENT_PAGES: return sizeof(struct ds_agent_pages);
 	case DS_AGENT_CALL: return sizeof(struct ds_agent_call);
 	case DS_AGENT_DEVICES: return sizeof(struct ds_agent_devices);
+	case DS_AGENT_MAP: return sizeof(struct ds_agent_map);
+	case DS_AGENT_UNMAP: return sizeof(struct ds_agent_unmap);
 	default: return 0;
 	}
 }
@@ -155,6 +157,11 @@ static int check_lengths(struct agentmsg *m, uint64_t nranges, uint64_t ranges_m
 	return 0;
 }
 
+static bool in_user_half(uint64_t vpn, uint64_t npages)
+{
+	return npages && vpn <= PLACE_VPN_END && npages <= PLACE_VPN_END - vpn;
+}
+
 static int check_struct(struct agentmsg *m)
 {
 	const struct ds_agent_head *head = front(m);
@@ -185,6 +192,18 @@ static int check_struct(struct agentmsg *m)
 		return TERMINATED(msg->service) && TERMINATED(msg->program) ? 0 : refuse(m, -EBADMSG, "a text of DEVICES has no end", 24, 0);
 	}
 	case DS_AGENT_PAGES: return check_lengths(m, 0, 0, ((const struct ds_agent_pages *)p)->map_bytes);
+	case DS_AGENT_MAP: {
+		const struct ds_agent_map *msg = p;
+
+		if (!in_user_half(msg->want.vpn, msg->want.npages) || msg->want.offset % DS_PAGE_BYTES)
+			return BAD(m, ds_agent_map, want.vpn, "MAP names no pages that a process can have");
+		return 0;
+	}
+	case DS_AGENT_UNMAP: {
+		const struct ds_agent_unmap *msg = p;
+
+		return in_user_half(msg->what.vpn, msg->what.npages) ? 0 : BAD(m, ds_agent_unmap, what.vpn, "UNMAP names no pages that a process can have");
+	}
 	default: {
 		const struct ds_agent_call *msg = p;
 

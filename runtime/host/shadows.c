@@ -16,6 +16,7 @@
 #include "rle/cleanup.h"
 #include "runtime/host/jailgroup.h"
 #include "runtime/host/log.h"
+#include "runtime/host/windows.h"
 
 #define TERM_MS 200
 #define GONE_MS 10000
@@ -36,6 +37,7 @@ struct shadows {
 	struct shadows_board *board;
 	const char *vm, *services_dir;
 	struct policy *policy;
+	struct windows *windows; /* NULL: there is no window */
 	uint32_t nplaces, count;
 	uint64_t last_shadow;
 	struct place place[];
@@ -79,6 +81,11 @@ void shadows_policy(struct shadows *s, struct policy *policy)
 	s->policy = policy;
 }
 
+void shadows_windows(struct shadows *s, struct windows *windows)
+{
+	s->windows = windows;
+}
+
 uint32_t shadows_count(const struct shadows *s)
 {
 	return s->count;
@@ -87,11 +94,12 @@ uint32_t shadows_count(const struct shadows *s)
 /* --- start --------------------------------------------------------------------------------------------------------- */
 
 static void be_warden(struct shadows *s, uint32_t i, uint32_t guest_port, int ram_fd, const struct ramtable *table, pid_t parent,
-		      int bells_fd)
+		      int bells_fd, int window_fd)
 {
 	const struct warden_params p = {
 		.stream_fd = s->place[i].stream,
 		.bells_fd = bells_fd,
+		.window_fd = window_fd,
 		.token = s->place[i].token,
 		.ram_fd = ram_fd,
 		.parent = parent,
@@ -117,7 +125,7 @@ int shadows_start(struct shadows *s, int fd, uint32_t guest_port, int ram_fd, co
 {
 	const pid_t self = getpid();
 	uint8_t token[DS_AGENT_TOKEN_BYTES];
-	cleanup_close int theirs = -1;
+	cleanup_close int theirs = -1, window = -1;
 	uint32_t i = 0;
 	int pair[2];
 	pid_t pid;
@@ -132,12 +140,16 @@ int shadows_start(struct shadows *s, int fd, uint32_t guest_port, int ram_fd, co
 	memset(&s->board->place[i].stat, 0, sizeof(s->board->place[i].stat));
 	s->place[i] = (struct place){.stream = fd, .client = -1, .channel = pair[0], .shadow = ++s->last_shadow};
 	memcpy(s->place[i].token, token, sizeof(token));
+	if (s->windows)
+		window = windows_join(s->windows, s->place[i].shadow); /* without it nothing can be mapped, that is all */
 	pid = fork();
 	if (pid == 0)
-		be_warden(s, i, guest_port, ram_fd, table, self, theirs);
+		be_warden(s, i, guest_port, ram_fd, table, self, theirs, window);
 	if (pid < 0) {
 		const int e = -errno;
 
+		if (s->windows)
+			windows_leave(s->windows, s->place[i].shadow);
 		close(pair[0]);
 		s->place[i] = (struct place){.stream = -1, .client = -1, .channel = -1};
 		return e;
@@ -203,6 +215,8 @@ static void free_place(struct shadows *s, uint32_t i)
 
 	__atomic_store_n(&s->board->place[i].used, 0, __ATOMIC_RELEASE);
 	close(p->stream);
+	if (s->windows)
+		windows_leave(s->windows, p->shadow);
 	if (p->killed)
 		jailgroup_sweep();
 	if (p->client >= 0) {

@@ -48,6 +48,7 @@ struct shadows_board {
 };
 
 struct shadows;
+struct windows;
 
 /** shadows_board_bytes() - What a board of @nplaces takes. */
 size_t shadows_board_bytes(uint32_t nplaces);
@@ -65,6 +66,9 @@ int shadows_new(struct shadows **out, struct shadows_board *board, const char *v
 
 /** shadows_free() - shadows_end_all(), and the rest is given back; NULL is allowed. */
 void shadows_free(struct shadows *s);
+
+/** shadows_windows() - Shadows that start from now on may map files into the VM's window (windows.h), which stays the caller's. */
+void shadows_windows(struct shadows *s, struct windows *windows);
 
 /** shadows_policy() - Shadows that start from now on are under @policy, which this takes over. */
 void shadows_policy(struct shadows *s, struct policy *policy);

@@ -22,8 +22,8 @@
 #include "runtime/host/vhostuser.h"
 #include "runtime/host/vmmaps.h"
 #include "runtime/host/vsock.h"
+#include "runtime/host/windows.h"
 
-#define DOORBELL_SHM_BYTES (UINT64_C(1) << 20)
 #define DOORBELLS 128u
 #define DOORBELL_VECTORS 1u
 #define VMM_DEATH_MS 100 /* from the end of its socket until its process is gone */
@@ -37,8 +37,10 @@ struct vm {
 	struct shadows *shadows;
 	struct bells *bells;
 	struct estates *estates;
+	struct windows *windows;
+	struct windows_params window;
 	int listener, conn, signals, vmm_fd;
-	char vsock_path[CONTROL_PATH_BYTES], bell_path[CONTROL_PATH_BYTES];
+	char vsock_path[CONTROL_PATH_BYTES], bell_path[CONTROL_PATH_BYTES], window_path[CONTROL_PATH_BYTES];
 	bool usable; /* the table in force was checked and may be mirrored */
 	struct ramtable checked; /* that table */
 	bool over;
@@ -396,11 +398,19 @@ static int begin(struct vm *vm, const char **what)
 	if (vm->listener < 0)
 		return vm->listener;
 	unlink(vm->bell_path);
-	e = ivshmem_new(&vm->bell, vm->bell_path, DOORBELL_SHM_BYTES, DOORBELLS, DOORBELL_VECTORS);
+	e = ivshmem_new(&vm->bell, vm->bell_path, WINDOWS_BYTES_DEFAULT, DOORBELLS, DOORBELL_VECTORS);
 	if (!e && p->uid != geteuid() && chown(vm->bell_path, p->uid, (gid_t)-1))
 		e = -errno;
 	if (e)
 		return e;
+	*what = "the window";
+	e = control_path(vm->window_path, p->run_dir, p->name, "window");
+	vm->window = (struct windows_params){
+		.vm = p->name, .path = vm->window_path, .uid = p->uid, .shm = ivshmem_shm(vm->bell), .bytes = WINDOWS_BYTES_DEFAULT};
+	e = e ? e : windows_new(&vm->windows, &vm->window);
+	if (e)
+		return e;
+	shadows_windows(vm->shadows, vm->windows);
 	*what = "watching signals and the VMM";
 	vm->signals = watch_signals();
 	vm->vmm_fd = (int)syscall(SYS_pidfd_open, p->vmm, 0);
@@ -431,6 +441,7 @@ static void work(struct vm *vm)
 			{.fd = vm->conn >= 0 ? -1 : vm->vmm_fd, .events = POLLIN}, /* later its connection tells */
 			{.fd = bells_fd(vm->bells), .events = POLLIN},
 			{.fd = estates_fd(vm->estates), .events = POLLIN},
+			{.fd = windows_fd(vm->windows), .events = POLLIN},
 		};
 
 		if (poll(p, sizeof(p) / sizeof(p[0]), -1) < 0)
@@ -453,10 +464,13 @@ static void work(struct vm *vm)
 			bells_run(vm->bells);
 		if (p[7].revents)
 			estates_run(vm->estates);
+		if (p[8].revents)
+			windows_run(vm->windows);
 		vm->board->refused_bells = bells_refused(vm->bells);
 		vm->board->doorbell = ivshmem_connected(vm->bell);
 		if (vm->board->doorbell && !bell_there)
 			bell_there = !unlink(vm->bell_path);
+		windows_vmm(vm->windows, vm->conn >= 0 ? (pid_t)vm->board->vmm_pid : 0, ivshmem_connected(vm->bell));
 	}
 }
 
@@ -469,6 +483,7 @@ static void finish(struct vm *vm)
 	bells_free(vm->bells);
 	estates_free(vm->estates);
 	shadows_free(vm->shadows);
+	windows_free(vm->windows);
 	if (vm->listener >= 0) {
 		close(vm->listener);
 		unlink(vm->vsock_path);

@@ -25,7 +25,7 @@
 #define WRITE_MS 30000u
 #define LAST_WORDS_MS 1000u /* for the guest to take ENDED */
 
-enum { AT_STREAM, AT_CTL, AT_PID, AT_GUARD, AT_FAULT, AT_SIGNAL, AT_BELLS, AT_BELL_ENDS, AT_END };
+enum { AT_STREAM, AT_CTL, AT_PID, AT_GUARD, AT_FAULT, AT_SIGNAL, AT_BELLS, AT_BELL_ENDS, AT_WINDOW, AT_END };
 
 uint64_t warden_now_ns(void)
 {
@@ -146,7 +146,7 @@ static int prepare(struct warden *w, int *signal_fd)
 		if (getppid() != p->parent)
 			return -ESRCH;
 	}
-	close_others((int[]){p->stream_fd, p->ram_fd, p->bells_fd}, 3);
+	close_others((int[]){p->stream_fd, p->ram_fd, p->bells_fd, p->window_fd}, 4);
 	*signal_fd = set_signals();
 	if (*signal_fd < 0)
 		return *signal_fd;
@@ -189,6 +189,7 @@ static struct warden *new_warden(const struct warden_params *p)
 	w->pidfd = w->ctl_fd = w->ram_ro_fd = w->change.data_fd = w->guard.listener = w->gone.maps_fd =
 		w->fault_dev_fd = -1;
 	w->bells_fd = w->bell_ends_fd = -1;
+	w->window.fd = p->window_fd > 0 ? p->window_fd : -1;
 	w->bell_again_ns = WARDEN_NEVER;
 	w->pace = (struct warden_pace){.next_ns = WARDEN_NEVER, .io_fd = -1};
 	w->queue_end = &w->queue;
@@ -263,6 +264,8 @@ static void handle(struct warden *w, const struct pollfd *at)
 		warden_bell_ends(w);
 	if (at[AT_BELLS].revents && !w->ended)
 		warden_bell_read(w);
+	if (at[AT_WINDOW].revents && !w->ended)
+		warden_window_read(w);
 	if (at[AT_SIGNAL].revents)
 		warden_end(w, DS_AGENT_C_GONE, "ended by the host");
 	if (at[AT_STREAM].revents & POLLOUT)
@@ -291,6 +294,7 @@ static void loop(struct warden *w, int signal_fd)
 			[AT_SIGNAL] = {.fd = signal_fd, .events = POLLIN},
 			[AT_BELLS] = {.fd = w->bells_fd, .events = POLLIN},
 			[AT_BELL_ENDS] = {.fd = w->bell_ends_fd, .events = POLLIN},
+			[AT_WINDOW] = {.fd = w->window.fd, .events = POLLIN},
 		};
 
 		warden_demand_view(w);
@@ -360,6 +364,7 @@ static void free_warden(struct warden *w)
 	warden_call_free(w);
 	warden_bell_free(w);
 	warden_pace_free(w);
+	warden_window_free(w);
 	warden_estate_free(w);
 	warden_stream_free(w);
 	free(w->out);

@@ -104,6 +104,7 @@ struct warden_params {
 	int stream_fd;		/* host end of the agent's stream: a stream socket */
 	int ram_fd;		/* the VM's RAM, for reading and writing: file number 0 of @table; or /dev/mem */
 	int bells_fd;		/* where bells come from (struct bells_message): SOCK_SEQPACKET; 0 or -1: there are none */
+	int window_fd;		/* where the VM's window is asked for (struct windows_ask): SOCK_SEQPACKET; 0 or -1: there is none */
 	const uint8_t *token;	/* DS_AGENT_TOKEN_BYTES, for STARTED; NULL: zeroes */
 	pid_t parent;		/* who dies with it: the caller of fork(); 0: nobody */
 	uint32_t provider;	/* enum ds_shadow_provider */
@@ -120,7 +121,7 @@ struct warden_params {
 /**
  * warden_main() - The life of a shadow; called in a child forked for it
  *
- * Closes every descriptor but the three in @p and 0, 1 and 2.  Logs with log_line() (log.h).  Single-threaded; ignores
+ * Closes every descriptor but the four in @p and 0, 1 and 2.  Logs with log_line() (log.h).  Single-threaded; ignores
  * SIGPIPE and changes no other signal.
  *
  * Return: exit status: 0, the guest ended it (it closed the stream, or its process is gone); 1, it was refused or

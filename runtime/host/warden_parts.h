@@ -13,6 +13,7 @@
  *   warden_bell.c     bells of guest threads, and interrupts
  *   warden_estate.c   descriptors that the guest's program hands on
  *   warden_pace.c     limits of what it uses: who keeps them, and those that are kept by stopping it for a while
+ *   warden_window.c   files of the host that the guest's program maps
  *   warden_stat.c     the view in shared memory
  *
  * How parts fail: whatever ends the shadow is told to warden_end(), the first time counts, and the caller returns; the
@@ -125,6 +126,23 @@ struct warden_pace {
 	int io_fd; /* /proc/PID/io; -1 */
 };
 
+/** struct warden_piece - Pages of the VM's window that the guest's process has at @vpn. */
+struct warden_piece {
+	uint64_t vpn, npages, page;
+};
+
+/** struct warden_window - What is mapped of the window, and the MAP or UNMAP under way. */
+struct warden_window {
+	int fd;		    /* to the VM process; -1: there is no window */
+	uint16_t under_way; /* DS_AGENT_MAP, DS_AGENT_UNMAP; 0: nothing */
+	uint32_t guest_seq;
+	uint32_t answers;   /* that are still to come */
+	struct ds_window_map want;
+	uint16_t prot;
+	struct warden_piece *piece; /* owned; by no order */
+	uint32_t npieces, room;
+};
+
 /** struct warden - Everything of a shadow. */
 struct warden {
 	const struct warden_params *p;
@@ -170,6 +188,7 @@ struct warden {
 	int bells_fd, bell_ends_fd; /* from the VM process; epoll of those that live */
 	struct warden_adoption adoption[WARDEN_ADOPTIONS];
 	struct warden_pace pace;
+	struct warden_window window;
 	uint64_t bell_again_ns;	    /* when an executor whose bell has ended is interrupted once more; WARDEN_NEVER */
 	struct warden_queued *queue, **queue_end;
 	unsigned int nqueued;
@@ -389,6 +408,15 @@ void warden_pace_run(struct warden *w);
 void warden_pace_interrupt(struct warden *w);
 /** warden_pace_free() - Gives back what it holds. */
 void warden_pace_free(struct warden *w);
+/* --- warden_window.c --- */
+/** warden_window_map() - Handles MAP. */
+void warden_window_map(struct warden *w, const struct ds_agent_map *msg);
+/** warden_window_unmap() - Handles UNMAP. */
+void warden_window_unmap(struct warden *w, const struct ds_agent_unmap *msg);
+/** warden_window_read() - The VM process has answered. */
+void warden_window_read(struct warden *w);
+/** warden_window_free() - Gives back memory and the socket; the pages are the VM process's to take back. */
+void warden_window_free(struct warden *w);
 
 /* --- warden_stat.c --- */
 /** warden_stat_write() - Shows w->view to others. */

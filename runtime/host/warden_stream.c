@@ -189,6 +189,8 @@ static bool handle(struct warden *w, const struct ds_agent_head *msg)
 			out_of_turn(w, msg);
 		break;
 	case DS_AGENT_CALL: warden_call(w, p); break;
+	case DS_AGENT_MAP: warden_window_map(w, p); break;
+	case DS_AGENT_UNMAP: warden_window_unmap(w, p); break;
 	default: out_of_turn(w, msg);
 	}
 	return true;

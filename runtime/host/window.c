@@ -56,10 +56,11 @@ static uint64_t find(const struct window *w, uint64_t npages, uint32_t *at, uint
 	return best;
 }
 
-int window_take(struct window *w, uint64_t owner, uint64_t npages, struct ds_window_extent *extent, uint32_t *nextents)
+int window_take(struct window *w, uint64_t owner, uint64_t npages, struct ds_window_extent *extent, uint16_t *nextents)
 {
 	uint64_t left = npages, page = 0;
-	uint32_t n = 0, at = 0;
+	uint16_t n = 0;
+	uint32_t at = 0;
 
 	*nextents = 0;
 	if (!npages)

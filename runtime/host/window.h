@@ -41,7 +41,7 @@ void window_free(struct window *w);
  *
  * Return: 0; -EINVAL (none are wanted); -ENOMEM.
  */
-int window_take(struct window *w, uint64_t owner, uint64_t npages, struct ds_window_extent *extent, uint32_t *nextents);
+int window_take(struct window *w, uint64_t owner, uint64_t npages, struct ds_window_extent *extent, uint16_t *nextents);
 
 /** window_owns() - Whether all of [page, page + npages) is @owner's. */
 bool window_owns(const struct window *w, uint64_t owner, uint64_t page, uint64_t npages);

@@ -283,6 +283,12 @@ void windows_vmm(struct windows *w, pid_t pid, bool there)
 		order(w, &o, -1);
 		w->armed = false;
 	}
+	if (there && !w->there) {
+		const struct ds_window_header h = {DS_WINDOW_MAGIC, w->p.bytes};
+
+		if (pwrite(w->p.shm, &h, sizeof(h), 0) != sizeof(h))
+			log_line(LOG_LEVEL_WARNING, "vm %s: its window cannot be written: %s", w->p.vm, strerror(errno));
+	}
 	w->there = there;
 }
 

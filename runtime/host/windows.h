@@ -60,7 +60,7 @@ struct windows_params {
 	const char *path;   /* of the helper's socket, which is made */
 	uid_t uid;	    /* who owns it */
 	int shm;	    /* the window's memfd */
-	uint64_t bytes;	    /* of it */
+	uint64_t bytes;	    /* of it; its first page gets struct ds_window_header whenever a VMM comes */
 };
 
 /**

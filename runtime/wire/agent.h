@@ -14,12 +14,16 @@
  *                  PAGES     the answer to FAULT: frames that are pinned, or an empty map where there are none
  *                  CALL      a message for the service, answered by REPLY
  *                  DEVICES   in place of ATTACH: which devices a program could have; answered by GRANTED
+ *                  MAP       a file of the host's into the VM's window (window.h): answered by MAPPED
+ *                  UNMAP     it is not used any more: answered by DONE
  *   host -> guest  WELCOME   the answer to HELLO
  *                  GRANTED   lines of text, as said at struct ds_agent_devices
  *                  STARTED   the answer to ATTACH: the shadow stands
  *                  DONE      seq of what was done
  *                  FAULT     (demand) the shadow touched a page: pin it and tell its frame.  Several may be under way
  *                  REPLY     the service's answer, seq of the CALL
+ *                  MAPPED    seq of the MAP: where in the window, or an error
+ *                  SPOILT    a page that was mapped by MAP is gone and an empty one is in its place: the process had better know
  *                  REFUSED   seq of what was refused: a code and a line of text.  ATTACH refused: the stream ends
  *                  ENDED     the shadow ends, and why; then the stream does
  *
@@ -36,6 +40,8 @@
 #define WIRE_AGENT_H
 
 #include <stdint.h>
+
+#include "runtime/wire/window.h"
 
 #define DS_AGENT_PORT 871 /* of the host, in AF_VSOCK's own space; a guest port below 1024 connects to it */
 #define DS_AGENT_GUEST_PORT_MAX 1023
@@ -61,6 +67,8 @@ enum ds_agent_kind {
 	DS_AGENT_PAGES = 5,
 	DS_AGENT_CALL = 6,
 	DS_AGENT_DEVICES = 14,
+	DS_AGENT_MAP = 7,
+	DS_AGENT_UNMAP = 8,
 	DS_AGENT_WELCOME = 16,
 	DS_AGENT_STARTED = 17,
 	DS_AGENT_DONE = 18,
@@ -69,6 +77,8 @@ enum ds_agent_kind {
 	DS_AGENT_REFUSED = 21,
 	DS_AGENT_ENDED = 22,
 	DS_AGENT_GRANTED = 30,
+	DS_AGENT_MAPPED = 23,
+	DS_AGENT_SPOILT = 24,
 };
 
 enum ds_agent_mode {
@@ -208,6 +218,32 @@ struct ds_agent_refused {
 	char text[DS_AGENT_TEXT_BYTES]; /* one line in plain English; terminated */
 };
 
+/** struct ds_agent_map - DS_AGENT_MAP; one MAP or UNMAP at a time. */
+struct ds_agent_map {
+	struct ds_agent_head head;
+	struct ds_window_map want;
+};
+
+/** struct ds_agent_mapped - DS_AGENT_MAPPED. */
+struct ds_agent_mapped {
+	struct ds_agent_head head;
+	struct ds_window_mapped got;
+};
+
+/** struct ds_agent_unmap - DS_AGENT_UNMAP: the process has nothing of the window there any more. */
+struct ds_agent_unmap {
+	struct ds_agent_head head;
+	struct ds_window_unmap what;
+};
+
+/** struct ds_agent_spoilt - DS_AGENT_SPOILT, seq 0: of the process's page @vpn. */
+struct ds_agent_spoilt {
+	struct ds_agent_head head;
+	uint64_t vpn;
+	uint32_t signal; /* that the process would have got: SIGBUS */
+	uint32_t zero;
+};
+
 /** struct ds_agent_done - DS_AGENT_DONE. */
 struct ds_agent_done {
 	struct ds_agent_head head;
@@ -217,7 +253,9 @@ _Static_assert(sizeof(struct ds_agent_head) == 16 && sizeof(struct ds_agent_hell
 		       sizeof(struct ds_agent_attach) == 80 + 32 + 256 + 32 + 1024 && sizeof(struct ds_agent_started) == 64 &&
 		       sizeof(struct ds_agent_update) == 32 && sizeof(struct ds_agent_drop) == 24 &&
 		       sizeof(struct ds_agent_fault) == 48 && sizeof(struct ds_agent_pages) == 24 &&
-		       sizeof(struct ds_agent_call) == 24 && sizeof(struct ds_agent_devices) == 24 + 32 + 1024 && sizeof(struct ds_agent_refused) == 256,
+		       sizeof(struct ds_agent_call) == 24 && sizeof(struct ds_agent_devices) == 24 + 32 + 1024 && sizeof(struct ds_agent_refused) == 256 &&
+		       sizeof(struct ds_agent_map) == 48 && sizeof(struct ds_agent_mapped) == 16 + 8 + 16 * DS_WINDOW_EXTENTS_MAX &&
+		       sizeof(struct ds_agent_unmap) == 32 && sizeof(struct ds_agent_spoilt) == 32,
 	       "messages have no padding");
 
 #endif

@@ -67,7 +67,8 @@ struct ds_window_extent {
 /** struct ds_window_mapped - MAPPED: the extents are the mapping, one after the other. */
 struct ds_window_mapped {
 	int32_t err; /* 0, or -errno: then there are no extents */
-	uint32_t nextents;
+	uint16_t nextents;
+	uint16_t prot; /* what the mapping allows, whatever was asked for: PROT_READ, PROT_WRITE */
 	struct ds_window_extent extent[DS_WINDOW_EXTENTS_MAX];
 };
 

@@ -232,7 +232,8 @@ static void test_room(void)
 	uint64_t owner[PAGES] = {0}, largest;
 	struct ds_window_extent e[DS_WINDOW_EXTENTS_MAX];
 	struct window room;
-	uint32_t n, bad = 0, seed = 1, full = 0, split = 0;
+	uint16_t n;
+	uint32_t bad = 0, seed = 1, full = 0, split = 0;
 
 	if (window_init(&room, 1, PAGES))
 		exit(2);
