@@ -40,6 +40,12 @@ static size_t length_of(uint16_t kind, size_t *most)
 	case DS_AGENT_GRANTED:
 		least = sizeof(struct ds_agent_call);
 		break;
+	case DS_AGENT_MAPPED:
+		least = sizeof(struct ds_agent_mapped);
+		break;
+	case DS_AGENT_SPOILT:
+		least = sizeof(struct ds_agent_spoilt);
+		break;
 	case DS_AGENT_REFUSED:
 	case DS_AGENT_ENDED:
 		least = sizeof(struct ds_agent_refused);
@@ -54,10 +60,22 @@ static bool range_ok(const struct ds_agent_range *r)
 	return r->npages && r->vpn < DS_USER_VPN_END && r->npages <= DS_USER_VPN_END - r->vpn;
 }
 
+static bool mapped_ok(const struct ds_window_mapped *m)
+{
+	if (m->err)
+		return m->err < 0 && m->err > -4096 && !m->nextents;
+	for (uint32_t i = 0; i < m->nextents && i < DS_WINDOW_EXTENTS_MAX; i++)
+		if (!m->extent[i].npages || m->extent[i].page > DS_WINDOW_BYTES_MAX / DS_PAGE_BYTES ||
+		    m->extent[i].npages > DS_WINDOW_BYTES_MAX / DS_PAGE_BYTES - m->extent[i].page)
+			return false;
+	return m->nextents && m->nextents <= DS_WINDOW_EXTENTS_MAX;
+}
+
 static const char *content_fault(const struct ds_agent_head *head)
 {
 	const struct ds_agent_fault *f = (const void *)head;
 	const struct ds_agent_call *c = (const void *)head;
+	const struct ds_agent_mapped *w = (const void *)head;
 
 	switch (head->kind) {
 	case DS_AGENT_WELCOME:
@@ -68,6 +86,8 @@ static const char *content_fault(const struct ds_agent_head *head)
 		if (!range_ok(&f->window) || f->vpn < f->window.vpn || f->vpn >= f->window.vpn + f->window.npages)
 			return "FAULT: a window that does not hold the page";
 		return NULL;
+	case DS_AGENT_MAPPED:
+		return mapped_ok(&w->got) ? NULL : "MAPPED: pages that no window has";
 	case DS_AGENT_REPLY:
 	case DS_AGENT_GRANTED:
 		return head->bytes == sizeof(*c) + (size_t)c->payload_bytes ? NULL : "REPLY: the payload does not fit the length";

@@ -112,11 +112,17 @@ static void on_request(struct agent_shadow *s, const struct ds_local_head *head)
 		return;
 	case DS_LOCAL_DROP:
 	case DS_LOCAL_REFRESH:
+	case DS_LOCAL_WINDOW:
+	case DS_LOCAL_UNWINDOW:
 		if (s->depth || !s->standing) {
 			if (!keep(&s->queue, &s->nqueue, AGENT_QUEUE_MAX, head, head->bytes, 0))
 				agent_tell_refused(s, DS_LOCAL_REFUSED, head->seq, &full);
 		} else if (head->kind == DS_LOCAL_DROP) {
 			agent_drop(s, (const struct ds_local_ranges *)head);
+		} else if (head->kind == DS_LOCAL_WINDOW) {
+			agent_window(s, (const struct ds_local_window *)head);
+		} else if (head->kind == DS_LOCAL_UNWINDOW) {
+			agent_unwindow(s, (const struct ds_local_unwindow *)head);
 		} else {
 			agent_refresh(s, (const struct ds_local_ranges *)head);
 		}
@@ -212,6 +218,9 @@ static void on_message(struct agent_shadow *s, const struct ds_agent_head *head)
 		return;
 	case DS_AGENT_REPLY:
 		on_reply(s, (const struct ds_agent_call *)head);
+		return;
+	case DS_AGENT_SPOILT:
+		agent_spoilt(s, (const struct ds_agent_spoilt *)head);
 		return;
 	case DS_AGENT_ENDED:
 		why = reason((const struct ds_agent_refused *)head);

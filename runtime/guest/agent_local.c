@@ -48,6 +48,11 @@ static const char *ranges_fault(const struct ds_local_ranges *m, size_t bytes)
 	return NULL;
 }
 
+static const char *window_fault(uint64_t vpn, uint64_t npages)
+{
+	return npages && vpn < DS_USER_VPN_END && npages <= DS_USER_VPN_END - vpn ? NULL : "pages that a process cannot have";
+}
+
 /* Of kinds with a fixed length that length; of others the least. */
 static size_t length_of(uint16_t kind, bool *fixed)
 {
@@ -59,6 +64,10 @@ static size_t length_of(uint16_t kind, bool *fixed)
 		return sizeof(struct ds_local_shadow);
 	case DS_LOCAL_DEVICES:
 		return sizeof(struct ds_local_devices);
+	case DS_LOCAL_WINDOW:
+		return sizeof(struct ds_local_window);
+	case DS_LOCAL_UNWINDOW:
+		return sizeof(struct ds_local_unwindow);
 	case DS_LOCAL_STOP:
 	case DS_LOCAL_LIST:
 		return sizeof(struct ds_local_about);
@@ -78,6 +87,8 @@ static const char *fault(const void *packet, size_t bytes)
 {
 	const struct ds_local_head *head = packet;
 	const struct ds_local_call *call = packet;
+	const struct ds_local_window *window = packet;
+	const struct ds_local_unwindow *unwindow = packet;
 	size_t least;
 	bool fixed;
 
@@ -100,6 +111,12 @@ static const char *fault(const void *packet, size_t bytes)
 		return ranges_fault(packet, bytes);
 	case DS_LOCAL_DEVICES:
 		return devices_fault(packet);
+	case DS_LOCAL_WINDOW:
+		if (window->flags & ~(uint32_t)DS_LOCAL_WINDOW_FD)
+			return "a flag that does not exist";
+		return window->want.offset % DS_PAGE_BYTES ? "an offset that is not in whole pages" : window_fault(window->want.vpn, window->want.npages);
+	case DS_LOCAL_UNWINDOW:
+		return window_fault(unwindow->what.vpn, unwindow->what.npages);
 	case DS_LOCAL_CALL:
 		return call->payload_bytes <= DS_LOCAL_PAYLOAD_MAX && bytes == sizeof(*call) + call->payload_bytes
 			       ? NULL

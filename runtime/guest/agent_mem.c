@@ -77,6 +77,14 @@ int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t f
 	return 0;
 }
 
+void agent_mem_hide(struct agent_mem *m, uint64_t vpn, uint64_t npages)
+{
+	const uint64_t args[6] = {vpn * DS_PAGE_BYTES, npages * DS_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0};
+
+	if (agent_mem_same(m) == 1)
+		remote_syscall(&m->remote, SYS_mmap, args);
+}
+
 void agent_mem_close(struct agent_mem *m)
 {
 	struct inject_err ierr;

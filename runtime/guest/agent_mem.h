@@ -135,6 +135,9 @@ int agent_mem_mappings(struct agent_mem *m, struct agent_ranges *out);
 /** agent_mem_release() - Let go of pages; the host has none of these pages any more, and @m->told neither. */
 void agent_mem_release(struct agent_mem *m, const struct agent_ranges *pages);
 
+/** agent_mem_hide() - Puts memory without access in the place of pages of the process, whatever is there. */
+void agent_mem_hide(struct agent_mem *m, uint64_t vpn, uint64_t npages);
+
 /** agent_mem_close() - Take the helper out of the process and give everything back but what the safe keeps, if somebody has it. */
 void agent_mem_close(struct agent_mem *m);
 

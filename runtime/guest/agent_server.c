@@ -47,9 +47,12 @@ static void disconnect(struct agent_server *s, struct agent_client *c)
 	agent_slot_client_gone(s, id);
 }
 
-void agent_client_send(struct agent_server *s, uint64_t client, void *msg, size_t bytes, uint16_t kind, uint32_t seq)
+void agent_client_send_fd(struct agent_server *s, uint64_t client, void *msg, size_t bytes, uint16_t kind, uint32_t seq, int fd)
 {
+	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
 	struct agent_client *c = agent_client_of(s, client);
+	struct iovec iov = {msg, bytes};
+	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
 
 	*(struct ds_local_head *)msg = (struct ds_local_head){
 		.magic = DS_LOCAL_MAGIC, .version = DS_LOCAL_VERSION, .kind = kind, .bytes = bytes, .seq = seq};
@@ -57,8 +60,19 @@ void agent_client_send(struct agent_server *s, uint64_t client, void *msg, size_
 		return;
 	if (kind != DS_LOCAL_ENDED && c->pending)
 		c->pending--;
-	if (send(c->fd, msg, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+	if (fd >= 0) {
+		mh.msg_control = control;
+		mh.msg_controllen = sizeof(control);
+		*CMSG_FIRSTHDR(&mh) = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
+		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&mh)), &fd, sizeof(fd));
+	}
+	if (sendmsg(c->fd, &mh, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
 		shutdown(c->fd, SHUT_RDWR); /* the loop sees its end */
+}
+
+void agent_client_send(struct agent_server *s, uint64_t client, void *msg, size_t bytes, uint16_t kind, uint32_t seq)
+{
+	agent_client_send_fd(s, client, msg, bytes, kind, seq, -1);
 }
 
 void agent_client_refuse(struct agent_server *s, uint64_t client, uint16_t kind, uint32_t seq, uint32_t pid, const struct agent_refusal *why)
@@ -312,7 +326,8 @@ static void on_request(struct agent_server *s, struct agent_client *c, const str
 	/* Every other request has the process right behind its head. */
 	_Static_assert(offsetof(struct ds_local_map, pid) == 16 && offsetof(struct ds_local_shadow, pid) == 16 &&
 			       offsetof(struct ds_local_about, pid) == 16 && offsetof(struct ds_local_ranges, pid) == 16 &&
-			       offsetof(struct ds_local_call, pid) == 16,
+			       offsetof(struct ds_local_call, pid) == 16 && offsetof(struct ds_local_window, pid) == 16 &&
+			       offsetof(struct ds_local_unwindow, pid) == 16,
 		       "pid follows the head");
 	pid = meant(c, ((const struct ds_local_about *)m)->pid, &why);
 	if (!pid)

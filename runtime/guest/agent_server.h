@@ -34,6 +34,7 @@ struct agent_options {
 	uint64_t limit_pages; /* pinned in all */
 	uint32_t max_shadows;
 	uint32_t retry_ms;
+	bool users_window; /* programs of users get the VM's window too */
 	bool root_only; /* shadows are for root's programs, and root's to ask for */
 };
 
@@ -125,6 +126,9 @@ struct agent_client *agent_client_of(struct agent_server *s, uint64_t id);
 /** agent_client_send() - Send a packet; a client that does not read is disconnected.  */
 void agent_client_send(struct agent_server *s, uint64_t client, void *msg, size_t bytes, uint16_t kind, uint32_t seq);
 
+/** agent_client_send_fd() - The same with a descriptor, which stays the caller's; -1: none. */
+void agent_client_send_fd(struct agent_server *s, uint64_t client, void *msg, size_t bytes, uint16_t kind, uint32_t seq, int fd);
+
 /** agent_client_refuse() - REFUSED or ENDED. */
 void agent_client_refuse(struct agent_server *s, uint64_t client, uint16_t kind, uint32_t seq, uint32_t pid, const struct agent_refusal *why);
 
@@ -139,7 +143,7 @@ pid_t agent_fork(const int *keep, size_t nkeep);
 /** agent_slot_shadow() - SHADOW, checked as a message; @pid: of the process it means. */
 void agent_slot_shadow(struct agent_server *s, struct agent_client *c, const struct ds_local_shadow *m, pid_t pid);
 
-/** agent_slot_request() - STOP, DROP, REFRESH, CALL. */
+/** agent_slot_request() - STOP, DROP, REFRESH, CALL, WINDOW, UNWINDOW. */
 void agent_slot_request(struct agent_server *s, struct agent_client *c, const struct ds_local_head *m, pid_t pid);
 
 /** agent_slot_list() - LIST. */

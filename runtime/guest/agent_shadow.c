@@ -247,11 +247,13 @@ int agent_shadow_main(const struct agent_shadow_params *p)
 	if (!hello(&s, &want_hash) && !attach(&s, want_hash))
 		while (!agent_serve(&s, -1))
 			;
+	agent_window_end(&s);
 	/* The parent hears of it first: it closes the stream, so that the host begins to let go while the helper is taken out. */
 	agent_tell_refused(&s, s.standing ? DS_LOCAL_ENDED : DS_LOCAL_REFUSED, 0, &s.end);
 	agent_mem_close(&s.mem);
 	agent_ranges_free(&s.mappings);
 	agent_ranges_free(&s.holes);
+	agent_ranges_free(&s.windowed);
 	give_up(s.queue);
 	give_up(s.faults);
 	if (s.watch_fd >= 0)

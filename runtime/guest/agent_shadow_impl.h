@@ -32,6 +32,7 @@ struct agent_shadow {
 	struct agent_hostmsg in;
 	struct agent_ranges mappings; /* as the host was told */
 	struct agent_ranges holes;    /* on demand: the host was told that nothing is there, and asks no more */
+	struct agent_ranges windowed; /* pages of the process that are the window's */
 	struct agent_wait *waits;
 	struct agent_later *queue, *faults;
 	uint32_t nqueue, nfaults;
@@ -109,6 +110,20 @@ void agent_fault(struct agent_shadow *s, const struct ds_agent_fault *m, int64_t
 
 /** agent_faults_again() - Faults that waited for blocked pages: those that need not any more, or have waited too long. */
 void agent_faults_again(struct agent_shadow *s);
+
+/* --- agent_window.c: files of the host that the process maps ----------------------------------------------------------- */
+
+/** agent_window() - DS_LOCAL_WINDOW. */
+void agent_window(struct agent_shadow *s, const struct ds_local_window *m);
+
+/** agent_unwindow() - DS_LOCAL_UNWINDOW. */
+void agent_unwindow(struct agent_shadow *s, const struct ds_local_unwindow *m);
+
+/** agent_spoilt() - DS_AGENT_SPOILT: the process gets the signal that it would have got on the host. */
+void agent_spoilt(const struct agent_shadow *s, const struct ds_agent_spoilt *m);
+
+/** agent_window_end() - The shadow ends: the process loses what it has of the window, before others get it. */
+void agent_window_end(struct agent_shadow *s);
 
 /** agent_code_of_host() - enum ds_agent_code as enum ds_local_code. */
 uint32_t agent_code_of_host(uint32_t code);

@@ -11,6 +11,7 @@
 #include <syslog.h>
 
 #include "rle/cleanup.h"
+#include "runtime/guest/agent_bar.h"
 #include "runtime/guest/agent_host.h"
 #include "runtime/guest/agent_log.h"
 #include "runtime/guest/agent_server.h"
@@ -135,6 +136,8 @@ static void drain(struct agent_server *s, struct agent_slot *slot)
 		announce_end(s, slot);
 	ask_refuse_all(s, slot, DS_LOCAL_REFRESH);
 	ask_refuse_all(s, slot, DS_LOCAL_CALL);
+	ask_refuse_all(s, slot, DS_LOCAL_WINDOW);
+	ask_refuse_all(s, slot, DS_LOCAL_UNWINDOW);
 	/* Without the safe nothing was told: there is nothing to wait for. */
 	if (slot->safe_fd < 0 || shutdown(slot->host_fd, SHUT_WR))
 		release(s, slot);
@@ -312,6 +315,12 @@ void agent_slot_request(struct agent_server *s, struct agent_client *c, const st
 		slot_stop(s, slot);
 		return;
 	}
+	if (m->kind == DS_LOCAL_WINDOW && slot->target.uid && !s->o->users_window) {
+		struct ds_local_windowed no = {.pid = pid, .got.err = -EPERM}; /* the window is one for all processes of the guest */
+
+		agent_client_send(s, c->id, &no, sizeof(no), DS_LOCAL_WINDOWED, m->seq);
+		return;
+	}
 	if (slot->state == AGENT_SLOT_RUN) {
 		pass_on(s, slot, c, m);
 		return;
@@ -319,7 +328,7 @@ void agent_slot_request(struct agent_server *s, struct agent_client *c, const st
 	/* There is no mirror, or soon there will be none: what is dropped is gone when the host has let go. */
 	if (m->kind == DS_LOCAL_DROP && slot->state == AGENT_SLOT_DRAIN && ask_new(s, c, m, slot))
 		return;
-	if (m->kind != DS_LOCAL_CALL && slot->state == AGENT_SLOT_WAIT) {
+	if (m->kind != DS_LOCAL_CALL && m->kind != DS_LOCAL_WINDOW && slot->state == AGENT_SLOT_WAIT) {
 		agent_client_done(s, c->id, m->seq);
 		return;
 	}
@@ -395,6 +404,16 @@ static void hold(struct agent_slot *slot, int number)
 		agent_log(LOG_ERR, "shadow %u: the safe cannot be had: %s", slot->id, strerror(errno));
 }
 
+/* The window's descriptor comes along, if it was asked for. */
+static void windowed(struct agent_server *s, const struct agent_ask *a, struct ds_local_windowed *m)
+{
+	cleanup_close int fd = m->got.err || !(m->flags & DS_LOCAL_WINDOW_FD) ? -1 : agent_bar_open();
+
+	if (fd < 0 && fd != -1)
+		m->got = (struct ds_window_mapped){.err = -ENODEV};
+	agent_client_send_fd(s, a->client, m, sizeof(*m), DS_LOCAL_WINDOWED, a->seq, fd);
+}
+
 void agent_slot_chan(struct agent_server *s, struct agent_slot *slot)
 {
 	static _Alignas(8) uint8_t packet[DS_LOCAL_BYTES_MAX];
@@ -415,7 +434,9 @@ void agent_slot_chan(struct agent_server *s, struct agent_slot *slot)
 	}
 	if (m->seq) {
 		a = ask_take(s, index_of(s, slot), m->seq, 0);
-		if (a)
+		if (a && m->kind == DS_LOCAL_WINDOWED)
+			windowed(s, a, (struct ds_local_windowed *)packet);
+		else if (a)
 			agent_client_send(s, a->client, packet, n, m->kind, a->seq);
 		free(a);
 		return;

@@ -17,7 +17,7 @@ _dsagent() {
 	--limit) mapfile -t COMPREPLY < <(compgen -W "25% 50% 75%" -- "$cur") ;;
 	--shadows) mapfile -t COMPREPLY < <(compgen -W "16 256 1024" -- "$cur") ;;
 	--retry) mapfile -t COMPREPLY < <(compgen -W "1 5 30" -- "$cur") ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "--socket --limit --shadows --retry --root-only --host --verbose --help --version" -- "$cur") ;;
+	*) mapfile -t COMPREPLY < <(compgen -W "--socket --limit --shadows --retry --root-only --users-window --host --verbose --help --version" -- "$cur") ;;
 	esac
 }
 complete -F _dsagent dsagent

@@ -32,6 +32,7 @@ static const char help_text[] =
 	"      --shadows N      how many shadows at a time (256)\n"
 	"      --retry SECONDS  how long to wait for the host before a shadow that asks for it is tried again (5)\n"
 	"      --root-only      shadows of root's programs only\n"
+	"      --users-window   programs of other users may map files of the host: all of them share one window, see dsagent(8)\n"
 	"      --host PATH      a unix socket in place of the host, for tests\n"
 	"      --verbose        more lines\n"
 	"  -h, --help           this text\n"
@@ -40,12 +41,13 @@ static const char help_text[] =
 	"Exit status: 0 asked to end, 1 usage, 2 system error, 3 frame numbers cannot be seen, 75 another dsagent has the socket.\n"
 	"See dsagent(8).\n";
 
-enum { OPT_SOCKET = 256, OPT_LIMIT, OPT_SHADOWS, OPT_RETRY, OPT_ROOT_ONLY, OPT_USERS, OPT_HOST, OPT_VERBOSE };
+enum { OPT_SOCKET = 256, OPT_LIMIT, OPT_SHADOWS, OPT_RETRY, OPT_ROOT_ONLY, OPT_USERS, OPT_USERS_WINDOW, OPT_HOST, OPT_VERBOSE };
 
 static const struct option long_options[] = {
 	{"socket", required_argument, NULL, OPT_SOCKET}, {"limit", required_argument, NULL, OPT_LIMIT},
 	{"shadows", required_argument, NULL, OPT_SHADOWS}, {"retry", required_argument, NULL, OPT_RETRY},
 	{"root-only", no_argument, NULL, OPT_ROOT_ONLY}, {"users", no_argument, NULL, OPT_USERS},
+	{"users-window", no_argument, NULL, OPT_USERS_WINDOW},
 	{"host", required_argument, NULL, OPT_HOST},	 {"verbose", no_argument, NULL, OPT_VERBOSE},
 	{"help", no_argument, NULL, 'h'},		 {"version", no_argument, NULL, 'V'},
 	{0},
@@ -115,6 +117,9 @@ static int read_options(struct agent_options *o, int argc, char **argv)
 			if (!number(optarg, 1, 3600, &end, &n) || *end)
 				return usage("--retry: 1 to 3600 seconds", optarg);
 			o->retry_ms = n * 1000;
+			break;
+		case OPT_USERS_WINDOW:
+			o->users_window = true;
 			break;
 		case OPT_ROOT_ONLY:
 			o->root_only = true;

@@ -13,9 +13,11 @@
  *                        REFRESH  pin and report what is new, forget what DROP announced: DONE
  *                        DROP     pages about to go: DONE when the mirror provably has them no more
  *                        CALL     a message for the service: REPLY
+ *                        WINDOW   a file of the host's into the VM's window (runtime/wire/window.h): WINDOWED
+ *                        UNWINDOW it is not mapped any more: DONE
  *                        LIST     LISTED
  *                        DEVICES  which devices of the host a program could have: GRANTED
- *   dsagent -> who asked MAPPED, STARTED, DONE, REPLY, LISTED; REFUSED with a reason in place of any of them
+ *   dsagent -> who asked MAPPED, STARTED, DONE, REPLY, LISTED, WINDOWED; REFUSED with a reason in place of any of them
  *                        ENDED    (seq of the SHADOW) the shadow is no more, and why
  *
  * Requests may overtake each other: seq, chosen by who asks, repeated in the answer, tells them apart.  At most
@@ -42,6 +44,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "runtime/wire/window.h"
+
 #define DS_LOCAL_SOCKET "/run/dsagent/socket"
 #define DS_LOCAL_MAGIC UINT32_C(0x434c5344) /* the bytes "DSLC" */
 #define DS_LOCAL_VERSION 1
@@ -67,6 +71,8 @@ enum ds_local_kind {
 	DS_LOCAL_CALL = 6,
 	DS_LOCAL_LIST = 7,
 	DS_LOCAL_DEVICES = 14,
+	DS_LOCAL_WINDOW = 8,
+	DS_LOCAL_UNWINDOW = 9,
 	DS_LOCAL_MAPPED = 16,
 	DS_LOCAL_STARTED = 17,
 	DS_LOCAL_DONE = 18,
@@ -75,6 +81,7 @@ enum ds_local_kind {
 	DS_LOCAL_REFUSED = 21,
 	DS_LOCAL_ENDED = 22,
 	DS_LOCAL_GRANTED = 30,
+	DS_LOCAL_WINDOWED = 23,
 };
 
 /** struct ds_local_head - Every message begins with it. */
@@ -205,6 +212,36 @@ struct ds_local_devices {
 	char program[DS_LOCAL_PROGRAM_BYTES]; /* its path, as others see it; empty: any */
 };
 
+#define DS_LOCAL_WINDOW_FD 1 /* of a WINDOW: who asks has no descriptor of the window yet */
+
+/**
+ * struct ds_local_window - DS_LOCAL_WINDOW
+ *
+ * Who asks keeps the pages free of anything else, and maps the window there when the answer has come.
+ */
+struct ds_local_window {
+	struct ds_local_head head;
+	uint32_t pid; /* 0: who asks */
+	uint32_t flags;
+	struct ds_window_map want;
+};
+
+/** struct ds_local_windowed - DS_LOCAL_WINDOWED, with a descriptor of the window if it was asked for and there is no error. */
+struct ds_local_windowed {
+	struct ds_local_head head;
+	uint32_t pid;
+	uint32_t flags; /* as asked */
+	struct ds_window_mapped got;
+};
+
+/** struct ds_local_unwindow - DS_LOCAL_UNWINDOW: these pages are no pages of the window any more. */
+struct ds_local_unwindow {
+	struct ds_local_head head;
+	uint32_t pid; /* 0: who asks */
+	uint32_t zero;
+	struct ds_window_unmap what;
+};
+
 /** struct ds_local_done - DS_LOCAL_DONE. */
 struct ds_local_done {
 	struct ds_local_head head;
@@ -264,7 +301,8 @@ _Static_assert(sizeof(struct ds_local_head) == 16 && sizeof(struct ds_local_map)
 		       sizeof(struct ds_local_shadow) == 40 + 32 + 256 && sizeof(struct ds_local_started) == 112 &&
 		       sizeof(struct ds_local_about) == 24 && sizeof(struct ds_local_ranges) == 24 &&
 		       sizeof(struct ds_local_call) == 32 && sizeof(struct ds_local_refused) == 256 &&
-		       sizeof(struct ds_local_entry) == 88 + 32 + 64 && sizeof(struct ds_local_listed) == 24,
+		       sizeof(struct ds_local_entry) == 88 + 32 + 64 && sizeof(struct ds_local_listed) == 24 && sizeof(struct ds_local_window) == 56 &&
+		       sizeof(struct ds_local_windowed) == 24 + sizeof(struct ds_window_mapped) && sizeof(struct ds_local_unwindow) == 40,
 	       "messages have no padding");
 
 #endif

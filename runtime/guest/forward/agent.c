@@ -56,8 +56,35 @@ static int64_t open_connection(void)
 	return forward_own_add(fd, &connection);
 }
 
+/* The kernel's struct user_msghdr, and a cmsghdr with a descriptor. */
+struct message {
+	uint64_t name, name_bytes, iov, niov, control, control_bytes, flags;
+};
+struct rights {
+	uint64_t bytes;
+	uint32_t level, type;
+	int32_t fd;
+	uint32_t pad;
+};
+
+/* @fd: set to a descriptor that came along, or -1; may be NULL. */
+static int64_t receive(void *buf, uint64_t room, int32_t *fd)
+{
+	struct rights rights = {0};
+	uint64_t iov[2] = {(uint64_t)buf, room};
+	struct message m = {.iov = (uint64_t)iov, .niov = 1, .control = (uint64_t)&rights, .control_bytes = sizeof(rights)};
+	const int64_t got = raw3(__NR_recvmsg, connection, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	const bool came = got > 0 && m.control_bytes >= offsetof(struct rights, pad) && rights.level == SOL_SOCKET && rights.type == SCM_RIGHTS;
+
+	if (fd)
+		*fd = came ? rights.fd : -1;
+	else if (came)
+		raw1(__NR_close, rights.fd);
+	return got;
+}
+
 /* The answer to the last question, into @buf.  Return: its length, -errno; a refusal is -EPERM with @buf as it came. */
-static int64_t answer(void *buf, uint64_t room, int64_t within_ns)
+static int64_t answer_fd(void *buf, uint64_t room, int64_t within_ns, int32_t *fd)
 {
 	const int64_t until = forward_now_ns() + within_ns;
 	const struct ds_local_head *head = buf;
@@ -72,7 +99,7 @@ static int64_t answer(void *buf, uint64_t room, int64_t within_ns)
 			return -ETIMEDOUT;
 		if (raw6(__NR_ppoll, &pfd, 1, &ts, 0, 0, 0) <= 0)
 			continue;
-		got = raw6(__NR_recvfrom, connection, buf, room, MSG_DONTWAIT, 0, 0);
+		got = receive(buf, room, fd);
 		if (got == -EAGAIN || got == -EINTR)
 			continue;
 		if (got < (int64_t)sizeof(*head) || head->magic != DS_LOCAL_MAGIC || head->version != DS_LOCAL_VERSION)
@@ -83,6 +110,11 @@ static int64_t answer(void *buf, uint64_t room, int64_t within_ns)
 			continue;
 		return head->kind == DS_LOCAL_REFUSED ? -EPERM : got;
 	}
+}
+
+static int64_t answer(void *buf, uint64_t room, int64_t within_ns)
+{
+	return answer_fd(buf, room, within_ns, NULL);
 }
 
 static void copy_text(char *to, const char *from, uint64_t room)
@@ -153,9 +185,36 @@ static uint32_t order(struct ds_local_range out[2], const uint64_t r[4])
 	return n;
 }
 
-int forward_agent_change(bool drop, const uint64_t range[4])
+/* A question and its answer, with signals blocked.  Return: 0 or -errno. */
+static int exchange(void *ask, uint16_t kind, uint64_t bytes, void *got, uint64_t room, int32_t *fd)
 {
 	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
+	struct ds_local_refused *no = got;
+	uint64_t mask;
+	int64_t rc = -ESRCH;
+
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
+	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
+		raw0(__NR_sched_yield);
+	if (forward_agent_active()) { /* of a shadow that has ended nothing is asked: the answer might be long in coming */
+		*(struct ds_local_head *)ask = head_of(kind, bytes);
+		rc = raw6(__NR_sendto, connection, ask, bytes, MSG_NOSIGNAL, 0, 0);
+		if (rc >= 0)
+			rc = answer_fd(got, room, MEMORY_NS, fd);
+		if (rc < 0 && !(rc == -EPERM && no->code == DS_LOCAL_C_BUSY)) {
+			forward_own_close(connection);
+			connection = -1;
+			no->text[sizeof(no->text) - 1] = 0;
+			forward_dead(rc == -EPERM ? no->text : rc == -ETIMEDOUT ? "dsagent did not answer in time" : "dsagent went away");
+		}
+	}
+	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+	return rc < 0 ? (int)rc : 0;
+}
+
+int forward_agent_change(bool drop, const uint64_t range[4])
+{
 	struct {
 		struct ds_local_ranges head;
 		struct ds_local_range r[2];
@@ -164,26 +223,40 @@ int forward_agent_change(bool drop, const uint64_t range[4])
 		struct ds_local_refused refused;
 		uint64_t room[40];
 	} got;
-	uint64_t mask;
-	int64_t rc = -ESRCH;
 
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
-	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
-		raw0(__NR_sched_yield);
-	if (forward_agent_active()) { /* of a shadow that has ended nothing is asked: the answer might be long in coming */
-		ask.head.nranges = range ? order(ask.r, range) : 0;
-		ask.head.head = head_of(drop ? DS_LOCAL_DROP : DS_LOCAL_REFRESH, sizeof(ask.head) + ask.head.nranges * sizeof(ask.r[0]));
-		rc = raw6(__NR_sendto, connection, &ask, ask.head.head.bytes, MSG_NOSIGNAL, 0, 0);
-		if (rc >= 0)
-			rc = answer(&got, sizeof(got), MEMORY_NS);
-		if (rc < 0 && !(rc == -EPERM && got.refused.code == DS_LOCAL_C_BUSY)) {
-			forward_own_close(connection);
-			connection = -1;
-			got.refused.text[sizeof(got.refused.text) - 1] = 0;
-			forward_dead(rc == -EPERM ? got.refused.text : rc == -ETIMEDOUT ? "dsagent did not answer in time" : "dsagent went away");
-		}
-	}
-	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
-	return rc < 0 ? (int)rc : 0;
+	ask.head.nranges = range ? order(ask.r, range) : 0;
+	return exchange(&ask, drop ? DS_LOCAL_DROP : DS_LOCAL_REFRESH, sizeof(ask.head) + ask.head.nranges * sizeof(ask.r[0]), &got, sizeof(got), NULL);
+}
+
+int forward_agent_map(const struct ds_window_map *want, int32_t *fd, struct ds_window_mapped *out)
+{
+	struct ds_local_window ask = {.flags = *fd < 0 ? DS_LOCAL_WINDOW_FD : 0, .want = *want};
+	union {
+		struct ds_local_refused refused;
+		struct ds_local_windowed windowed;
+	} got;
+	int32_t came = -1;
+	int rc = exchange(&ask, DS_LOCAL_WINDOW, sizeof(ask), &got, sizeof(got), &came);
+
+	if (*fd < 0)
+		*fd = came;
+	else if (came >= 0)
+		raw1(__NR_close, came);
+	if (rc)
+		return rc;
+	if (got.windowed.head.kind != DS_LOCAL_WINDOWED || got.windowed.head.bytes != sizeof(got.windowed))
+		return -EPROTO;
+	*out = got.windowed.got;
+	return 0;
+}
+
+int forward_agent_unmap(const struct ds_window_unmap *what)
+{
+	struct ds_local_unwindow ask = {.what = *what};
+	union {
+		struct ds_local_refused refused;
+		uint64_t room[40];
+	} got;
+
+	return exchange(&ask, DS_LOCAL_UNWINDOW, sizeof(ask), &got, sizeof(got), NULL);
 }

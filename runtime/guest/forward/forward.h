@@ -36,6 +36,7 @@
 #include "runtime/guest/forward/rules.h"
 #include "runtime/guest/intercept/internal.h"
 #include "runtime/wire/forward.h"
+#include "runtime/wire/window.h"
 
 #define FORWARD_PAGE UINT64_C(4096)
 #define FORWARD_FD_FLOOR 800	/* our own descriptors: programs count from 0, select() ends at 1024 */
@@ -342,6 +343,26 @@ void forward_epoll_closed(uint64_t fd);
 /** forward_memory_call() - mmap, munmap, mremap, madvise, brk, mprotect.  Return: whether it did it. */
 bool forward_memory_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
 
+/* window.c: files of the host that the program maps shared */
+
+/** forward_window_map() - mmap() of one of the host's descriptors.  Return: as mmap(2). */
+int64_t forward_window_map(const struct intercept_call *call);
+
+/** forward_window_touches() - Whether anything of it lies in a range. */
+bool forward_window_touches(uint64_t start, uint64_t end);
+
+/** forward_window_gone() - The program has something else there now, or nothing. */
+void forward_window_gone(uint64_t start, uint64_t end);
+
+/** forward_window_protect() - Whether mprotect() may have @prot there.  Return: 0 or -EACCES. */
+int64_t forward_window_protect(uint64_t start, uint64_t end, uint64_t prot);
+
+/** forward_window_sync() - msync() of a range that forward_window_touches().  Return: as msync(2). */
+int64_t forward_window_sync(uint64_t start, uint64_t end, uint64_t flags);
+
+/** forward_window_start() - Before anything is mapped.  Return: 0 or -errno. */
+int forward_window_start(void);
+
 /** forward_memory_ready() - Before a call to the host: memory that is new since the last one is announced if it is used. */
 void forward_memory_ready(uint64_t nr, const uint64_t arg[6], bool nested);
 
@@ -352,6 +373,9 @@ void forward_memory_ready(uint64_t nr, const uint64_t arg[6], bool nested);
  * -EFAULT may be memory that nobody has announced, such as a stack that grew; then everything is.
  */
 bool forward_memory_again(int64_t result, uint32_t *tries);
+
+/** forward_memory_room() - An mmap() of memory without access, which nobody is told of.  Return: as mmap(2). */
+int64_t forward_memory_room(const struct intercept_call *call);
 
 /** forward_memory_start() - Looks where the stack and the heap are. */
 void forward_memory_start(void);
@@ -376,6 +400,19 @@ bool forward_agent_active(void);
 
 /** forward_agent_change() - DROP or REFRESH of [start, end) twice; start == end: not that one.  No range at all: everything. */
 int forward_agent_change(bool drop, const uint64_t range[4]);
+
+/**
+ * forward_agent_map() - Has a file of the host mapped into the VM's window
+ * @want: which
+ * @fd: of the window; -1: it is set, to a descriptor that is the caller's
+ * @got: where it is; err included
+ *
+ * Return: 0 or -errno: nothing was heard of it.
+ */
+int forward_agent_map(const struct ds_window_map *want, int32_t *fd, struct ds_window_mapped *got);
+
+/** forward_agent_unmap() - These pages of the program are the window's no more. */
+int forward_agent_unmap(const struct ds_window_unmap *what);
 
 /** forward_agent_close() - In a forked child. */
 void forward_agent_close(void);

@@ -2,9 +2,9 @@
  *
  * Theory of operation
  *
- * A file of the host cannot be mapped into the guest.  A private mapping of it becomes anonymous memory into which the
- * shadow reads the file; so does a shared one that is only read, which does not see later changes (a line in the trace).  A
- * shared one that may be written is refused with ENODEV, as by a file system that has no such mappings.
+ * A private mapping of a file of the host becomes anonymous memory into which the shadow reads the file.  A shared one is the
+ * file's own pages, by way of the VM's window: window.c.  Where there is no window, one that is only read becomes a copy that does not
+ * see later changes (a line in the trace), and one that may be written is ENODEV, as on a file system that has no such mappings.
  *
  * The mirror: pages that go are dropped before they go, and refreshed when it is done (runtime/guest/local.h).  New mappings are
  * only noted.  They are announced before the next call to the host that may touch them: one with an argument that points there,
@@ -185,6 +185,15 @@ static int64_t do_mremap(const struct intercept_call *call)
 	uint64_t r[4] = {0, 0, 0, 0};
 	int64_t result;
 
+	if (forward_window_touches(old, old + old_bytes)) {
+		if (new_bytes >= old_bytes || flags & MREMAP_FIXED)
+			return new_bytes == old_bytes && !(flags & MREMAP_FIXED) ? (int64_t)old : -ENOMEM;
+		result = raw2(__NR_munmap, old + new_bytes, old_bytes - new_bytes);
+		if (result)
+			return result;
+		forward_window_gone(old + new_bytes, old + old_bytes);
+		return (int64_t)old;
+	}
 	if (flags & MREMAP_MAYMOVE)
 		range(r, old, old_bytes > new_bytes ? old_bytes : new_bytes);
 	else if (new_bytes < old_bytes)
@@ -192,8 +201,10 @@ static int64_t do_mremap(const struct intercept_call *call)
 	if (flags & MREMAP_FIXED)
 		range(r + 2, call->arg[4], new_bytes);
 	result = around(call, r);
-	if (result >= 0)
+	if (result >= 0) {
+		forward_window_gone(r[2], r[3]);
 		note_fresh((uint64_t)result, (uint64_t)result + new_bytes);
+	}
 	return result;
 }
 
@@ -219,8 +230,23 @@ static int64_t do_mmap(const struct intercept_call *call)
 	if (call->arg[3] & MAP_FIXED)
 		range(r, call->arg[0], call->arg[1]);
 	result = around(call, r);
-	if (result >= 0)
+	if (result >= 0) {
+		forward_window_gone((uint64_t)result, (uint64_t)result + whole(call->arg[1]));
 		note_fresh((uint64_t)result, (uint64_t)result + whole(call->arg[1]));
+	}
+	return result;
+}
+
+int64_t forward_memory_room(const struct intercept_call *call)
+{
+	uint64_t r[4] = {0, 0, 0, 0};
+	int64_t result;
+
+	if (call->arg[3] & MAP_FIXED)
+		range(r, call->arg[0], call->arg[1]);
+	result = around(call, r);
+	if (result >= 0)
+		forward_window_gone((uint64_t)result, (uint64_t)result + call->arg[1]);
 	return result;
 }
 
@@ -256,9 +282,12 @@ static int64_t map_host(const struct intercept_call *call)
 	if (!bytes || call->arg[5] % FORWARD_PAGE)
 		return -EINVAL;
 	if ((flags & MAP_TYPE) != MAP_PRIVATE) {
+		rc = forward_window_map(call);
+		if (rc != -ENODEV && rc != -EPERM)
+			return rc;
 		if (prot & PROT_WRITE) {
-			forward_trace_note("mmap", "a file of the host cannot be mapped shared and writable");
-			return -ENODEV;
+			forward_trace_note("mmap", "there is no window to map this file of the host shared and writable (see dsagent(8), dshost(8))");
+			return rc;
 		}
 		forward_trace_note("mmap", "a shared mapping of a file of the host is a copy: it does not see later changes");
 	}
@@ -302,13 +331,28 @@ bool forward_memory_call(struct intercept_call *call, const struct forward_rule 
 	case __NR_munmap:
 		range(r, call->arg[0], call->arg[1]);
 		*result = around(call, r);
+		if (!*result)
+			forward_window_gone(r[0], r[1]);
 		return true;
 	case __NR_mprotect:
-		*result = around(call, r);
-		if (!*result && call->arg[2] && range(r, call->arg[0], call->arg[1]))
+		*result = range(r, call->arg[0], call->arg[1]) ? forward_window_protect(r[0], r[1], call->arg[2]) : 0;
+		if (*result)
+			return true;
+		*result = around(call, (const uint64_t[4]){0});
+		if (!*result && call->arg[2] && r[0] < r[1] && !forward_window_touches(r[0], r[1]))
 			note_fresh(r[0], r[1]);
 		return true;
+	case __NR_msync:
+		if (!range(r, call->arg[0], call->arg[1]) || !forward_window_touches(r[0], r[1]))
+			return false;
+		*result = forward_window_sync(r[0], r[1], call->arg[2]);
+		return true;
 	default: /* madvise */
+		if (call->arg[2] == MADV_DONTNEED && range(r, call->arg[0], call->arg[1]) && forward_window_touches(r[0], r[1])) {
+			*result = 0;
+			return true;
+		}
+		r[0] = r[1] = 0;
 		if (call->arg[2] == MADV_DONTNEED || call->arg[2] == MADV_FREE || call->arg[2] == MADV_REMOVE || call->arg[2] == MADV_DONTNEED_LOCKED)
 			range(r, call->arg[0], call->arg[1]);
 		*result = around(call, r);

@@ -97,7 +97,7 @@ static const struct forward_rule rules[FORWARD_NR_MAX] = {
 
 	/* memory, programs, signals */
 	[__NR_mmap] = DO(MMAP), [__NR_munmap] = DO(MEMORY), [__NR_mremap] = DO(MEMORY), [__NR_madvise] = DO(MEMORY), [__NR_brk] = DO(MEMORY),
-	[__NR_mprotect] = DO(MEMORY),
+	[__NR_mprotect] = DO(MEMORY), [__NR_msync] = DO(MEMORY),
 	[__NR_execve] = DO(EXEC), [__NR_execveat] = DO(EXEC),
 	[__NR_clone] = DO(CLONE), [__NR_clone3] = DO(CLONE), [__NR_fork] = DO(CLONE), [__NR_vfork] = DO(CLONE),
 	[__NR_rt_sigaction] = DO(SIGACTION),

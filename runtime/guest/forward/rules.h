@@ -48,7 +48,7 @@ enum forward_special {
 	FORWARD_S_GETCWD,
 	FORWARD_S_UMASK,
 	FORWARD_S_MMAP,
-	FORWARD_S_MEMORY, /* munmap, mremap, madvise, brk, mprotect: the mirror is told */
+	FORWARD_S_MEMORY, /* munmap, mremap, madvise, brk, mprotect, msync: the mirror is told */
 	FORWARD_S_POLL,
 	FORWARD_S_SELECT,
 	FORWARD_S_EPOLL_CTL,

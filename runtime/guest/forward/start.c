@@ -32,6 +32,9 @@ static int start_shadow(char why[256])
 	forward_live->alive = 1;
 	forward_fds_start();
 	forward_memory_start();
+	rc = forward_window_start();
+	if (rc)
+		return rc;
 	forward_quick(__NR_umask, (uint64_t)mask, 0, 0, 0); /* and so finds out whether the host answers */
 	return forward_live->alive ? 0 : -EIO;
 }

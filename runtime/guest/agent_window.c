@@ -1,0 +1,89 @@
+/* agent_window.c - files of the host that the process maps: a shadow's part of it; runtime/wire/window.h tells the whole
+ *
+ * The child passes the question on and waits for the answer as for that of any change.  It remembers which pages of the process are the
+ * window's, for the one moment in which that matters: the shadow ends and the process does not.  The host gives the pages of the
+ * window to others when it has closed the stream, so before we close ours, memory without access is put in their place, by the
+ * helper.  A process that keeps a descriptor of the window, or a copy of the mapping elsewhere, reaches them all the same: it is root's, or
+ * dsagent was told that users need not be kept from each other (dsagent(8), --users-window).
+ */
+#include <errno.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "runtime/guest/agent_log.h"
+#include "runtime/guest/agent_shadow_impl.h"
+
+#define HOST_MS 60000
+
+void agent_window(struct agent_shadow *s, const struct ds_local_window *m)
+{
+	struct ds_local_windowed answer = {.pid = s->p->target->pid, .flags = m->flags};
+	struct ds_agent_map ask = {.want = m->want};
+	const uint32_t seq = m->head.seq; /* the message may be gone after the wait */
+	struct agent_refusal why;
+	struct agent_wait w;
+	int r;
+
+	r = agent_send(s, &ask, sizeof(ask), DS_AGENT_MAP, agent_wait_begin(s, &w, DS_AGENT_MAPPED), NULL, 0, NULL, 0);
+	if (r) {
+		agent_wait_drop(s, &w);
+		return;
+	}
+	r = agent_await(s, &w, HOST_MS, &why);
+	if (r < 0)
+		return;
+	if (r > 0) {
+		agent_tell_refused(s, DS_LOCAL_REFUSED, seq, &why);
+		return;
+	}
+	answer.got = ((const struct ds_agent_mapped *)w.msg)->got;
+	if (!answer.got.err && agent_ranges_add(&s->windowed, ask.want.vpn, ask.want.npages)) {
+		agent_end(s, DS_LOCAL_C_SYSTEM, "no memory");
+		return;
+	}
+	agent_tell(s, &answer, sizeof(answer), DS_LOCAL_WINDOWED, seq);
+}
+
+void agent_unwindow(struct agent_shadow *s, const struct ds_local_unwindow *m)
+{
+	struct ds_agent_unmap ask = {.what = m->what};
+	const uint32_t seq = m->head.seq;
+	struct agent_refusal why;
+	struct agent_wait w;
+	int r;
+
+	r = agent_send(s, &ask, sizeof(ask), DS_AGENT_UNMAP, agent_wait_begin(s, &w, DS_AGENT_DONE), NULL, 0, NULL, 0);
+	if (r) {
+		agent_wait_drop(s, &w);
+		return;
+	}
+	r = agent_await(s, &w, HOST_MS, &why);
+	if (r < 0)
+		return;
+	if (agent_ranges_cut(&s->windowed, ask.what.vpn, ask.what.npages))
+		agent_end(s, DS_LOCAL_C_SYSTEM, "no memory");
+	else if (r > 0)
+		agent_tell_refused(s, DS_LOCAL_REFUSED, seq, &why);
+	else
+		agent_tell_done(s, seq);
+}
+
+void agent_spoilt(const struct agent_shadow *s, const struct ds_agent_spoilt *m)
+{
+	uint64_t same;
+
+	if (!agent_ranges_at(&s->windowed, m->vpn, &same))
+		return; /* it is mapped no more */
+	agent_log(LOG_DEBUG, "shadow %u of process %d: page %#llx of a file of the host is not there any more", s->p->id, s->p->target->pid,
+		  (unsigned long long)m->vpn);
+	syscall(SYS_pidfd_send_signal, s->p->target->pidfd, m->signal == SIGSEGV ? SIGSEGV : SIGBUS, NULL, 0);
+}
+
+void agent_window_end(struct agent_shadow *s)
+{
+	for (size_t i = 0; i < s->windowed.n; i++)
+		agent_mem_hide(&s->mem, s->windowed.r[i].vpn, s->windowed.r[i].npages);
+}
