@@ -1,0 +1,284 @@
+/* mapped.c - maps files shared and says what it sees: the same on the host as in a guest whose mmap() is forwarded
+ *
+ * usage: mapped CASE FILE [ARGUMENT]     FILE: 64 pages, each filled with its number
+ *
+ * Prints lines that are the same wherever it runs, and exits 0 if what it did worked.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE 4096u
+#define PAGES 64u
+#define RW (PROT_READ | PROT_WRITE)
+
+static sigjmp_buf back;
+
+static void on_signal(int n)
+{
+	siglongjmp(back, n);
+}
+
+/* Return: the byte, or the negative number of the signal that reading it got. */
+static int look(const volatile uint8_t *at)
+{
+	int n = sigsetjmp(back, 1);
+
+	return n ? -n : *at;
+}
+
+static int store(volatile uint8_t *at, uint8_t value)
+{
+	int n = sigsetjmp(back, 1);
+
+	if (!n)
+		*at = value;
+	return -n;
+}
+
+static int must(int rc, const char *what)
+{
+	if (rc < 0) {
+		printf("%s: %s\n", what, strerror(errno));
+		exit(1);
+	}
+	return rc;
+}
+
+static uint8_t *map(void *at, size_t pages, int prot, int flags, int fd, size_t page)
+{
+	uint8_t *m = mmap(at, pages * PAGE, prot, flags, fd, (off_t)(page * PAGE));
+
+	if (m == MAP_FAILED)
+		printf("mmap: %s\n", strerror(errno));
+	return m == MAP_FAILED ? NULL : m;
+}
+
+static int read_byte(int fd, size_t page, size_t offset)
+{
+	uint8_t b;
+
+	return pread(fd, &b, 1, (off_t)(page * PAGE + offset)) == 1 ? b : -1;
+}
+
+static void case_shared(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 3, RW, MAP_SHARED, fd, 2), *n;
+
+	if (!m)
+		return;
+	printf("sees %d %d %d\n", look(m), look(m + PAGE + 5), look(m + 3 * PAGE - 1));
+	store(m + 100, 200);
+	printf("a store is read: %d\n", read_byte(fd, 2, 100));
+	must((int)pwrite(fd, "z", 1, 3 * PAGE + 7), "pwrite");
+	printf("a write is seen: %c\n", look(m + PAGE + 7));
+	n = map(NULL, 1, PROT_READ, MAP_SHARED, fd, 2);
+	store(m + 101, 201);
+	printf("a second mapping sees it: %d\n", n ? look(n + 101) : -1);
+	printf("and may not be written: %d\n", n ? store(n, 1) : -1);
+	close(fd);
+	store(m + 102, 202);
+	printf("without the descriptor: %d\n", look(n + 102));
+	printf("msync: %d %d\n", msync(m, 3 * PAGE, MS_SYNC), msync(m, PAGE, MS_ASYNC));
+	printf("munmap: %d %d\n", munmap(n, PAGE), munmap(m, 3 * PAGE));
+	printf("then: %d %d\n", look(m), look(n));
+}
+
+static void case_parts(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *room = map(NULL, 16, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *m = map(room + 2 * PAGE, 8, RW, MAP_SHARED | MAP_FIXED, fd, 10);
+
+	if (!m)
+		return;
+	printf("at the address that was asked for: %d\n", m == room + 2 * PAGE);
+	printf("munmap of the middle: %d\n", munmap(m + 3 * PAGE, 2 * PAGE));
+	for (int i = -1; i < 9; i++)
+		printf(" %d", look(m + i * (int)PAGE));
+	printf("\n");
+	printf("mprotect: %d\n", mprotect(m, 2 * PAGE, PROT_READ));
+	printf("stores: %d", store(m, 1));
+	printf(" %d", store(m + PAGE, 1));
+	printf(" %d\n", store(m + 2 * PAGE, 77));
+	printf("read: %d %d\n", read_byte(fd, 10, 0), read_byte(fd, 12, 0));
+	printf("back: %d", mprotect(m, 2 * PAGE, RW));
+	printf(" %d", store(m, 78));
+	printf(" %d\n", read_byte(fd, 10, 0));
+	printf("shorter: %d", mremap(m + 5 * PAGE, 3 * PAGE, PAGE, 0) == m + 5 * PAGE);
+	printf(" %d %d\n", look(m + 5 * PAGE), look(m + 6 * PAGE));
+	printf("anonymous memory over it: %d\n", map(m, 3, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == m);
+	printf("sees %d %d; file %d\n", look(m), look(m + 2 * PAGE), read_byte(fd, 12, 0));
+	printf("a file over that: %d\n", map(m, 2, RW, MAP_SHARED | MAP_FIXED, fd, 30) == m);
+	printf("sees %d %d %d\n", look(m), look(m + PAGE), look(m + 2 * PAGE));
+	munmap(room, 16 * PAGE);
+}
+
+static void case_refused(const char *file)
+{
+	const int reads = must(open(file, O_RDONLY), "open"), writes = must(open(file, O_WRONLY), "open");
+	uint8_t *m = map(NULL, 2, PROT_READ, MAP_SHARED, reads, 5);
+	int pair[2];
+
+	printf("read-only: %d\n", m ? look(m) : -1);
+	if (m && mprotect(m, PAGE, RW))
+		printf("mprotect: %s\n", strerror(errno));
+	map(NULL, 1, RW, MAP_SHARED, reads, 0);
+	map(NULL, 1, PROT_READ, MAP_SHARED, writes, 0);
+	map(NULL, 0, PROT_READ, MAP_SHARED, reads, 0);
+	if (mmap(NULL, PAGE, PROT_READ, MAP_SHARED, reads, 100) == MAP_FAILED)
+		printf("an odd offset: %s\n", strerror(errno));
+	must(pipe(pair), "pipe");
+	map(NULL, 1, PROT_READ, MAP_SHARED, pair[0], 0);
+	map(NULL, 1, PROT_READ, MAP_SHARED, 999, 0);
+}
+
+static void case_private(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 2, RW, MAP_PRIVATE, fd, 6);
+
+	if (!m)
+		return;
+	printf("sees %d %d\n", look(m), look(m + PAGE));
+	store(m, 99);
+	printf("keeps %d, file %d\n", look(m), read_byte(fd, 6, 0));
+}
+
+/* A file that becomes shorter: the signal is this program's, nobody else's. */
+static void case_cut(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 4, RW, MAP_SHARED, fd, 60);
+
+	if (!m)
+		return;
+	printf("sees %d\n", look(m + 3 * PAGE));
+	must(ftruncate(fd, 62 * PAGE), "ftruncate");
+	for (int i = 0; i < 3000; i++) { /* in a guest the signal comes a moment later */
+		if (look(m + 3 * PAGE) == -SIGBUS) {
+			printf("a page that is gone: SIGBUS\n");
+			break;
+		}
+		if (!sigsetjmp(back, 1))
+			nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+		else {
+			printf("a page that is gone: SIGBUS\n");
+			break;
+		}
+	}
+	printf("what is left: %d\n", look(m + PAGE));
+}
+
+/* Two processes: one waits for what the other stores, and answers. */
+static void case_ping(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	volatile uint8_t *m = map(NULL, 1, RW, MAP_SHARED, fd, 20);
+
+	for (unsigned int i = 1; m && i <= 50; i++) {
+		m[0] = (uint8_t)i;
+		while (m[1] != (uint8_t)i)
+			usleep(100);
+	}
+	printf("50 times there and back\n");
+}
+
+static void case_pong(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	volatile uint8_t *m = map(NULL, 1, RW, MAP_SHARED, fd, 20);
+
+	for (unsigned int i = 1; m && i <= 50; i++) {
+		while (m[0] != (uint8_t)i)
+			usleep(100);
+		m[1] = (uint8_t)i;
+	}
+}
+
+/* Buffers of system calls in a mapping. */
+static void case_buffers(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open"), other = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 4, RW, MAP_SHARED, fd, 40);
+
+	if (!m)
+		return;
+	memset(m, 'm', 10);
+	printf("pwrite from it: %d", (int)pwrite(other, m, 10, 50 * PAGE));
+	printf(" %d\n", read_byte(fd, 50, 9));
+	printf("pread into it: %d", (int)pread(other, m + PAGE, PAGE, 51 * PAGE));
+	printf(" %d %d\n", look(m + PAGE), read_byte(fd, 41, 100));
+	printf("across its end: %d\n", (int)pwrite(other, m + 3 * PAGE, PAGE, 52 * PAGE));
+	munmap(m, 4 * PAGE);
+	if (pwrite(other, m, 10, 50 * PAGE) < 0)
+		printf("afterwards: %s\n", strerror(errno));
+	m = map(m, 4, RW, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	memset(m, 'n', PAGE);
+	printf("memory there: %d", (int)pwrite(other, m, 10, 50 * PAGE));
+	printf(" %d\n", read_byte(fd, 50, 9));
+}
+
+/* Mapped, seen and unmapped, many times; how long one takes goes to standard error. */
+static void case_many(const char *file, const char *times)
+{
+	const int fd = must(open(file, O_RDWR), "open"), n = times ? atoi(times) : 200;
+	struct timespec from, to;
+	int good = 0;
+
+	clock_gettime(CLOCK_MONOTONIC, &from);
+	for (int i = 0; i < n; i++) {
+		const size_t page = (size_t)i % 60;
+		uint8_t *m = map(NULL, 1 + page % 4, RW, MAP_SHARED, fd, page);
+
+		good += m && look(m + 50) == (int)page && !munmap(m, (1 + page % 4) * PAGE);
+	}
+	clock_gettime(CLOCK_MONOTONIC, &to);
+	printf("many: %d\n", good == n);
+	fprintf(stderr, "%.0f us each\n", ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / n / 1e3);
+}
+
+/* Mapped, and not given back. */
+static void case_held(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+
+	if (!map(NULL, PAGES, RW, MAP_SHARED, fd, 0))
+		return;
+	printf("held\n");
+	fflush(stdout);
+	pause();
+}
+
+int main(int argc, char **argv)
+{
+	static const struct {
+		const char *name;
+		void (*run)(const char *file);
+	} cases[] = {{"shared", case_shared}, {"parts", case_parts},   {"refused", case_refused}, {"private", case_private}, {"cut", case_cut},
+		     {"ping", case_ping},     {"pong", case_pong},     {"buffers", case_buffers}, {"held", case_held}};
+	struct sigaction act = {.sa_handler = on_signal};
+
+	if (argc < 3)
+		return 2;
+	sigaction(SIGSEGV, &act, NULL);
+	sigaction(SIGBUS, &act, NULL);
+	if (!strcmp(argv[1], "many")) {
+		case_many(argv[2], argv[3]);
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof(cases) / sizeof(*cases); i++)
+		if (!strcmp(argv[1], cases[i].name)) {
+			cases[i].run(argv[2]);
+			return 0;
+		}
+	return 2;
+}

@@ -1,0 +1,41 @@
+#!/bin/bash
+# window.sh - files of the host that a guest's programs map: the device window of a stock VM, from end to end
+#
+# tests/tools/mapped maps a file in many ways and says what it sees; here on the file itself, then in the guest by dsrun --forward.
+# What it prints is compared.  WINDOW_ONLY: a pattern of cases to run; DS_VM_KERNEL, DS_VM_EMULATOR, DS_VM_MACHINE choose another configuration.
+. tests/tap.sh
+. tests/vm/relay.bash
+kernel=${DS_VM_KERNEL:-6.1} machine=${DS_VM_MACHINE:-pc}
+what="files of the host mapped in a guest"
+[ "$(id -u)" = 0 ] || { skip "$what" "it takes root" && tap_done && exit; }
+for program in dshost dsagent dsrun; do
+	[ -x "$BIN/$program" ] || { skip "$what" "$program is not built" && tap_done && exit; }
+done
+BIN=$(realpath "$BIN")
+mapped=$(dirname "$BIN")/tests/tools/mapped
+chmod 755 "$TMP"
+mkdir "$TMP/run" "$TMP/want" "$TMP/data"
+cases=(shared parts refused private cut buffers)
+file() { python3 -c 'import sys; sys.stdout.buffer.write(b"".join(bytes([i]) * 4096 for i in range(64)))' >"$1"; }
+for c in "${cases[@]}"; do
+	file "$TMP/data/$c"
+	timeout 60 "$mapped" "$c" "$TMP/data/$c" >"$TMP/want/$c" 2>&1
+	is $? 0 "$c: on the host itself"
+	file "$TMP/data/$c"
+done
+for c in ping many held host; do file "$TMP/data/$c"; done
+chown -R 65534:65534 "$TMP/data"
+
+cat >"$TMP/policy" <<EOT2
+allow vm=one program=**/mapped service=forward executors=4 memory=16M path=/mnt/data:$TMP/data:rw
+allow vm=one program=/usr/bin/** service=forward executors=4 memory=16M path=/mnt/data:$TMP/data:rw
+EOT2
+printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name one -- "$@"\n' "$BIN/dshost" "$TMP/run" >"$TMP/through"
+chmod +x "$TMP/through"
+"$BIN/dshost" serve --run-dir "$TMP/run" --policy "$TMP/policy" --services "${BIN%/bin}/shadow" 2>"$TMP/log" &
+daemon=$!
+trap 'kill $daemon 2>/dev/null; rm -rf "$TMP"' EXIT
+vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 200 --through "$TMP/through" -- \
+	env "BIN=$BIN" "CASES=${cases[*]}" ${WINDOW_ONLY:+"WINDOW_ONLY=$WINDOW_ONLY"} tests/vm/guest/window "$TMP/want"
+[ $tap_bad = 0 ] || tail -n 40 "$TMP/log" | sed 's/^/# log: /'
+tap_done
