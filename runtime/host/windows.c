@@ -209,15 +209,6 @@ static void stop_listening(struct windows *w)
 	w->listener = -1;
 }
 
-static int listen_again(struct windows *w)
-{
-	if (w->listener < 0) {
-		unlink(w->p.path);
-		w->listener = control_listen(w->p.path, SOCK_SEQPACKET, w->p.uid);
-	}
-	return w->listener < 0 ? w->listener : 0;
-}
-
 static void let_in(struct windows *w)
 {
 	cleanup_close int sock = accept4(w->listener, NULL, NULL, SOCK_CLOEXEC);
@@ -238,13 +229,14 @@ static int get_helper(struct windows *w)
 {
 	char why[VMMINJECT_WHY_BYTES];
 	struct pollfd p = {.events = POLLIN};
-	int r = listen_again(w);
+	int r;
 
-	if (r) {
-		snprintf(why, sizeof(why), "%.80s: %s", w->p.path, strerror(-r));
+	unlink(w->p.path);
+	w->listener = p.fd = control_listen(w->p.path, SOCK_SEQPACKET, w->p.uid);
+	if (w->listener < 0) {
+		snprintf(why, sizeof(why), "%.80s: %s", w->p.path, strerror(-w->listener));
 	} else {
 		r = vmminject(w->vmm, w->p.path, why);
-		p.fd = w->listener;
 		if (!r && poll(&p, 1, CONNECT_MS) > 0)
 			let_in(w);
 		if (!r && w->helper < 0)
@@ -268,15 +260,7 @@ static int make_ready(struct windows *w)
 
 void windows_vmm(struct windows *w, pid_t pid, bool there)
 {
-	struct pollfd p = {.fd = w->listener, .events = POLLIN};
-
-	/* Who was started with the library has connected before anything else of it did. */
-	if (pid && !w->vmm) {
-		w->vmm = pid;
-		if (poll(&p, 1, 0) > 0)
-			let_in(w);
-		stop_listening(w);
-	}
+	w->vmm = pid;
 	if (w->there && !there && w->armed) {
 		struct vmm_order o = {.what = VMM_DISARM};
 
@@ -474,8 +458,6 @@ int windows_new(struct windows **out, const struct windows_params *p)
 		w->epoll = epoll_create1(EPOLL_CLOEXEC);
 		r = w->epoll < 0 ? -errno : 0;
 	}
-	if (!r)
-		r = listen_again(w);
 	if (r)
 		windows_free(w);
 	else

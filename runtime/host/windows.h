@@ -57,14 +57,14 @@ struct ivshmem;
 /** struct windows_params - Stays as it is while the windows exist. */
 struct windows_params {
 	const char *vm;	    /* name, for the log */
-	const char *path;   /* of the helper's socket, which is made */
+	const char *path;   /* of a socket for the helper, made when one is to come and removed when it has */
 	uid_t uid;	    /* who owns it */
 	int shm;	    /* the window's memfd */
 	uint64_t bytes;	    /* of it; its first page gets struct ds_window_header whenever a VMM comes */
 };
 
 /**
- * windows_new() - Makes the socket; nobody is asked for anything yet
+ * windows_new() - Makes it; nobody is asked for anything yet
  *
  * Return: 0, -ENOMEM, -errno.
  */
