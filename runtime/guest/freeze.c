@@ -238,6 +238,24 @@ bool freeze_holds(const struct freeze *f, unsigned int need_ms)
 	return holds;
 }
 
+/* The thread that lets go needs the lock for it. */
+bool freeze_keep(const struct freeze *f, unsigned int need_ms)
+{
+	pthread_mutex_t *lock = (pthread_mutex_t *)&f->lock;
+	bool holds;
+
+	pthread_mutex_lock(lock);
+	holds = f->state == FROZEN && tracee_now_ms() + need_ms <= f->until_ms;
+	if (!holds)
+		pthread_mutex_unlock(lock);
+	return holds;
+}
+
+void freeze_unkeep(const struct freeze *f)
+{
+	pthread_mutex_unlock((pthread_mutex_t *)&f->lock);
+}
+
 int freeze_end(struct freeze *f)
 {
 	bool early;

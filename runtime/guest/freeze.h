@@ -10,7 +10,7 @@
  * stopped.
  *
  * The stops belong to a thread of the caller's process, so the kernel ends them if the caller dies.  They end by themselves after
- * @limit_ms: freeze_holds() tells before each step that relies on them.
+ * @limit_ms: freeze_holds() tells, and freeze_keep() puts that off for a step that relies on them.
  */
 #ifndef RUNTIME_GUEST_FREEZE_H
 #define RUNTIME_GUEST_FREEZE_H
@@ -34,6 +34,17 @@ int freeze_start(const struct remote *r, unsigned int limit_ms, struct freeze **
 
 /** freeze_holds() - Whether everything is still stopped, and for @need_ms more. */
 bool freeze_holds(const struct freeze *f, unsigned int need_ms);
+
+/**
+ * freeze_keep() - As freeze_holds(), and if so everything stays stopped until freeze_unkeep(), past the limit if need be
+ *
+ * For what must not be half done when the limit comes: a machine may stand still itself for seconds, a virtual one above all.
+ * Between the two only calls that end by themselves.
+ */
+bool freeze_keep(const struct freeze *f, unsigned int need_ms);
+
+/** freeze_unkeep() - After freeze_keep() that returned true, by the same thread. */
+void freeze_unkeep(const struct freeze *f);
 
 /** freeze_end() - Let all threads go on.  NULL is accepted.  Return: 0; -ETIME: they did so before, the limit had passed. */
 int freeze_end(struct freeze *f);

@@ -335,10 +335,16 @@ static int replace(struct pin *p, uint64_t addr, uint64_t bytes, int prot)
 	return err;
 }
 
-/* Does nobody else run?  In the caller's own process that is a promise. */
-static bool alone(const struct job *job)
+/* Does nobody else run, and will nobody before alone_end()?  In the caller's own process that is a promise. */
+static bool alone_begin(const struct job *job)
 {
-	return job->flags & PIN_ALONE && (!job->p->via || (job->p->frozen && freeze_holds(job->p->frozen, STEP_MS)));
+	return job->flags & PIN_ALONE && (!job->p->via || (job->p->frozen && freeze_keep(job->p->frozen, STEP_MS)));
+}
+
+static void alone_end(const struct job *job, bool alone)
+{
+	if (alone && job->p->via)
+		freeze_unkeep(job->p->frozen);
 }
 
 /* Pages of a file that nobody has written to. */
@@ -364,15 +370,14 @@ static enum pin_outcome outcome_of(int err, enum pin_outcome good)
 	return err == 0 ? good : err == -EDQUOT ? PIN_LIMIT : err == -ENOSPC ? PIN_FULL : PIN_REFUSED;
 }
 
-/* Private pages, at most PIN_BUFFER_MAX_BYTES. */
-static enum pin_outcome hold_private(const struct job *job, uint64_t addr, uint64_t bytes, uint32_t attr, int *err)
+static enum pin_outcome hold_private_pages(const struct job *job, uint64_t addr, uint64_t bytes, uint32_t attr, bool alone, int *err)
 {
 	bool writable = attr & RLE_ATTR_WRITE, must_replace = job->flags & PIN_APART && job->of_file;
 	int prot = prot_of(attr);
 
 	/* Under running threads a protection is not lifted for a moment: garbage collectors rely on the fault.  Nor is
 	 * anything taken for unwritten that a thread may unprotect and write to meanwhile, unless it is plainly a file's. */
-	if (!writable && job->p->via && !alone(job)) {
+	if (!writable && job->p->via && !alone) {
 		bool file = of_file(job, addr, bytes);
 
 		*err = file ? replace(job->p, addr, bytes, prot) : -EAGAIN;
@@ -381,12 +386,22 @@ static enum pin_outcome hold_private(const struct job *job, uint64_t addr, uint6
 	*err = must_replace ? -EOPNOTSUPP : hold(job->p, addr, bytes, writable ? as_it_is : (struct around){prot | RW, prot});
 	if (*err != -EOPNOTSUPP)
 		return outcome_of(*err, PIN_DONE);
-	if (writable && !alone(job)) {
+	if (writable && !alone) {
 		*err = job->flags & PIN_ALONE ? -ETIME : *err;
 		return PIN_WRITERS;
 	}
 	*err = replace(job->p, addr, bytes, prot);
 	return outcome_of(*err, PIN_REPLACED);
+}
+
+/* Private pages, at most PIN_BUFFER_MAX_BYTES. */
+static enum pin_outcome hold_private(const struct job *job, uint64_t addr, uint64_t bytes, uint32_t attr, int *err)
+{
+	const bool alone = alone_begin(job);
+	enum pin_outcome outcome = hold_private_pages(job, addr, bytes, attr, alone, err);
+
+	alone_end(job, alone);
+	return outcome;
 }
 
 static enum pin_outcome hold_shared(const struct job *job, uint64_t addr, uint64_t bytes, uint32_t attr, int *err)

@@ -394,6 +394,15 @@ static void freezing(struct remote *r)
 	tap_ok(goes_on(), "they go on by themselves when the time is over");
 	tap_ok(!freeze_holds(f, 0) && freeze_end(f) == -ETIME, "and that is told");
 
+	freeze_start(r, 300, &f, &why);
+	tap_ok(freeze_keep(f, 1), "a freeze is kept");
+	usleep(500000);
+	was = counted();
+	usleep(100000);
+	tap_eq(counted(), was, "then it holds beyond its time");
+	freeze_unkeep(f);
+	tap_ok(goes_on() && freeze_end(f) == -ETIME, "and ends when it is kept no more");
+
 	fflush(stdout);
 	child = fork();
 	if (child == 0) {
