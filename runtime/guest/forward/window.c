@@ -51,7 +51,11 @@ static uint64_t whole(uint64_t bytes)
 int forward_window_start(void)
 {
 	const uint64_t bytes = whole(sizeof(*table));
-	const int64_t at = raw6(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	int64_t at;
+
+	if (table) /* of the shadow before, or, wiped, the parent's */
+		return 0;
+	at = raw6(__NR_mmap, 0, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (at < 0)
 		return (int)at;
