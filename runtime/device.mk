@@ -5,3 +5,7 @@ DEVICE_CLIENTS := $(patsubst %.c,$(B)/%,$(wildcard tests/device/*.c))
 $(B)/tests/device/%: tests/device/%.c
 	$(call SAY,TOOL,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $< -lpthread
 tests-build: $(DEVICE_CLIENTS)
+
+bench-device: tests-build ## what the host's devices cost in a stock guest, beside the same on the host (a minute; as root)
+	@B=$(B) tests/bench/device_vm
+.PHONY: bench-device

@@ -27,7 +27,13 @@ done
 cases=(numbers sum interrupted dirty embedded event)
 "$clients/vmm" "${cases[@]}" >"$TMP/want/vmm" 2>&1 3>&- 4>&- || have=("${have[@]#/dev/kvm}") # some open, and run nothing
 
+# What a driver's libraries look for below /proc and /sys: a stand-in, recorded from a machine with NVIDIA's driver
+mkdir -p "$TMP/standin/gpus/0000:01:00.0" "$TMP/sys"
+printf 'ResmanDebugLevel: 4294967295\nModifyDeviceFiles: 0\nDeviceFileUID: 0\nDeviceFileGID: 0\nDeviceFileMode: 438\n' >"$TMP/standin/params"
+printf 'Model: \t\t stand-in\nDevice Minor: \t 0\n' >"$TMP/standin/gpus/0000:01:00.0/information"
+ln -s ../standin/none "$TMP/sys/link"
 cat >"$TMP/policy" <<EOT
+allow vm=one program=/usr/bin/find service=forward executors=2 memory=16M device=/dev/net/* device=/dev/zero path=/proc/driver/nvidia:$TMP/standin:ro path=/sys/bus/pci/devices:$TMP/sys:ro path=/mnt/data:$TMP/files:ro
 allow vm=one program=**/tests/device/vmm service=forward executors=8 memory=16M device=/dev/kvm
 allow vm=one program=**/tests/device/tunnel service=forward executors=4 memory=16M device=/dev/net/tun net=own
 allow vm=one program=**/ip service=forward executors=2 memory=16M device=/dev/net/tun net=own
