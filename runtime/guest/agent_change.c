@@ -38,7 +38,7 @@ static bool told_any(const struct agent_shadow *s, uint64_t vpn, uint64_t npages
 }
 
 /* Takes pages from the host, then from the table, then lets go of them.  Return: 0; -1: the shadow ends. */
-static int take_back(struct agent_shadow *s, const struct ds_agent_range *r, size_t n)
+int agent_take_back(struct agent_shadow *s, const struct ds_agent_range *r, size_t n)
 {
 	for (size_t at = 0; at < n; at += DS_AGENT_DROP_MAX) {
 		struct ds_agent_drop drop = {.nranges = n - at < DS_AGENT_DROP_MAX ? n - at : DS_AGENT_DROP_MAX};
@@ -86,7 +86,7 @@ void agent_drop(struct agent_shadow *s, const struct ds_local_ranges *m)
 			return;
 		}
 	}
-	if (going.n && take_back(s, going.r, going.n))
+	if (going.n && agent_take_back(s, going.r, going.n))
 		return;
 	count(s);
 	agent_tell_done(s, m->head.seq);
@@ -276,7 +276,7 @@ static int refresh_demand(struct agent_shadow *s, const struct ds_local_range *r
 			return no_memory(s);
 	if (stale_holes(s, r, n, &t.mappings, &t.stale))
 		return no_memory(s);
-	if (t.stale.n && take_back(s, t.stale.r, t.stale.n))
+	if (t.stale.n && agent_take_back(s, t.stale.r, t.stale.n))
 		return -1;
 	count(s);
 	if (agent_ranges_within(&t.mappings, &s->mappings))
@@ -387,7 +387,7 @@ static int fault_round(struct agent_shadow *s, const struct ds_agent_fault *m, u
 		return no_memory(s);
 	*again = t.stale.n;
 	if (t.stale.n)
-		return take_back(s, t.stale.r, t.stale.n);
+		return agent_take_back(s, t.stale.r, t.stale.n);
 	if (!in_table(&t.now, m->vpn))
 		note_hole(s, m->vpn);
 	send_pages(s, m->head.seq, &t.now);

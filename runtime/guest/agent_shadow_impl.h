@@ -105,6 +105,9 @@ void agent_drop(struct agent_shadow *s, const struct ds_local_ranges *m);
 /** agent_refresh() - DS_LOCAL_REFRESH. */
 void agent_refresh(struct agent_shadow *s, const struct ds_local_ranges *m);
 
+/** agent_take_back() - The host loses these pages, then they are let go of.  Return: 0; -1: the shadow ends. */
+int agent_take_back(struct agent_shadow *s, const struct ds_agent_range *r, size_t n);
+
 /** agent_fault() - DS_AGENT_FAULT; @until_ms: when it is answered in any case, 0: it has just come. */
 void agent_fault(struct agent_shadow *s, const struct ds_agent_fault *m, int64_t until_ms);
 

@@ -50,11 +50,14 @@ void agent_window(struct agent_shadow *s, const struct ds_local_window *m)
 void agent_unwindow(struct agent_shadow *s, const struct ds_local_unwindow *m)
 {
 	struct ds_agent_unmap ask = {.what = m->what};
+	const struct ds_agent_range range = {m->what.vpn, m->what.npages};
 	const uint32_t seq = m->head.seq;
 	struct agent_refusal why;
 	struct agent_wait w;
 	int r;
 
+	if (s->p->want->mode == DS_LOCAL_DEMAND && agent_take_back(s, &range, 1)) /* the shadow has the file there, too */
+		return;
 	r = agent_send(s, &ask, sizeof(ask), DS_AGENT_UNMAP, agent_wait_begin(s, &w, DS_AGENT_DONE), NULL, 0, NULL, 0);
 	if (r) {
 		agent_wait_drop(s, &w);

@@ -14,6 +14,7 @@ struct authority {
 	/* a ring, oldest first: the capsule maps in the order it was told, so the first is nearly always the one */
 	struct ds_shadow_seg order[AUTHORITY_ORDERS_MAX];
 	uint32_t first, norders;
+	struct authority_call file; /* bytes 0: none */
 };
 
 int authority_new(struct authority **a)
@@ -112,6 +113,23 @@ static bool take_order(struct authority *a, uint64_t vpn, uint64_t npages, uint6
 	return false;
 }
 
+void authority_file(struct authority *a, const struct authority_call *call)
+{
+	a->file = call ? *call : (struct authority_call){0};
+}
+
+/* Whether the call is that of the file; it is used up then. */
+static bool take_file(struct authority *a, const struct authority_call *call)
+{
+	const struct authority_call *f = &a->file;
+
+	if (!f->bytes || call->address != f->address || call->bytes != f->bytes || call->prot != f->prot || call->flags != f->flags ||
+	    call->fd != f->fd || call->offset != f->offset || f->fd >= DS_SHADOW_GUEST_FDS)
+		return false;
+	a->file.bytes = 0;
+	return true;
+}
+
 /* --- maps ---------------------------------------------------------------------------------------------------------- */
 
 /*
@@ -199,8 +217,11 @@ static const char *by_map(const struct rle_map *map, const struct wanted *w)
 const char *authority_check(struct authority *a, const struct authority_call *call)
 {
 	struct wanted w;
-	const char *why = parse(call, &w);
+	const char *why;
 
+	if (take_file(a, call))
+		return NULL;
+	why = parse(call, &w);
 	if (why)
 		return why;
 	if (take_order(a, w.vpn, w.npages, w.pfn, w.prot))

@@ -3,11 +3,12 @@
  * Theory of operation
  *
  * The guard (guard.h) stops every mmap() of a shadow that has a file, and asks here.  What may be mapped comes from
- * three places:
+ * four places:
  *
  *   in force   the map that the shadow mirrors
  *   coming     the map of an update that was sent and is not answered yet; answered, it is the map in force and the old
  *		one is nothing any more (authority_commit); refused, it is nothing (authority_withdraw)
+ *   a file     one mmap() of a descriptor of the service's own (DS_SHADOW_WINDOW), as its warden has ordered it; good once
  *   orders     single segments that a mirror that faults was told to map (DS_SHADOW_MAP).  Each is good once, and whole.
  *
  * A call is right if it is the one kind that the capsule makes, MAP_SHARED | MAP_FIXED, and if every one of its pages is the
@@ -68,6 +69,12 @@ void authority_withdraw(struct authority *a);
  * Return: 0; -ENOSPC more than AUTHORITY_ORDERS_MAX would be outstanding (none of @seg is added).
  */
 int authority_order(struct authority *a, const struct ds_shadow_seg *seg, uint32_t nsegs);
+
+/**
+ * authority_file() - Lets one mmap() of another file than the RAM be made, once
+ * @call: whole and exactly, its descriptor below DS_SHADOW_GUEST_FDS; NULL: no longer
+ */
+void authority_file(struct authority *a, const struct authority_call *call);
 
 /** authority_cancel() - Takes back all orders that have a page of [vpn, vpn + npages).  Return: how many. */
 uint32_t authority_cancel(struct authority *a, uint64_t vpn, uint64_t npages);

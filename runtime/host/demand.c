@@ -313,6 +313,31 @@ int demand_known(struct demand *d, const struct rle_map *map)
 	return rc ? rc : demand_settle(d);
 }
 
+/* A place_piece_fn. */
+static int make_foreign(void *ctx, struct ds_shadow_range piece)
+{
+	struct demand *d = ctx;
+
+	for (uint64_t vpn = piece.vpn; vpn < demand_end_of(piece); vpn = ((vpn >> CHUNK_SHIFT) + 1) << CHUNK_SHIFT) {
+		struct chunk *c = pages_get(&d->pages, vpn);
+		uint64_t mask;
+
+		if (!c)
+			return -ENOMEM;
+		mask = pages_mask(c->key, piece);
+		pages_forget(&d->pages, c, mask);
+		d->pages.holes += (uint64_t)__builtin_popcountll(mask);
+		c->hole |= mask;
+		pages_recount(&d->pages, c);
+	}
+	return 0;
+}
+
+int demand_foreign(struct demand *d, struct ds_shadow_range range)
+{
+	return place_within(d->ranges.at, d->ranges.n, range, make_foreign, d);
+}
+
 /* --- beginning and end ------------------------------------------------------------------------------------------- */
 
 static void free_demand(struct demand **d)

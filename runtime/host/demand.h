@@ -212,6 +212,16 @@ int demand_update_begin(struct demand *d, const struct ds_shadow_range *ranges, 
  */
 int demand_update_end(struct demand *d, bool applied);
 
+/**
+ * demand_foreign() - The capsule has something else than the guest's frames at these pages: a file, DS_SHADOW_WINDOW
+ *
+ * They are as holes to the machine: a drop covers them.  (An eviction may do that too; then a touch finds a hole.)  Pages outside of
+ * the mappings are left out.
+ *
+ * Return: 0, -ENOMEM (a part of them may be).
+ */
+int demand_foreign(struct demand *d, struct ds_shadow_range range);
+
 /** demand_asked_ns() - CLOCK_MONOTONIC time of the oldest question without an answer; 0: there is none. */
 uint64_t demand_asked_ns(const struct demand *d);
 

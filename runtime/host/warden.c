@@ -278,6 +278,7 @@ static void handle(struct warden *w, const struct pollfd *at)
 	if (!w->ctl_full && !w->ended) {
 		warden_demand_flush(w);
 		warden_change_send(w);
+		warden_window_send(w);
 		warden_call_pump(w);
 	}
 }

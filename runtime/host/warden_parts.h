@@ -137,6 +137,9 @@ struct warden_window {
 	uint16_t under_way; /* DS_AGENT_MAP, DS_AGENT_UNMAP; 0: nothing */
 	uint32_t guest_seq;
 	uint32_t answers;   /* that are still to come */
+	uint32_t capsule_seq; /* of the WINDOW that the capsule has been sent; 0: none */
+	bool to_send;	    /* it has not been, yet */
+	struct ds_window_mapped got; /* what the guest will be told then */
 	struct ds_window_map want;
 	uint16_t prot;
 	struct warden_piece *piece; /* owned; by no order */
@@ -415,6 +418,10 @@ void warden_window_map(struct warden *w, const struct ds_agent_map *msg);
 void warden_window_unmap(struct warden *w, const struct ds_agent_unmap *msg);
 /** warden_window_read() - The VM process has answered. */
 void warden_window_read(struct warden *w);
+/** warden_window_send() - Sends the capsule what it could not be sent before. */
+void warden_window_send(struct warden *w);
+/** warden_window_answered() - Whether an answer of the capsule was for a WINDOW; then it has been dealt with. */
+bool warden_window_answered(struct warden *w, uint32_t seq, bool mapped);
 /** warden_window_free() - Gives back memory and the socket; the pages are the VM process's to take back. */
 void warden_window_free(struct warden *w);
 

@@ -7,6 +7,11 @@
  * open; its own descriptors, the RAM's among them, have numbers that are refused, and the RAM by any number, too.  Another thread of the
  * capsule may put another file behind the number at the same moment: then that one is mapped, which it could have asked for.
  *
+ * The capsule maps the file too, where the program has it (DS_SHADOW_WINDOW), so that the program's system calls can have buffers there.  That is
+ * ordered of it when the VMM has the file, and the guard lets just this call pass (authority_file()).  If it does not work, since a driver
+ * allows one mapping, say, such a call is EFAULT, and that is all.  The demand machine takes the pages for holes: the guest's agent
+ * drops them before UNMAP, upon which they are covered like any others.
+ *
  * The VM process finds room and has the VMM map (windows.h).  It is asked by a packet and answers by one; MAP and UNMAP come one at a
  * time, so what it answers needs no number.  Which of the program's pages are which of the window's is kept here, piece by piece.
  */
@@ -181,6 +186,39 @@ void warden_window_map(struct warden *w, const struct ds_agent_map *msg)
 		win->answers = 1;
 }
 
+void warden_window_send(struct warden *w)
+{
+	struct warden_window *win = &w->window;
+	const struct ds_window_map *want = &win->want;
+	struct ds_shadow_window msg = {.range = {want->vpn, want->npages}, .offset = want->offset, .fd = want->fd, .prot = win->prot};
+	const struct authority_call call = {.address = want->vpn << DS_PAGE_SHIFT, .bytes = want->npages << DS_PAGE_SHIFT, .prot = win->prot,
+					    .flags = MAP_SHARED | MAP_FIXED, .fd = want->fd, .offset = want->offset};
+
+	if (!win->to_send)
+		return;
+	msg.head = warden_capsule_head(w, DS_SHADOW_WINDOW, sizeof(msg));
+	if (warden_capsule_send(w, &msg, sizeof(msg), NULL, 0))
+		return; /* again when there is room; or it has ended */
+	authority_file(w->authority, &call);
+	win->to_send = false;
+	win->capsule_seq = msg.head.seq;
+}
+
+bool warden_window_answered(struct warden *w, uint32_t seq, bool done)
+{
+	struct warden_window *win = &w->window;
+
+	if (!win->capsule_seq || seq != win->capsule_seq)
+		return false;
+	win->capsule_seq = 0;
+	authority_file(w->authority, NULL);
+	if (done && demand_foreign(w->demand, (struct ds_shadow_range){win->want.vpn, win->want.npages}))
+		warden_end(w, DS_AGENT_C_LIMIT, "the process maps more of the host's files than can be remembered");
+	else
+		mapped(w, &win->got);
+	return true;
+}
+
 static void map_answered(struct warden *w, const struct windows_answer *a)
 {
 	struct warden_window *win = &w->window;
@@ -195,7 +233,14 @@ static void map_answered(struct warden *w, const struct windows_answer *a)
 		win->piece[win->npieces++] = (struct warden_piece){vpn, got.extent[i].npages, got.extent[i].page};
 		vpn += got.extent[i].npages;
 	}
-	mapped(w, &got);
+	if (got.err || !w->demand) {
+		mapped(w, &got);
+		return;
+	}
+	win->got = got;
+	win->to_send = true;
+	if (!w->ctl_full)
+		warden_window_send(w);
 }
 
 /* --- UNMAP ------------------------------------------------------------------------------------------------------------- */

@@ -419,6 +419,7 @@ static struct {
 		struct ds_shadow_fd fd;
 		struct ds_shadow_interrupt interrupt;
 		struct ds_shadow_adopt adopt;
+		struct ds_shadow_window window;
 		struct ds_shadow_message message;
 		struct ds_shadow_map map;
 	} m;
@@ -443,7 +444,7 @@ static bool take(bool wait, int fds[static CAP_FDS])
 		ctl_lost(got);
 	else if (params_head(&in, (size_t)got, &refused))
 		; /* refused */
-	else if (in.m.head.kind == DS_SHADOW_BOOT || (in.m.head.kind == DS_SHADOW_MAP && cap.boot.mode == DS_SHADOW_EAGER) ||
+	else if (in.m.head.kind == DS_SHADOW_BOOT || ((in.m.head.kind == DS_SHADOW_MAP || in.m.head.kind == DS_SHADOW_WINDOW) && cap.boot.mode == DS_SHADOW_EAGER) ||
 		 (!shadow_service.bells && (in.m.head.kind == DS_SHADOW_FD || in.m.head.kind == DS_SHADOW_INTERRUPT)) ||
 		 (!cap.holding && in.m.head.kind == DS_SHADOW_ADOPT))
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_ORDER};
@@ -455,6 +456,8 @@ static bool take(bool wait, int fds[static CAP_FDS])
 		params_update(&in.m.update, &refused);
 	else if (in.m.head.kind == DS_SHADOW_MAP)
 		params_map(&in.m.map, &cap.boot, &refused);
+	else if (in.m.head.kind == DS_SHADOW_WINDOW)
+		params_window(&in.m.window, &refused);
 	if (!refused.reason)
 		return true;
 	for (int i = 0; i < CAP_FDS; i++)
@@ -475,6 +478,12 @@ static bool handle(const int *fds)
 	case DS_SHADOW_MESSAGE: deliver(&in.m.message, &refused); return true;
 	case DS_SHADOW_FD: give_bell(&in.m.fd, fds[0], &refused); return true;
 	case DS_SHADOW_ADOPT: adopt(&in.m.adopt, fds); return true;
+	case DS_SHADOW_WINDOW:
+		if (demand_window(&in.m.window, &refused))
+			ctl_refuse(in.m.head.seq, &refused);
+		else
+			ctl_status(in.m.head.seq);
+		return true;
 	case DS_SHADOW_INTERRUPT:
 		if (params_executor(in.m.interrupt.executor, cap.nexec, &refused))
 			ctl_refuse(in.m.head.seq, &refused);

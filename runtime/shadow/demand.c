@@ -22,6 +22,9 @@
  * Order.  While an update, or a covering, waits for executors, these may wait for faults: exec_stop() serves messages of
  * the channel meanwhile (ctl_serve()), MAP among them.  What a MAP can undo is left out, see struct ds_shadow_map.
  *
+ * Files of the service's own, where the guest's program has mapped them (DS_SHADOW_WINDOW), lie over the cover like pages of the RAM, and
+ * go when their range is covered again.
+ *
  * A mapping over registered memory splits it; covered again, the pieces merge (same userfaultfd, no pages in them).
  * Nobody is woken by a change of the mappings alone: where somebody may sleep, it is followed by UFFDIO_WAKE.  Who is woken
  * tries again and finds what there is then.
@@ -222,6 +225,32 @@ int demand_map(const struct ds_shadow_map *map, struct ds_shadow_refused *refuse
 	if (hi > lo)
 		wake(lo, hi - lo);
 	return 0;
+}
+
+/* A place_piece_fn.  @ctx: the whole range, which is the piece if all of it is the guest's. */
+static int is_whole(void *ctx, struct ds_shadow_range r)
+{
+	const struct ds_shadow_range *range = ctx;
+
+	return r.vpn == range->vpn && r.npages == range->npages;
+}
+
+int demand_window(const struct ds_shadow_window *window, struct ds_shadow_refused *refused)
+{
+	const struct place_src ranges = mirror_forbidden(&cap.now);
+	struct ds_shadow_range range = window->range;
+	long ret = -ENXIO;
+
+	/* One call, which the guard expects as it is; and never where the capsule might be. */
+	if (range.vpn >= cap.boot.min_vpn && place_within(ranges.ranges, ranges.n, range, is_whole, &range) == 1)
+		ret = sys(mmap, range.vpn << DS_PAGE_SHIFT, range.npages << DS_PAGE_SHIFT, window->prot, SYS_MAP_SHARED | SYS_MAP_FIXED, window->fd,
+			  window->offset);
+	if (!sys_failed(ret)) {
+		wake(range.vpn, range.npages);
+		return 0;
+	}
+	*refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_MMAP, .err = (int32_t)ret, .value = range.vpn};
+	return (int)ret;
 }
 
 /* A place_piece_fn.  The pages that somebody waits for are covered already, and stay so without a moment of anything else. */

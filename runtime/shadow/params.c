@@ -29,6 +29,7 @@ static size_t length_of(uint16_t kind)
 	case DS_SHADOW_FD: return sizeof(struct ds_shadow_fd);
 	case DS_SHADOW_INTERRUPT: return sizeof(struct ds_shadow_interrupt);
 	case DS_SHADOW_ADOPT: return sizeof(struct ds_shadow_adopt);
+	case DS_SHADOW_WINDOW: return sizeof(struct ds_shadow_window);
 	case DS_SHADOW_PING:
 	case DS_SHADOW_QUIT: return sizeof(struct ds_shadow_head);
 	default: return 0;
@@ -138,6 +139,21 @@ int params_boot(const struct ds_shadow_boot *boot, const char *service, struct d
 		return refuse(refused, -EBADMSG, DS_SHADOW_R_MESSAGE, offsetof(struct ds_shadow_boot, args), 0);
 	if (strlen(boot->service) != strlen(service) || memcmp(boot->service, service, strlen(service)))
 		return refuse(refused, -ENOENT, DS_SHADOW_R_SERVICE, 0, 0);
+	return 0;
+}
+
+int params_window(const struct ds_shadow_window *window, struct ds_shadow_refused *refused)
+{
+	const struct ds_shadow_range r = window->range;
+
+	if (!r.npages || r.vpn >= PLACE_VPN_END || r.npages > PLACE_VPN_END - r.vpn)
+		return REFUSE_LIMIT(refused, ds_shadow_window, range, PLACE_VPN_END);
+	if (window->offset % DS_PAGE_BYTES)
+		return REFUSE_LIMIT(refused, ds_shadow_window, offset, DS_PAGE_BYTES);
+	if (window->fd >= DS_SHADOW_GUEST_FDS)
+		return REFUSE_LIMIT(refused, ds_shadow_window, fd, DS_SHADOW_GUEST_FDS);
+	if (!window->prot || window->prot > 3)
+		return REFUSE_LIMIT(refused, ds_shadow_window, prot, 3);
 	return 0;
 }
 

@@ -49,6 +49,9 @@ static inline int params_covers(const struct ds_shadow_map *map)
 /** params_message() - Checks a MESSAGE whose head has passed, for @nexec executors.  Return: 0, -EBADMSG, -ERANGE. */
 int params_message(const struct ds_shadow_message *message, uint32_t nexec, struct ds_shadow_refused *refused);
 
+/** params_window() - Checks a WINDOW whose head has passed.  Return: 0, -ERANGE. */
+int params_window(const struct ds_shadow_window *window, struct ds_shadow_refused *refused);
+
 /** params_adopt() - Checks an ADOPT whose head has passed.  Return: 0, -ERANGE. */
 int params_adopt(const struct ds_shadow_adopt *adopt, struct ds_shadow_refused *refused);
 

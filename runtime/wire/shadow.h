@@ -17,6 +17,7 @@
  *                                                   MESSAGEs, the last of which says that the executor has done with it
  *                       INTERRUPT                   the call of an executor returns as if a signal had come; not answered
  *                       ADOPT    fds: as many as it says   descriptors for numbers of the guest program's (estate.h); answered by STATUS
+ *                       WINDOW                      a file of the service's is mapped, in a mirror that faults (window.h): answered by STATUS
  *                       QUIT                        the shadow ends, as it does when the socket is closed
  *   capsule -> dshost   STATUS   seq of the request
  *                       REFUSED  seq of the request; a reason and numbers, never text: the capsule holds none.
@@ -109,6 +110,7 @@ enum ds_shadow_kind {
 	DS_SHADOW_FD = 8,
 	DS_SHADOW_INTERRUPT = 9,
 	DS_SHADOW_ADOPT = 10,
+	DS_SHADOW_WINDOW = 11,
 	DS_SHADOW_STATUS = 16,
 	DS_SHADOW_REFUSED = 17,
 	DS_SHADOW_FAULT = 18,
@@ -249,6 +251,19 @@ struct ds_shadow_adopt {
 	uint16_t number[DS_SHADOW_ADOPT_MAX]; /* below DS_SHADOW_GUEST_FDS */
 };
 
+/**
+ * struct ds_shadow_window - DS_SHADOW_WINDOW: mmap(range, prot, MAP_SHARED | MAP_FIXED, fd, offset)
+ *
+ * All of the range lies in one of the guest's mappings.  It stays until the range is covered again.
+ */
+struct ds_shadow_window {
+	struct ds_shadow_head head;
+	struct ds_shadow_range range;
+	uint64_t offset; /* bytes */
+	uint32_t fd;	 /* below DS_SHADOW_GUEST_FDS */
+	uint32_t prot;	 /* 1 to 3: PROT_READ, PROT_WRITE */
+};
+
 /** struct ds_shadow_status - DS_SHADOW_STATUS: what is in force. */
 struct ds_shadow_status {
 	struct ds_shadow_head head;
@@ -313,7 +328,7 @@ _Static_assert(sizeof(struct ds_shadow_head) == 16 && sizeof(struct ds_shadow_bo
 		       sizeof(struct ds_shadow_status) == 96 && sizeof(struct ds_shadow_refused) == 40 &&
 		       sizeof(struct ds_shadow_fault) == 40 && sizeof(struct ds_shadow_seg) == 24 &&
 		       sizeof(struct ds_shadow_map) == 24 && sizeof(struct ds_shadow_fd) == 32 &&
-		       sizeof(struct ds_shadow_interrupt) == 24 && sizeof(struct ds_shadow_adopt) == 24 + 2 * DS_SHADOW_ADOPT_MAX,
+		       sizeof(struct ds_shadow_interrupt) == 24 && sizeof(struct ds_shadow_window) == 48 && sizeof(struct ds_shadow_adopt) == 24 + 2 * DS_SHADOW_ADOPT_MAX,
 	       "messages have no padding");
 
 #endif

@@ -351,6 +351,9 @@ int64_t forward_window_map(const struct intercept_call *call);
 /** forward_window_touches() - Whether anything of it lies in a range. */
 bool forward_window_touches(uint64_t start, uint64_t end);
 
+/** forward_window_holds() - Whether all of a range lies in one of them. */
+bool forward_window_holds(uint64_t start, uint64_t end);
+
 /** forward_window_gone() - The program has something else there now, or nothing. */
 void forward_window_gone(uint64_t start, uint64_t end);
 

@@ -329,8 +329,10 @@ bool forward_memory_call(struct intercept_call *call, const struct forward_rule 
 	case __NR_mremap: *result = do_mremap(call); return true;
 	case __NR_brk: *result = do_brk(call); return true;
 	case __NR_munmap:
-		range(r, call->arg[0], call->arg[1]);
-		*result = around(call, r);
+		if (range(r, call->arg[0], call->arg[1]) && forward_window_holds(r[0], r[1]))
+			*result = raw2(__NR_munmap, call->arg[0], call->arg[1]); /* there are no frames of the guest's */
+		else
+			*result = around(call, r);
 		if (!*result)
 			forward_window_gone(r[0], r[1]);
 		return true;

@@ -16,7 +16,8 @@
  * does to a file's pages.  mremap() may make them shorter; anything else is ENOMEM, as if there were no room: programs have to
  * know what to do then.  A forked child does not have them (MADV_DONTFORK), and this table is wiped in it.
  *
- * A system call of the host with a buffer in such a mapping is EFAULT: the shadow does not have it at that address.
+ * The shadow has the file at the same address, so system calls of the host can have buffers there.  For that the host has to know
+ * of the mapping first: the room is announced as new memory is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -95,6 +96,16 @@ static bool add(struct piece piece)
 	return true;
 }
 
+bool forward_window_holds(uint64_t start, uint64_t end)
+{
+	const uint32_t n = table ? __atomic_load_n(&table->n, __ATOMIC_ACQUIRE) : 0;
+
+	for (uint32_t i = 0; i < n; i++)
+		if (table->piece[i].start && table->piece[i].start <= start && table->piece[i].end >= end)
+			return true;
+	return false;
+}
+
 bool forward_window_touches(uint64_t start, uint64_t end)
 {
 	const uint32_t n = table ? __atomic_load_n(&table->n, __ATOMIC_ACQUIRE) : 0;
@@ -169,6 +180,7 @@ static int64_t map_into(uint64_t at, uint64_t bytes, const struct intercept_call
 	struct ds_window_map want = {at / FORWARD_PAGE, bytes / FORWARD_PAGE, call->arg[5], (uint32_t)call->arg[4],
 				     (uint32_t)prot & (PROT_READ | PROT_WRITE)};
 	const struct ds_window_unmap back = {want.vpn, want.npages};
+	const uint64_t room[4] = {at, at + bytes, 0, 0};
 	struct ds_window_mapped got = {0};
 	int32_t fd = window_fd(-1);
 	const bool asks = fd < 0;
@@ -178,7 +190,9 @@ static int64_t map_into(uint64_t at, uint64_t bytes, const struct intercept_call
 
 	if (raw < -1)
 		return raw;
-	rc = forward_agent_map(&want, &fd, &got);
+	rc = forward_agent_change(false, room);
+	if (!rc)
+		rc = forward_agent_map(&want, &fd, &got);
 	if (asks)
 		fd = window_fd(fd);
 	rc = rc ? rc : got.err;
