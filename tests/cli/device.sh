@@ -47,7 +47,7 @@ fi
 forwarded() { # forwarded COMMAND...: /dev/kvm is the other side's
 	env DS_FORWARD_LIB="$lib" LD_PRELOAD="$lib" DS_FORWARD=/dev/kvm DS_FORWARD_DEVICE=1 DS_FORWARD_BELL=@device-test-% DS_FORWARD_ARGS="$root:8" "$@"
 }
-for what in numbers sum interrupted dirty embedded event; do
+for what in numbers sum interrupted dirty embedded event ports mmio two; do
 	"$vmm" $what >"$TMP/n" 2>&1 3>&- || { skip "$what" "it does not work on this machine itself: $(head -n 1 "$TMP/n")" && continue; }
 	forwarded timeout 60 "$vmm" $what >"$TMP/f" 2>&1 3>&-
 	is "$(cat "$TMP/f")" "$(cat "$TMP/n")" "a virtual machine, $what: as without forwarding"

@@ -24,7 +24,7 @@ have=() # devices that there are, and that can be opened
 for device in /dev/kvm /dev/net/tun /dev/loop-control /dev/fuse; do
 	if (exec 3<>"$device") 2>/dev/null; then have+=("$device"); fi
 done
-cases=(numbers sum interrupted dirty embedded event)
+cases=(numbers sum interrupted dirty embedded event ports mmio two)
 "$clients/vmm" "${cases[@]}" >"$TMP/want/vmm" 2>&1 3>&- 4>&- || have=("${have[@]#/dev/kvm}") # some open, and run nothing
 
 # What a driver's libraries look for below /proc and /sys: a stand-in, recorded from a machine with NVIDIA's driver
