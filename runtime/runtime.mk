@@ -15,6 +15,11 @@ check-hostile: tests-build ## hostile guests against live shadows for as long as
 	@HOSTILE_SECONDS=$${HOSTILE_SECONDS:-600} HOSTILE_SEED=$${HOSTILE_SEED:-$$(date +%s)} HOSTILE_KILLS=$${HOSTILE_KILLS:-1500} TEST_TIMEOUT=1800 \
 		tests/run hostile=$(B)/bin:$(call colon,$(addprefix $(B)/tests/unit/hostile_,guest paths random taken))
 
+# Results and errors of file system calls as text.
+$(B)/tests/conform/conform: $(wildcard tests/conform/*.c) tests/conform/conform.h
+	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $(filter %.c,$^)
+tests-build: $(B)/tests/conform/conform
+
 bench-mirror: tests-build ## what a mirror costs, as ratios to bare loops, in one run (minutes; as root)
 	@B=$(B) tests/bench/mirror
 

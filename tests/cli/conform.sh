@@ -1,0 +1,53 @@
+#!/bin/bash
+# conform.sh - file system calls on a forwarded directory give what they give on the host's own: results, errors, what they leave
+#
+# tests/conform is run twice, by an ordinary user and by root: on a directory of its own file system, and, forwarded, on one that only the
+# host has (tests/intercept/forward_host.c).  What it prints is compared; wrong data it finds by itself.
+. tests/tap.sh
+dir=$(dirname "$BIN")/tests
+case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
+lib=$dir/intercept/forward_native.so conform=$TMP/conform
+P=$TMP/p/host root=$TMP/root
+if [ "$(id -u)" != 0 ]; then
+	skip "conformance of forwarding" "changing the root takes root"
+	tap_done
+	exit
+fi
+if [ "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib /bin/echo there 2>&1)" != there ]; then
+	skip "conformance of forwarding" "the kernel has no Syscall User Dispatch (Linux 5.11)"
+	tap_done
+	exit
+fi
+chmod 755 "$TMP"
+cp "$dir/conform/conform" "$conform"
+
+same() { # same USER PART [SEED [COUNT]]
+	local user=$1 what="$2 of user $1${3:+, seed $3}"
+	shift
+	rm -rf "$TMP/p" "$root"
+	mkdir -p "$P" "$root$TMP/p"
+	chown "$user" "$P"
+	timeout 100 "$conform" -u "$user" "$P" "$@" >"$TMP/want" 2>&1 </dev/null
+	echo "status $?" >>"$TMP/want"
+	rm -rf "$P"
+	mkdir "$root$P"
+	chown "$user" "$root$P"
+	env DS_FORWARD_LIB="$lib" LD_PRELOAD="$lib" DS_FORWARD="$P" DS_FORWARD_BELL=@conform-test-% DS_FORWARD_ARGS="$root:4" \
+		DS_FORWARD_USER="$user" timeout 200 "$conform" -u "$user" "$P" "$@" >"$TMP/got" 2>&1 </dev/null
+	echo "status $?" >>"$TMP/got"
+	cmp -s "$TMP/want" "$TMP/got"
+	ok $? "$what: $(wc -l <"$TMP/want") lines are the same with and without forwarding"
+	diff "$TMP/want" "$TMP/got" | head -n 20 | sed 's/^/# /'
+}
+for user in 65534 0; do
+	same $user names
+	matches "$(wc -l <"$TMP/want")" '^[0-9]{4}' "all of them were tried"
+	same $user pairs
+	same $user times
+done
+same 65534 pairs 2
+for seed in 1 2 3; do
+	same 65534 data $seed 3000
+	is "$(grep wrong "$TMP/want")" "0 wrong" "the model agrees with this machine's own file system"
+done
+tap_done
