@@ -152,6 +152,16 @@ static void renew(void)
 	make_tree();
 }
 
+/* After a call: looks, and makes the tree anew if need be.  What has failed should have left nothing, so there it is looked now and then. */
+static void look(bool failed)
+{
+	static uint32_t failures;
+	static const uint32_t often = 8;
+
+	if ((!failed || ++failures % often == 0) && differs())
+		renew();
+}
+
 /* --- kinds of paths ------------------------------------------------------------------------------------------------------------ */
 
 static char long_name[300], longest_name[300], long_path[4200];
@@ -320,8 +330,7 @@ static void one(size_t o, const struct kind *k)
 	errno = 0;
 	r = ops[o].call(path_of(k));
 	printf("%s %s = %ld %s\n", ops[o].name, k->say, r, error(r));
-	if (differs())
-		renew();
+	look(r < 0);
 }
 
 void names_run(uint32_t n)
@@ -362,8 +371,7 @@ static void pair(size_t o, const struct kind *a, const struct kind *b)
 	errno = 0;
 	r = pair_ops[o].call(path_of(a), path_of(b));
 	printf("%s %s, %s = %ld %s\n", pair_ops[o].name, a->say, b->say, r, error(r));
-	if (differs())
-		renew();
+	look(r < 0);
 }
 
 void pairs_run(uint32_t n)
