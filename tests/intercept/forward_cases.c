@@ -436,5 +436,6 @@ int main(int argc, char **argv)
 	dir = argv[1];
 	run(forward_cases_first, argv[2]);
 	run(forward_cases_wait, argv[2]);
+	run(forward_cases_breadth, argv[2]);
 	return 0;
 }

@@ -13,7 +13,7 @@ struct forward_case {
 	const char *name;
 	void (*run)(void);
 };
-extern const struct forward_case forward_cases_wait[]; /* a name that is NULL ends them */
+extern const struct forward_case forward_cases_wait[], forward_cases_breadth[]; /* a name that is NULL ends them */
 
 extern const char *dir; /* of the host when calls are forwarded */
 extern volatile sig_atomic_t hits;

@@ -248,6 +248,8 @@ static void sockets(void)
 	say("%s\n", buf);
 	is(setsockopt(c, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)));
 	is(recv(c, buf, sizeof(buf), 0));
+	tv = (struct timeval){0, 0};
+	is(setsockopt(c, SOL_SOCKET, SO_RCVTIMEO, &tv, sizeof(tv)));
 	is(shutdown(c, SHUT_WR));
 	is(recv(c, buf, sizeof(buf), 0));
 	pthread_join(t, NULL);

@@ -13,6 +13,8 @@
  *   agent.c     what dsagent is told and asked            memory.c   mmap of the host's files; the mirror is told of changes
  *   child.c     fork, vfork: no shadow there              exec.c     programs that lie on the host
  *   device.c    ioctl: descriptors that drivers make
+ *   message.c   sendmsg(), recvmsg()                       between.c  sendfile(), splice() from side to side
+ *   cross.c     unix sockets, inotify                      unreached.c  programs that load no library
  *   trace.c     what --trace and --summary print          policy.c   calls that the user wants refused or answered
  *
  * Rules of the code are those of the interception (intercept.h): it runs anywhere in the program, handlers included, without
@@ -279,6 +281,32 @@ void forward_fds_start(void);
 
 /** forward_fd_adopt() - A new descriptor of the host gets the lowest number that is free here.  Return: it or -errno. */
 int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec);
+
+/**
+ * forward_fd_cross() - A descriptor of the guest becomes one of the host's
+ * @raw: new, of the host; is closed
+ * @fd: the guest's, which is closed; its number is the new one's
+ *
+ * Return: 0 or -errno.
+ */
+int64_t forward_fd_cross(struct forward_turn *turn, int64_t raw, uint64_t fd, bool cloexec);
+
+/** forward_message_call() - sendmsg, recvmsg, sendmmsg, recvmmsg on a socket of the host (message.c).  Return: its result. */
+int64_t forward_message_call(const struct intercept_call *call);
+
+/** forward_between_call() - sendfile, splice between the sides (between.c).  Return: whether it did it. */
+bool forward_between_call(const struct intercept_call *call, int64_t *result);
+
+/**
+ * forward_address_call() - connect, bind (cross.c)
+ * @host: the socket is the host's already
+ *
+ * Return: whether it was a path of the host's, and done.
+ */
+bool forward_address_call(const struct intercept_call *call, bool host, int64_t *result);
+
+/** forward_watch_call() - inotify_add_watch of what is the host's, or by a descriptor that is (cross.c).  Return: its result. */
+int64_t forward_watch_call(const struct intercept_call *call, enum forward_side path, bool rewrite);
 
 /** forward_open_call() - What makes a descriptor on the host. */
 int64_t forward_open_call(const struct intercept_call *call, const struct forward_rule *rule);

@@ -72,6 +72,33 @@ static int64_t by_link(const struct intercept_call *call, const struct forward_r
 	return rule->flags & FORWARD_OPENS ? forward_open_call(&other, rule) : forward_call(&other, rule);
 }
 
+/* Calls that have functions of their own when the host is in it (FORWARD_TRANSLATE).  Return: whether it is done. */
+static bool translated(const struct intercept_call *call, const struct forward_where *first, const struct forward_where *second, int64_t *result)
+{
+	const bool host = first->side == FORWARD_THERE;
+
+	switch (call->nr) {
+	case __NR_sendmsg:
+	case __NR_sendmmsg:
+	case __NR_recvmsg:
+	case __NR_recvmmsg:
+		if (!host)
+			return false;
+		*result = forward_message_call(call);
+		return true;
+	case __NR_connect:
+	case __NR_bind: return forward_settings.prefixes.n && forward_address_call(call, host, result);
+	case __NR_sendfile:
+	case __NR_splice: return first->side != second->side && forward_between_call(call, result);
+	case __NR_inotify_add_watch:
+		if (!host && !forward_fd_host(call->arg[0]))
+			return false;
+		*result = forward_watch_call(call, first->side, first->rewrite);
+		return true;
+	default: return false;
+	}
+}
+
 static bool by_rule(struct intercept_call *call, const struct forward_rule *rule, int64_t *result, const char **where)
 {
 	struct forward_where first = {0}, second = {0};
@@ -114,6 +141,10 @@ static bool by_rule(struct intercept_call *call, const struct forward_rule *rule
 		second = (struct forward_where){.side = first.side};
 	if (rule->kind == FORWARD_FD || rule->kind == FORWARD_PATH || rule->kind == FORWARD_AT)
 		second.rewrite = false;
+	if (rule->flags & FORWARD_TRANSLATE && translated(call, &first, &second, result)) {
+		*where = first.side == FORWARD_THERE && second.side == FORWARD_THERE ? at_host : at_both;
+		return true;
+	}
 	verdict = forward_sides(rule, first.side, second.side);
 	if (verdict < 0) {
 		*where = by_refusal;

@@ -33,9 +33,47 @@ static bool cloexec_of(const struct intercept_call *call)
 	return flags & O_CLOEXEC;
 }
 
+/*
+ * openat2() without conditions on how the path is resolved is openat() with stricter checks; with conditions it goes as it is (a shadow
+ * that may not make it, as its arguments are in memory, says ENOSYS, and programs do without).  Return: 0; -errno.
+ */
+static int64_t plain_openat2(struct intercept_call *call)
+{
+	struct {
+		uint64_t flags, mode, resolve;
+	} how;
+	const uint64_t creates = O_CREAT | (O_TMPFILE & ~O_DIRECTORY), known = O_ACCMODE | O_CREAT | O_EXCL | O_NOCTTY | O_TRUNC | O_APPEND |
+									      O_NONBLOCK | O_SYNC | O_DIRECT | 0100000 | O_DIRECTORY | O_NOFOLLOW |
+									      O_NOATIME | O_CLOEXEC | O_PATH | O_TMPFILE | FASYNC;
+
+	if (call->arg[3] < sizeof(how))
+		return -EINVAL;
+	if (intercept_fetch(&how, call->arg[2], sizeof(how)))
+		return -EFAULT;
+	if (how.resolve || call->arg[3] > sizeof(how))
+		return 0;
+	if (how.flags & ~known || how.mode & ~UINT64_C(07777) || (how.mode && !(how.flags & creates)))
+		return -EINVAL;
+	call->nr = __NR_openat;
+	call->arg[2] = how.flags;
+	call->arg[3] = how.mode;
+	return 0;
+}
+
+/*
+ * O_DIRECT asks the file's device to fetch and store the program's pages by itself, and a shadow may not, since pages may go while
+ * it does.  It is left out: what is read and written is the same, by way of the host's page cache, and F_GETFL does not show it.
+ */
 int64_t forward_open_call(const struct intercept_call *call, const struct forward_rule *rule)
 {
-	return forward_call_fd(call, rule, cloexec_of(call) ? FORWARD_R_FD_CLOEXEC : FORWARD_R_FD);
+	struct intercept_call other = *call;
+	int64_t rc = other.nr == __NR_openat2 ? plain_openat2(&other) : 0;
+
+	if (rc)
+		return rc;
+	if (other.nr == __NR_open || other.nr == __NR_openat)
+		other.arg[other.nr == __NR_open ? 1 : 2] &= ~(uint64_t)O_DIRECT;
+	return forward_call_fd(&other, rule, cloexec_of(&other) ? FORWARD_R_FD_CLOEXEC : FORWARD_R_FD);
 }
 
 /* --- close ---------------------------------------------------------------------------------------------------------------- */
@@ -192,6 +230,13 @@ static bool do_fcntl(struct intercept_call *call, const struct forward_rule *rul
 	case F_SETFL:
 		if (call->arg[2] & O_ASYNC)
 			return refuse(result, EINVAL, "fcntl", "signals for events on the host (O_ASYNC) are not brought here");
+		if (call->arg[2] & O_DIRECT) { /* as when opening */
+			struct intercept_call other = *call;
+
+			other.arg[2] &= ~(uint64_t)O_DIRECT;
+			*result = forward_call(&other, rule);
+			return true;
+		}
 		break;
 	default: break;
 	}

@@ -16,6 +16,7 @@
 
 #define FD(n) {FORWARD_FD, n, 0, 0, 0}
 #define FDN(n) {FORWARD_FD, n, 0, FORWARD_NESTED, 0}
+#define FDT(n) {FORWARD_FD, n, 0, FORWARD_TRANSLATE, 0}
 #define PATH(n) {FORWARD_PATH, n, 0, 0, 0}
 #define AT(n) {FORWARD_AT, n, 0, 0, 0}
 #define ATN(n) {FORWARD_AT, n, 0, FORWARD_NULL_PATH, 0}
@@ -39,17 +40,17 @@ static const struct forward_rule rules[FORWARD_NR_MAX] = {
 	[__NR_getdents] = FD(0), [__NR_getdents64] = FD(0),
 	[__NR_fsync] = FD(0), [__NR_fdatasync] = FD(0), [__NR_syncfs] = FD(0), [__NR_sync_file_range] = FD(0),
 	[__NR_ftruncate] = FD(0), [__NR_fallocate] = FD(0), [__NR_fadvise64] = FD(0), [__NR_readahead] = FD(0), [__NR_flock] = FD(0),
-	[__NR_sendfile] = {FORWARD_FDS, 0, 1, 0, EINVAL},
+	[__NR_sendfile] = {FORWARD_FDS, 0, 1, FORWARD_TRANSLATE, EINVAL},
 	[__NR_copy_file_range] = {FORWARD_FDS, 0, 2, 0, EXDEV},
-	[__NR_splice] = {FORWARD_FDS, 0, 2, 0, EINVAL},
+	[__NR_splice] = {FORWARD_FDS, 0, 2, FORWARD_TRANSLATE, EINVAL},
 	[__NR_tee] = {FORWARD_FDS, 0, 1, 0, EINVAL},
 	[__NR_vmsplice] = FDN(0),
 
 	/* sockets */
-	[__NR_connect] = FD(0), [__NR_bind] = FD(0), [__NR_listen] = FD(0), [__NR_shutdown] = FD(0),
+	[__NR_connect] = FDT(0), [__NR_bind] = FDT(0), [__NR_listen] = FD(0), [__NR_shutdown] = FD(0),
 	[__NR_getsockname] = FD(0), [__NR_getpeername] = FD(0), [__NR_getsockopt] = FD(0), [__NR_setsockopt] = FDN(0),
 	[__NR_sendto] = FD(0), [__NR_recvfrom] = FD(0),
-	[__NR_sendmsg] = FDN(0), [__NR_recvmsg] = FDN(0), [__NR_sendmmsg] = FDN(0), [__NR_recvmmsg] = FDN(0),
+	[__NR_sendmsg] = FDT(0), [__NR_recvmsg] = FDT(0), [__NR_sendmmsg] = FDT(0), [__NR_recvmmsg] = FDT(0),
 
 	/* descriptors, the same on both sides */
 	[__NR_close] = DO(CLOSE), [__NR_close_range] = DO(CLOSE_RANGE),
@@ -81,10 +82,10 @@ static const struct forward_rule rules[FORWARD_NR_MAX] = {
 	[__NR_getxattr] = PATH(0), [__NR_lgetxattr] = PATH(0), [__NR_fgetxattr] = FD(0),
 	[__NR_listxattr] = PATH(0), [__NR_llistxattr] = PATH(0), [__NR_flistxattr] = FD(0),
 	[__NR_removexattr] = PATH(0), [__NR_lremovexattr] = PATH(0), [__NR_fremovexattr] = FD(0),
-	[__NR_name_to_handle_at] = ATN(0),
+	[__NR_name_to_handle_at] = {FORWARD_AT, 0, 0, FORWARD_REFUSE | FORWARD_NULL_PATH, EOPNOTSUPP},
 
 	/* watching and mounting there from here */
-	[__NR_inotify_add_watch] = {FORWARD_PATH, 1, 0, FORWARD_REFUSE, ENOSYS},
+	[__NR_inotify_add_watch] = {FORWARD_PATH, 1, 0, FORWARD_TRANSLATE, 0}, [__NR_inotify_rm_watch] = FD(0),
 	[__NR_fanotify_mark] = {FORWARD_AT, 3, 0, FORWARD_REFUSE | FORWARD_NULL_PATH, ENOSYS},
 	[__NR_chroot] = {FORWARD_PATH, 0, 0, FORWARD_REFUSE, EPERM},
 	[__NR_mount] = {FORWARD_PATHS, 0, 1, FORWARD_REFUSE | FORWARD_NULL_PATH, EPERM},

@@ -32,6 +32,7 @@ enum forward_flags {
 	FORWARD_NULL_PATH = 4,	/* the path may be NULL or empty: then it is about the descriptor */
 	FORWARD_OPENS = 8,	/* the result is a new descriptor */
 	FORWARD_REFUSE = 16,	/* not for the host's things: errno */
+	FORWARD_TRANSLATE = 32, /* a function of its own looks at it first, when the sides are known */
 };
 
 enum forward_special {

@@ -334,7 +334,11 @@ int64_t forward_turn_begin_again(struct forward_turn *turn, uint32_t evictions)
 
 bool forward_turn_evicted(struct forward_turn *turn, int64_t result)
 {
-	return result == -EINTR && !turn->told && __atomic_exchange_n(&turn->entry->evicted, 0, __ATOMIC_ACQUIRE);
+	/* Also when the interrupt was meant for the call before, which had ended by itself (runtime/wire/forward.h). */
+	if (result != -EINTR || turn->told)
+		return false;
+	__atomic_store_n(&turn->entry->evicted, 0, __ATOMIC_RELAXED);
+	return true;
 }
 
 void forward_turn_pause(uint32_t *evictions)
