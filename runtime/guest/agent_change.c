@@ -23,7 +23,7 @@ static int no_memory(struct agent_shadow *s)
 /* The process is gone, or its memory or helper is: so is the shadow.  Anything else concerns this change only. */
 static bool is_end(struct agent_shadow *s, const struct agent_refusal *why)
 {
-	if (why->code == DS_LOCAL_C_EXIT || why->code == DS_LOCAL_C_EXEC || !s->mem.remote.tracer)
+	if (why->code == DS_LOCAL_C_EXIT || why->code == DS_LOCAL_C_EXEC || s->mem.remote.gone)
 		agent_end(s, why->code, "%s", why->text);
 	return s->ending;
 }

@@ -413,8 +413,9 @@ int agent_mem_compare(struct agent_mem *m, struct agent_take *out)
 
 /* --- the step --------------------------------------------------------------------------------------------------- */
 
-static int pin_and_scan(struct step *step)
+static int pin_and_scan(void *ctx)
 {
+	struct step *step = ctx;
 	struct agent_mem *m = step->m;
 	bool all = !step->first && step->end == USER_PAGES;
 	struct rle_enc e;
@@ -521,14 +522,20 @@ static int take_once(struct agent_mem *m, struct step *step, agent_mem_check_fn 
 	}
 	m->pin.budget_pages = m->pin.pages + lease;
 	pin_frozen(&m->pin, freeze);
-	err = pin_and_scan(step);
+	late = freeze_keep(freeze, END_MS) ? 0 : -ETIME;
+	err = late ? late : remote_settle(&m->remote);
+	err = err ? err : remote_together(&m->remote, pin_and_scan, step, (all ? ALL_LIMIT_MS : WINDOW_LIMIT_MS) + REMOTE_TIMEOUT_MS);
+	remote_unsettle(&m->remote);
+	if (!late)
+		freeze_unkeep(freeze);
 	pin_frozen(&m->pin, NULL);
-	late = freeze_holds(freeze, END_MS) ? 0 : -ETIME;
-	late = freeze_end(freeze) ? -ETIME : late;
+	freeze_end(freeze);
 	if (!err && !late)
 		return 0;
 	undo(step);
-	if (err == -EPROTO || (err && !m->remote.tracer && !poll(&(struct pollfd){.fd = m->remote.pidfd, .events = POLLIN}, 1, 0)))
+	if (err == -EPROTO)
+		remote_kill(&m->remote);
+	if (err == -EPROTO || (err && m->remote.gone && !poll(&(struct pollfd){.fd = m->remote.pidfd, .events = POLLIN}, 1, 0)))
 		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d: dsagent's helper in it was killed, or interfered with", m->remote.pid);
 	if (!late)
 		return agent_refuse(why, code_of(err), "process %d: its memory cannot be read or pinned: %s", m->remote.pid, strerror(-err));

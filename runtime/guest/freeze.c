@@ -21,6 +21,7 @@ struct freeze {
 	pthread_cond_t changed;
 	enum state state;
 	bool release;
+	unsigned int kept; /* freeze_keep() without freeze_unkeep() */
 	int64_t until_ms;
 	pid_t pid, helper;
 	struct inject_err why;
@@ -166,6 +167,8 @@ static void *keep(void *arg)
 	pthread_cond_signal(&f->changed);
 	while (!err && !f->release)
 		err = pthread_cond_timedwait(&f->changed, &f->lock, &until);
+	while (f->kept)
+		pthread_cond_wait(&f->changed, &f->lock);
 	if (f->state == FROZEN)
 		f->state = ENDED;
 	let_go(f);
@@ -233,27 +236,28 @@ bool freeze_holds(const struct freeze *f, unsigned int need_ms)
 	bool holds;
 
 	pthread_mutex_lock(lock);
-	holds = f->state == FROZEN && tracee_now_ms() + need_ms <= f->until_ms;
+	holds = f->state == FROZEN && (f->kept || tracee_now_ms() + need_ms <= f->until_ms);
 	pthread_mutex_unlock(lock);
 	return holds;
 }
 
-/* The thread that lets go needs the lock for it. */
-bool freeze_keep(const struct freeze *f, unsigned int need_ms)
+bool freeze_keep(struct freeze *f, unsigned int need_ms)
 {
-	pthread_mutex_t *lock = (pthread_mutex_t *)&f->lock;
 	bool holds;
 
-	pthread_mutex_lock(lock);
-	holds = f->state == FROZEN && tracee_now_ms() + need_ms <= f->until_ms;
-	if (!holds)
-		pthread_mutex_unlock(lock);
+	pthread_mutex_lock(&f->lock);
+	holds = f->state == FROZEN && (f->kept || tracee_now_ms() + need_ms <= f->until_ms);
+	f->kept += holds;
+	pthread_mutex_unlock(&f->lock);
 	return holds;
 }
 
-void freeze_unkeep(const struct freeze *f)
+void freeze_unkeep(struct freeze *f)
 {
-	pthread_mutex_unlock((pthread_mutex_t *)&f->lock);
+	pthread_mutex_lock(&f->lock);
+	f->kept--;
+	pthread_cond_signal(&f->changed);
+	pthread_mutex_unlock(&f->lock);
 }
 
 int freeze_end(struct freeze *f)

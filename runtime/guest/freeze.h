@@ -39,12 +39,12 @@ bool freeze_holds(const struct freeze *f, unsigned int need_ms);
  * freeze_keep() - As freeze_holds(), and if so everything stays stopped until freeze_unkeep(), past the limit if need be
  *
  * For what must not be half done when the limit comes: a machine may stand still itself for seconds, a virtual one above all.
- * Between the two only calls that end by themselves.
+ * Between the two only calls that end by themselves.  One may be within another, which then does not look at the time.
  */
-bool freeze_keep(const struct freeze *f, unsigned int need_ms);
+bool freeze_keep(struct freeze *f, unsigned int need_ms);
 
-/** freeze_unkeep() - After freeze_keep() that returned true, by the same thread. */
-void freeze_unkeep(const struct freeze *f);
+/** freeze_unkeep() - After freeze_keep() that returned true; as often as that. */
+void freeze_unkeep(struct freeze *f);
 
 /** freeze_end() - Let all threads go on.  NULL is accepted.  Return: 0; -ETIME: they did so before, the limit had passed. */
 int freeze_end(struct freeze *f);

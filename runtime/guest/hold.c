@@ -21,7 +21,7 @@
 #define ANYBODYS_BOX_PAGES 256u /* /proc/sys/fs/pipe-max-size; more takes CAP_SYS_RESOURCE */
 #define BOXES_AT_ONCE 8
 #define SAFE_BUFFER_BYTES (64 << 20) /* for the messages that carry boxes, some hundred bytes each */
-#define PIECES_MAX (REMOTE_DESK_BYTES / sizeof(struct iovec) < IOV_MAX ? REMOTE_DESK_BYTES / sizeof(struct iovec) : IOV_MAX)
+#define PIECES_MAX (REMOTE_DATA_BYTES / sizeof(struct iovec) < IOV_MAX ? REMOTE_DATA_BYTES / sizeof(struct iovec) : IOV_MAX)
 
 /* Pages in a pipe, in the order in which they can be read out of it. */
 struct hold_box {
@@ -189,10 +189,13 @@ static void empty(const struct hold *h, int chute_fd)
 static int64_t into_chute(struct remote *r, const struct hold_range *pages, size_t n)
 {
 	struct iovec iov[PIECES_MAX];
-	const struct remote_call call = {SYS_vmsplice, {r->chute_there, r->desk, n, SPLICE_F_NONBLOCK}};
+	struct remote_call call = {.nr = SYS_vmsplice, .args = {r->chute_there, r->data, n, SPLICE_F_NONBLOCK}, .any = 1};
 	uint64_t sum = 0;
 	int64_t got;
 	int there = -1, err;
+
+	if (!r->settled)
+		return -EPROTO;
 
 	for (size_t i = 0; i < n; i++) {
 		iov[i] = (struct iovec){(void *)(pages[i].vpn * PAGE), pages[i].npages * PAGE};
@@ -201,10 +204,10 @@ static int64_t into_chute(struct remote *r, const struct hold_range *pages, size
 	if (ioctl(r->chute_fd, FIONREAD, &there) || there)
 		return -EPROTO;
 	err = remote_batch(r, &call, 1, iov, n * sizeof(*iov), &got);
-	if (err)
+	if (err < 0)
 		return err;
 	/* Exactly what the call says that it has put there, and all that was asked for. */
-	if (ioctl(r->chute_fd, FIONREAD, &there) || (got >= 0 ? there != got : there) || !remote_desk_ok(r, n * sizeof(*iov)))
+	if (ioctl(r->chute_fd, FIONREAD, &there) || (got >= 0 ? there != got : there))
 		return -EPROTO;
 	return got < 0 ? got : (uint64_t)got == sum * PAGE ? (int64_t)sum : -EFAULT;
 }

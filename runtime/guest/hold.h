@@ -74,13 +74,13 @@ int hold_safe(const struct hold *h);
 /**
  * hold_take() - Hold pages that are there now
  * @h: open
- * @r: the process; all its threads stand still
+ * @r: the process; all its threads stand still: remote_settle()
  * @pages: populated; none held before
  * @n: how many of them
  * @missed: told of those that are not held; may be NULL if that is to be an error (-EFAULT)
  * @ctx: for it
  *
- * Return: 0; -ESRCH: the helper is gone; -EPROTO: something else came into the chute, or the desk is not what it was; -EMFILE,
+ * Return: 0; -ESRCH: the helper is gone; -EPROTO: something else came into the chute, or it is not settled; -EMFILE,
  * -ETOOMANYREFS: no more boxes can be had; -ENOMEM; -EIO: broken.  After an error what was taken already is held: hold_release().
  */
 int hold_take(struct hold *h, struct remote *r, const struct hold_range *pages, size_t n, hold_missed_fn missed, void *ctx);

@@ -281,6 +281,7 @@ static int make_helper(struct inject_plan *p)
 		r->stub = stub;
 		r->scratch = stub + PAGE;
 		r->desk = stub + 2 * PAGE;
+		r->data = r->desk + 3 * PAGE;
 		r->helper_inside = ret;
 		r->helper = t->events;
 		*p->helper = (struct tracee){.pid = t->events, .tid = t->events};

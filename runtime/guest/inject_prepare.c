@@ -18,14 +18,17 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "rle/cleanup.h"
+#include "runtime/guest/helper.h"
 #include "runtime/guest/inject_impl.h"
 #include "runtime/guest/pin.h"
 
 #define PAGE DS_PAGE_BYTES
+#define DESK_BYTES (REMOTE_DESK_PAGES * DS_PAGE_BYTES)
 #define CHUTE_BYTES (16 << 20) /* more than /proc/sys/fs/pipe-max-size takes CAP_SYS_RESOURCE */
 #define CHUTE_BYTES_ANYBODY (1 << 20)
 
@@ -42,17 +45,19 @@ int64_t inject_of_helper(struct inject_plan *p, const struct remote_call *call)
 /* The desk: a file in memory that is written to through the mapping made here, and no other ever. */
 static int make_desk(struct remote *r, int *desk_fd)
 {
+	struct stat st;
 	void *here;
 
 	*desk_fd = memfd_create("dark shadow", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-	if (*desk_fd < 0 || ftruncate(*desk_fd, REMOTE_DESK_BYTES))
+	if (*desk_fd < 0 || ftruncate(*desk_fd, DESK_BYTES) || fstat(*desk_fd, &st))
 		return -errno;
-	here = mmap(NULL, REMOTE_DESK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, *desk_fd, 0);
+	here = mmap(NULL, DESK_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, *desk_fd, 0);
 	if (here == MAP_FAILED)
 		return -errno;
 	r->desk_here = here;
-	memset(here, 0, REMOTE_DESK_BYTES);
-	mlock(here, REMOTE_DESK_BYTES); /* what is swapped out could not be compared: remote_desk_ok() */
+	r->desk_dev = st.st_dev;
+	r->desk_ino = st.st_ino;
+	memcpy(here, helper_code, helper_code_bytes());
 	return fcntl(*desk_fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL) ? -errno : 0;
 }
 
@@ -113,7 +118,10 @@ static int give_descriptors(struct inject_plan *p, int desk_fd, int chute_in)
 	/* Whoever writes to the scratch memory at the wrong moment gets another thing done: it is noticed here. */
 	if (syscall(SYS_kcmp, getpid(), r->helper, KCMP_FILE, desk_fd, THERE_DESK) || syscall(SYS_kcmp, getpid(), r->helper, KCMP_FILE, chute_in, THERE_CHUTE))
 		return -EPROTO;
-	err = inject_of_helper(p, INJECT_CALL(SYS_mmap, r->desk, REMOTE_DESK_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, THERE_DESK, 0));
+	err = inject_of_helper(p, INJECT_CALL(SYS_mmap, r->desk, DESK_BYTES, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, THERE_DESK, 0));
+	r->runs_desk = err == (int64_t)r->desk;
+	if (!r->runs_desk) /* some kernels execute nothing of such files */
+		err = inject_of_helper(p, INJECT_CALL(SYS_mmap, r->desk, DESK_BYTES, PROT_READ, MAP_SHARED | MAP_FIXED, THERE_DESK, 0));
 	if (err != (int64_t)r->desk)
 		return err < 0 ? err : -EPROTO;
 	r->chute_there = THERE_CHUTE;
@@ -128,9 +136,9 @@ static void furnish(struct inject_plan *p)
 		int32_t priority;
 	} data = {.name = "ds-helper", .vma_name = "dark shadow", .root = "/"};
 	struct remote *r = p->out;
-#define AT(member) (r->desk + offsetof(__typeof__(data), member))
+#define AT(member) (r->data + offsetof(__typeof__(data), member))
 
-	memcpy(r->desk_here, &data, sizeof(data));
+	memcpy(r->desk_here + (r->data - r->desk), &data, sizeof(data));
 	inject_of_helper(p, INJECT_CALL(SYS_madvise, r->stub, INJECT_AREA, MADV_DONTFORK));
 	inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_NAME, AT(name)));
 	inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, r->stub, 2 * PAGE, AT(vma_name)));
@@ -148,13 +156,13 @@ static void make_ring(struct inject_plan *p)
 	struct remote *r = p->out;
 	int64_t ring, err;
 
-	memcpy(r->desk_here, &table, sizeof(table));
+	memcpy(r->desk_here + (r->data - r->desk), &table, sizeof(table));
 	if (pwrite(r->mem_fd, &params, sizeof(params), r->scratch) != (ssize_t)sizeof(params)) {
 		r->ring_fd = -EIO;
 		return;
 	}
 	ring = inject_of_helper(p, INJECT_CALL(SYS_io_uring_setup, 1, r->scratch));
-	err = ring < 0 ? ring : inject_of_helper(p, INJECT_CALL(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS2, r->desk, sizeof(table)));
+	err = ring < 0 ? ring : inject_of_helper(p, INJECT_CALL(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS2, r->data, sizeof(table)));
 	r->ring_fd = err ? err : ring;
 }
 

@@ -83,6 +83,8 @@ int inject_remove(struct remote *r, struct inject_err *why)
 	}
 	m.same = syscall(SYS_kcmp, r->pid, r->helper, KCMP_VM, 0, 0) == 0;
 	remote_kill(r);
+	tracer_free(r->tracer); /* then the program can reap the helper */
+	r->tracer = NULL;
 	if (r->helper_pidfd >= 0)
 		ended(r->helper_pidfd, 1000);
 	if (!ended(r->pidfd, 0)) {

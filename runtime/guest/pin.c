@@ -130,7 +130,7 @@ int pin_open_remote(struct pin *p, struct remote *via)
 	return 0;
 }
 
-void pin_frozen(struct pin *p, const struct freeze *f)
+void pin_frozen(struct pin *p, struct freeze *f)
 {
 	p->frozen = f;
 }
@@ -162,29 +162,40 @@ static int update(const struct pin *p, uint32_t slot, uint64_t addr, uint64_t by
 		struct iovec iov;
 		struct io_uring_rsrc_update2 up;
 	} data = {.iov = {.iov_base = bytes ? (void *)addr : NULL, .iov_len = bytes}, .up = {.offset = slot, .nr = 1}};
+	const uint64_t at = p->via ? p->via->data : (uint64_t)&data;
+	const struct remote_call after = {.nr = SYS_mprotect, .args = {addr, bytes, around.after}, .any = 1};
 	struct remote_call calls[3];
-	int64_t results[3];
+	int64_t result = 0;
 	uint32_t n = 0, reg;
-	uint64_t at = p->via ? p->via->desk : (uint64_t)&data;
-	int err = 0;
+	int done = 0;
 
 	data.up.data = at + offsetof(__typeof__(data), iov);
 	if (around.before >= 0)
-		calls[n++] = (struct remote_call){SYS_mprotect, {addr, bytes, around.before}};
+		calls[n++] = (struct remote_call){.nr = SYS_mprotect, .args = {addr, bytes, around.before}};
 	reg = n++;
-	calls[reg] = (struct remote_call){SYS_io_uring_register,
-					  {p->ring_fd, IORING_REGISTER_BUFFERS_UPDATE, at + offsetof(__typeof__(data), up), sizeof(data.up)}};
+	calls[reg] = (struct remote_call){
+		.nr = SYS_io_uring_register,
+		.args = {p->ring_fd, IORING_REGISTER_BUFFERS_UPDATE, at + offsetof(__typeof__(data), up), sizeof(data.up)},
+		.want = 1,
+	};
 	if (around.after >= 0)
-		calls[n++] = (struct remote_call){SYS_mprotect, {addr, bytes, around.after}};
-	if (p->via)
-		err = remote_batch(p->via, calls, n, &data, sizeof(data), results);
-	else
-		for (uint32_t i = 0; i < n; i++)
-			results[i] = call4(calls[i].nr, calls[i].args[0], calls[i].args[1], calls[i].args[2], calls[i].args[3]);
+		calls[n++] = after;
+	if (p->via) {
+		done = remote_batch(p->via, calls, n, &data, sizeof(data), &result);
+		if (done < 0)
+			return done;
+	}
+	for (; !p->via && done < (int)n; done++) {
+		result = call4(calls[done].nr, calls[done].args[0], calls[done].args[1], calls[done].args[2], calls[done].args[3]);
+		if (!calls[done].any && result != calls[done].want)
+			break;
+	}
 	/* That the protection could not be put back, for want of memory, changes nothing about the pin. */
-	for (uint32_t i = 0; i <= reg && !err; i++)
-		err = results[i] == (i == reg) ? 0 : results[i] < 0 ? results[i] : -EIO;
-	return err;
+	if (done > (int)reg)
+		return 0;
+	if (done == (int)reg && around.after >= 0)
+		there(p, SYS_mprotect, addr, bytes, around.after, 0, 0);
+	return result < 0 ? result : -EIO;
 }
 
 /* Registers at most PIN_BUFFER_MAX_BYTES, in @slot_out if that is given.  Return: 0; -ENOSPC no slot; -EDQUOT the limit; -errno. */
@@ -227,7 +238,7 @@ static void let_go(struct pin *p, uint32_t slot)
 
 static bool gone(const struct pin *p)
 {
-	return p->via && !p->via->tracer;
+	return p->via && p->via->gone;
 }
 
 static bool range_ok(uint64_t addr, uint64_t bytes)

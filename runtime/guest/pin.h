@@ -73,7 +73,7 @@ struct pin {
 	uint64_t budget_pages;	/* UINT64_MAX: no limit */
 	struct pin_slot *slots; /* PIN_SLOTS of them, and scratch memory behind */
 	struct remote *via;	/* NULL: the caller's own memory */
-	const struct freeze *frozen;
+	struct freeze *frozen;
 };
 
 /** enum pin_outcome - What became of a stretch; all but the first two are not pinned. */
@@ -136,7 +136,7 @@ int pin_open(struct pin *p);
 int pin_open_remote(struct pin *p, struct remote *via);
 
 /** pin_frozen() - PIN_ALONE holds as long as @f does, for a remote pin; NULL: no longer. */
-void pin_frozen(struct pin *p, const struct freeze *f);
+void pin_frozen(struct pin *p, struct freeze *f);
 
 /** pin_close() - Let go of everything and of the ring, unless another process holds it too. */
 void pin_close(struct pin *p);

@@ -9,13 +9,13 @@
  * the program's threads run undisturbed.
  *
  * Trust: the helper has the rights of the program's user, lies in the program's memory, and must not do anything for either.
- *   its calls	Each is looked at when it enters the kernel (tracee_call()): number and arguments are what was asked for, or the call
- *		is not made.  What it returns is read from its registers.  So a result is a fact, whatever the program has made
- *		of the code there.  Nobody else can trace a task that is traced.
- *   what pointers lead to	is in the program's memory.  The desk is a piece of memory that we write to and that is mapped there
- *		for reading only, of a file that nobody else can get for writing (F_SEAL_FUTURE_WRITE), shared: so not
- *		even a debugger's write reaches it.  The program can unmap it and put something else there, though: with all
- *		threads stopped remote_desk_ok() tells.
+ *   its calls	One by one: each is looked at when it enters the kernel (tracee_call()), so that number and arguments are what was asked
+ *		for or the call is not made.  What it returns is read from its registers.  So a result is a fact, whatever the program
+ *		has made of the code there.  Nobody else can trace a task that is traced.
+ *   the desk	is memory that we write to and that is mapped there for reading and executing only, of a file that nobody else can get
+ *		for writing (F_SEAL_FUTURE_WRITE), shared: so not even a debugger's write reaches it.  The program can
+ *		unmap it and put something else there, though: with all threads stopped remote_settle() looks.  While that holds,
+ *		batches run on the desk's own code (helper.S) in one go, and calls may rely on what they read on it.
  *   its descriptors	are a pipe's end for writing (the chute), which is ours, and an io_uring.  Whoever has the user's rights can have
  *		copies of both (pidfd_getfd(2)): what is in the pipe cannot be taken out at that end, what the ring holds can.
  *   seccomp	A filter of the program's would be the helper's, and could make up results.  So there must be none, or
@@ -37,15 +37,17 @@
 #include <sys/types.h>
 
 #define REMOTE_CALLS_MAX 64u
-#define REMOTE_DESK_PAGES 4u
-#define REMOTE_DESK_BYTES (REMOTE_DESK_PAGES * 4096u)
+#define REMOTE_DESK_PAGES 7u /* code, calls (two), data */
+#define REMOTE_DATA_BYTES (4 * 4096u)
 #define REMOTE_TIMEOUT_MS 10000
 
 struct tracer;
 
-/** struct remote_call - A system call. */
+/** struct remote_call - A system call; also its form on the desk. */
 struct remote_call {
 	uint64_t nr, args[6];
+	int64_t want;  /* what it has to return for the next ones to be made */
+	uint64_t any; /* not 0: they are made whatever it returns */
 };
 
 /** struct remote - A helper and the address space it works in; all members are read-only to others. */
@@ -55,17 +57,22 @@ struct remote {
 	pid_t helper;	    /* shares the memory; its own process */
 	pid_t helper_inside; /* its number in the program's pid namespace */
 	int helper_pidfd;   /* readable when the helper has ended */
-	struct tracer *tracer; /* NULL: the helper is gone or does not answer */
+	struct tracer *tracer;
+	bool gone;	    /* the helper has ended, or is of no use any more */
+	bool settled;	    /* remote_settle() */
+	bool runs_desk;	    /* the desk could be mapped executable */
 	int ring_fd;	    /* in the helper's descriptor table: an io_uring for pins; -errno if it could not be made */
 	int chute_there;    /* in the helper's descriptor table: the chute, for writing */
 	int chute_fd;	    /* the chute, for reading; non-blocking */
 	int mem_fd;	    /* /proc/HELPER/mem: this address space, whatever becomes of process numbers */
 	int maps_fd;	    /* /proc/HELPER/maps, likewise */
 	int pagemap_fd;	    /* /proc/HELPER/pagemap, likewise */
-	uint64_t stub;	    /* where the helper's code lies in the program: one page, a page of scratch memory, the desk */
+	uint64_t stub;	    /* in the program: a page with a system call instruction, a page of scratch memory, the desk */
 	uint64_t scratch;
 	uint64_t desk;
-	uint8_t *desk_here; /* the same memory */
+	uint64_t data;	    /* on the desk: REMOTE_DATA_BYTES */
+	uint8_t *desk_here; /* the desk's memory */
+	uint64_t desk_dev, desk_ino; /* its file */
 };
 
 /** REMOTE_NONE - What a struct remote is before inject_helper() and after inject_remove(); remote_close() accepts it. */
@@ -76,30 +83,42 @@ struct remote {
 	}
 
 /**
- * remote_batch() - Make several system calls
+ * remote_batch() - Make several system calls, up to the first one that does not return what it should
  * @r: where
- * @calls: the calls, made in order whatever those before them returned; pointers among the arguments are addresses in the
- *	program's memory, such as @r->desk
+ * @calls: the calls; pointers among the arguments are addresses in the program's memory, such as @r->data
  * @n: how many, 1 to REMOTE_CALLS_MAX
- * @data: put on the desk before; may be NULL when @data_bytes is 0
- * @data_bytes: at most REMOTE_DESK_BYTES
- * @results: filled in, one for each call: what the call returned, -errno included; untouched when this fails
+ * @data: put on the desk, at @r->data, before; may be NULL when @data_bytes is 0
+ * @data_bytes: at most REMOTE_DATA_BYTES
+ * @result: filled in: what the last call that was made returned, -errno included; untouched when this fails
  *
- * Return: 0; -EINVAL: does not fit; -ESRCH: the helper is gone; -ETIMEDOUT: it took too long and was killed; -EPROTO: it was about
- * to do something else and was killed; -errno.
+ * Return: how many did what they should, @n or, if the next one did not, less; -EINVAL: does not fit; -ESRCH: the helper is gone;
+ * -ETIMEDOUT: it took too long and was killed; -EPROTO: it was about to do something else and was killed; -errno.
  */
-int remote_batch(struct remote *r, const struct remote_call *calls, uint32_t n, const void *data, uint32_t data_bytes, int64_t *results);
+int remote_batch(struct remote *r, const struct remote_call *calls, uint32_t n, const void *data, uint32_t data_bytes, int64_t *result);
 
 /**
- * remote_desk_ok() - Whether a call that was made since all threads of the program stopped has read from the desk what was put on it
- * @r: where
- * @bytes: how much it read there
+ * remote_settle() - All threads of the program have stopped: see whether the desk is ours
  *
- * To be asked after it.  The pages there must be the frames that are ours: a private mapping of the same file, which is
- * all that a program could put in the desk's place, loses them when it is written to and cannot get them back while everything
- * stands still.  Without the right to see frame numbers the answer is no.
+ * If so, calls may read from it what others must not change, and batches are made faster, until remote_unsettle(), which must be
+ * before threads go on.
+ *
+ * Return: 0; -EPROTO: something else is in its place; -ESRCH; -errno.
  */
-bool remote_desk_ok(const struct remote *r, size_t bytes);
+int remote_settle(struct remote *r);
+
+/** remote_unsettle() - Threads may go on. */
+void remote_unsettle(struct remote *r);
+
+/**
+ * remote_together() - Have a function run where many batches cost less
+ * @r: where
+ * @fn: what, by the thread that traces the helper
+ * @ctx: for it
+ * @limit_ms: after which the helper is killed
+ *
+ * Return: what @fn returned; -ETIMEDOUT; -ESRCH.
+ */
+int remote_together(struct remote *r, int (*fn)(void *ctx), void *ctx, int limit_ms);
 
 /**
  * remote_syscall() - Make one system call without data
@@ -131,7 +150,7 @@ int remote_read(const struct remote *r, uint64_t addr, void *buf, size_t bytes);
  */
 int remote_write(const struct remote *r, uint64_t addr, const void *buf, size_t bytes);
 
-/** remote_kill() - End the helper at once; the remote answers -ESRCH from then on.  remote_read() and remote_write() end too. */
+/** remote_kill() - End the helper at once; the remote answers -ESRCH from then on.  Its memory may end with it. */
 void remote_kill(struct remote *r);
 
 /**

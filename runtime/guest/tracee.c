@@ -378,6 +378,30 @@ int tracee_call(struct tracee *t, uint64_t ip, const struct remote_call *call, i
 	}
 }
 
+int tracee_go(struct tracee *t, struct user_regs_struct *regs, uint64_t end)
+{
+	int status, err;
+
+	regs->orig_rax = -1;
+	regs->eflags &= ~(uint64_t)FLAG_TRAP;
+	err = set_regs(t->tid, regs);
+	for (;;) {
+		siginfo_t info;
+
+		if (!err && ptrace(PTRACE_CONT, t->tid, NULL, NULL))
+			err = -errno;
+		if (!err)
+			err = next_stop(t, 0, &status);
+		if (err)
+			return err;
+		/* Signals that others send it are nothing to it. */
+		if (status >> 16 || ptrace(PTRACE_GETSIGINFO, t->tid, NULL, &info) || info.si_code <= 0)
+			continue;
+		err = get_regs(t->tid, regs);
+		return err ? err : WSTOPSIG(status) == SIGTRAP && regs->rip == end ? 0 : -EFAULT;
+	}
+}
+
 /* Goes on until it stops on its way to user mode: for @want_sig, or (0) because it was interrupted. */
 static int last_stop(struct tracee *t, int want_sig)
 {

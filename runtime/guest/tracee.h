@@ -78,6 +78,16 @@ int tracee_patch(struct tracee *t);
  */
 int tracee_call(struct tracee *t, uint64_t ip, const struct remote_call *call, int64_t *result);
 
+/**
+ * tracee_go() - Let it run from @regs on to a trap
+ * @t: saved, of all signals blocked
+ * @regs: where it starts; what it has at the end
+ * @end: where it is when it has trapped as it should
+ *
+ * Return: 0; -ESRCH: it was killed; -EFAULT: it came to another end; -errno.
+ */
+int tracee_go(struct tracee *t, struct user_regs_struct *regs, uint64_t end);
+
 /** tracee_restore() - Let it go on with what it was doing, untraced.  Return: 0; -ESRCH: it was killed; -errno. */
 int tracee_restore(struct tracee *t);
 

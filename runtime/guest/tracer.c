@@ -83,6 +83,8 @@ int tracer_do(struct tracer *t, int (*fn)(void *ctx), void *ctx, int limit_ms, i
 	bool late = false;
 	int ret;
 
+	if (pthread_equal(pthread_self(), t->thread))
+		return fn(ctx);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += limit_ms / 1000;
 	until.tv_nsec += limit_ms % 1000 * 1000000;

@@ -4,7 +4,7 @@
  * the thread that makes a helper stays its tracer, from the helper's first instruction to its last (remote.h, "Trust"), and does on
  * request what others want of it.  Its end makes the kernel let go of whatever it traces; helpers are killed by that.
  *
- * One request at a time.
+ * One request at a time; one within another is run as it comes.
  */
 #ifndef RUNTIME_GUEST_TRACER_H
 #define RUNTIME_GUEST_TRACER_H

@@ -196,14 +196,21 @@ static int writes_to_the_desk(const struct remote *r)
 
 /* --- tests ------------------------------------------------------------------------------------------------------------------ */
 
-static struct freeze *freeze(const struct remote *r)
+static struct freeze *freeze(struct remote *r)
 {
 	struct inject_err why;
 	struct freeze *f = NULL;
 
 	if (freeze_start(r, 20000, &f, &why))
 		die(why.why);
+	remote_settle(r); /* or nothing is held: refused() */
 	return f;
+}
+
+static void thaw(struct remote *r, struct freeze *f)
+{
+	remote_unsettle(r);
+	freeze_end(f);
 }
 
 static struct hold_range all(void)
@@ -271,7 +278,7 @@ static void held(void)
 	tap_eq(hold_take(&h, &r, &(struct hold_range){board->area / PAGE + 8, NPAGES - 8}, 1, NULL, NULL), 0, "and the others");
 	tap_eq(h.pages, NPAGES, "all of them");
 	frames(&r, pfn);
-	freeze_end(f);
+	thaw(&r, f);
 	tap_eq(as_user(takes_pins_away, &r), 1, "the user empties the ring");
 	tap_eq(as_user(reads_the_chute, &r), 0, "the user gets nothing out of the chute");
 	tap_eq(as_user(traces, &r), 0, "the user cannot trace the helper");
@@ -313,7 +320,7 @@ static void kept_by_the_safe(void)
 	f = freeze(&r);
 	tap_eq(hold_take(&h, &r, &range, 1, NULL, NULL), 0, "held, with a process that has the safe since before");
 	frames(&r, pfn);
-	freeze_end(f);
+	thaw(&r, f);
 	hold_close(&h);
 	end(pid, &r, &pin);
 	usleep(1500000);
@@ -351,14 +358,14 @@ static void refused(void)
 	tap_eq(h.pages, 0, "nothing is");
 	tap_eq(hold_take(&h, &r, with_hole, 2, on_missed, &where), 0, "the chute is clean again");
 	tap_ok(h.pages == NPAGES && misses == 3 && where == 2, "what is not there is said, the rest is held");
-	freeze_end(f);
+	thaw(&r, f);
 	hold_release(&h, 0, UINT64_C(1) << 40);
-	remote_syscall(&r, SYS_mmap, (uint64_t[6]){r.desk, REMOTE_DESK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0});
-	remote_write(&r, r.desk, &(struct iovec){(void *)(uintptr_t)board->area, PAGE}, sizeof(struct iovec));
+	remote_syscall(&r, SYS_mmap, (uint64_t[6]){r.data, REMOTE_DATA_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0});
+	remote_write(&r, r.data, &(struct iovec){(void *)(uintptr_t)board->area, PAGE}, sizeof(struct iovec));
 	f = freeze(&r);
 	tap_eq(hold_take(&h, &r, &(struct hold_range){board->area / PAGE + 1, 1}, 1, NULL, NULL), -EPROTO,
 	       "a desk of the program's own, with the address of another page, is noticed");
-	freeze_end(f);
+	thaw(&r, f);
 	hold_close(&h);
 	end(pid, &r, &pin);
 }
@@ -399,7 +406,7 @@ static void many(void)
 		}
 		bad += hold_take(&h, &r, part, n, NULL, NULL) != 0;
 	}
-	freeze_end(f);
+	thaw(&r, f);
 	tap_ok(!bad && h.pages == left, "thousands of pages are held in pieces");
 	for (int round = 0; round < 300; round++) {
 		uint64_t from = rand_r(&seed) % MANY, npages = 1 + rand_r(&seed) % 90;

@@ -180,10 +180,9 @@ static bool helper_ended(const struct remote *r)
 static void calls(struct remote *r)
 {
 	struct remote_call call[REMOTE_CALLS_MAX];
-	int64_t got[REMOTE_CALLS_MAX], at;
+	int64_t got = 0, at;
 	char buf[3 * PAGE], back[3 * PAGE];
-	static char big[REMOTE_DESK_BYTES + 1];
-	size_t right = 0;
+	static char big[REMOTE_DATA_BYTES + 1];
 
 	at = remote_syscall(r, SYS_mmap, (uint64_t[6]){0, 4 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0});
 	remote_syscall(r, SYS_munmap, (uint64_t[6]){at + 3 * PAGE, PAGE});
@@ -194,23 +193,25 @@ static void calls(struct remote *r)
 	tap_ok(remote_read(r, at + 1, back, sizeof(buf) - 2) == 0 && !memcmp(buf, back, sizeof(buf) - 2), "and read back");
 	tap_eq(remote_read(r, at + 3 * PAGE - 4, back, 8) < 0 ? 0 : 1, 0, "reading across its end fails");
 	for (uint32_t i = 0; i < REMOTE_CALLS_MAX; i++)
-		call[i] = (struct remote_call){SYS_mprotect, {at + i % 3 * PAGE, i % 5 ? PAGE : 0, i % 7 ? PROT_READ : 1 << 20}};
-	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX, NULL, 0, got), 0, "a full batch");
-	for (uint32_t i = 0; i < REMOTE_CALLS_MAX; i++)
-		right += got[i] == (i % 7 || i % 5 == 0 ? 0 : -EINVAL);
-	tap_eq(right, REMOTE_CALLS_MAX, "each call has its own result");
-	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX + 1, NULL, 0, got), -EINVAL, "a batch too long is refused");
-	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX, big, REMOTE_DESK_BYTES + 1, got), -EINVAL, "so are data too long");
-	tap_eq(remote_batch(r, call, 0, NULL, 0, got), -EINVAL, "and no calls at all");
-	call[0] = (struct remote_call){SYS_munmap, {at, 3 * PAGE}};
-	tap_ok(remote_batch(r, call, 1, big, REMOTE_DESK_BYTES, got) == 0 && got[0] == 0, "the longest data");
+		call[i] = (struct remote_call){.nr = SYS_mprotect, .args = {at + i % 3 * PAGE, PAGE, i == 40 ? 1 << 20 : PROT_READ}, .any = i == 40};
+	call[REMOTE_CALLS_MAX - 1].args[0] = at;
+	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX, NULL, 0, &got), REMOTE_CALLS_MAX, "a full batch, of which one call fails and may");
+	tap_eq(got, 0, "the last one's result");
+	call[40].any = 0;
+	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX, NULL, 0, &got), 40, "if it may not, it is the last one");
+	tap_eq(got, -EINVAL, "and its result is told");
+	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX + 1, NULL, 0, &got), -EINVAL, "a batch too long is refused");
+	tap_eq(remote_batch(r, call, REMOTE_CALLS_MAX, big, REMOTE_DATA_BYTES + 1, &got), -EINVAL, "so are data too long");
+	tap_eq(remote_batch(r, call, 0, NULL, 0, &got), -EINVAL, "and no calls at all");
+	call[0] = (struct remote_call){.nr = SYS_munmap, .args = {at, 3 * PAGE}};
+	tap_ok(remote_batch(r, call, 1, big, REMOTE_DATA_BYTES, &got) == 1 && got == 0, "the longest data");
 	tap_eq(remote_read(r, at, back, 1), -EIO, "what was unmapped is gone");
 }
 
 /* The helper does what it is told, whoever wants what of it. */
 static void confined(struct remote *r)
 {
-	const struct remote_call write_here = {SYS_write, {r->chute_there, r->desk, 8}};
+	const struct remote_call write_here = {.nr = SYS_write, .args = {r->chute_there, r->data, 8}, .want = 8};
 	char path[64], line[256], was[8] = "";
 	unsigned int tracer = 0;
 	int64_t got = 0;
@@ -231,23 +232,32 @@ static void confined(struct remote *r)
 	}
 	tap_eq(fds, 2, "it has two descriptors: the chute and its ring");
 	/* The desk: what was put on it arrives, and nobody can change it there, not even the way debuggers do. */
-	tap_eq(remote_batch(r, &write_here, 1, "abcdefg", 8, &got) ? -1 : got, 8, "it writes from the desk");
+	tap_eq(remote_batch(r, &write_here, 1, "abcdefg", 8, &got), 1, "it writes from the desk");
 	tap_ok(read(r->chute_fd, was, 8) == 8 && !strcmp(was, "abcdefg"), "and that arrives");
 	tap_ok(remote_write(r, r->desk, "xxxxxxx", 8) < 0, "the desk cannot be written to by way of /proc/PID/mem");
 	tap_eq(remote_syscall(r, SYS_mprotect, (uint64_t[6]){r->desk, PAGE, PROT_READ | PROT_WRITE}), -EACCES, "nor be made writable");
-	if (getuid() == 0)
-		tap_ok(remote_desk_ok(r, 8), "the desk is ours");
 }
 
-static void another_desk(struct remote *r)
+/* The same calls as batches that run on the desk, and what is not the desk. */
+static void settled(struct remote *r)
 {
-	char was[8];
+	struct inject_err why;
+	struct freeze *f;
 
-	if (getuid() == 0) {
-		remote_syscall(r, SYS_mmap, (uint64_t[6]){r->desk, REMOTE_DESK_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0});
-		remote_read(r, r->desk, was, 8);
-		tap_ok(!remote_desk_ok(r, 8), "something else in its place is noticed");
+	if (freeze_start(r, 20000, &f, &why)) {
+		tap_ok(false, "frozen (%s)", why.why);
+		return;
 	}
+	tap_eq(remote_settle(r), 0, "the desk is ours");
+	calls(r);
+	remote_unsettle(r);
+	freeze_end(f);
+	tap_ok(goes_on(), "the program goes on");
+	remote_syscall(r, SYS_mprotect, (uint64_t[6]){r->data, PAGE, PROT_READ});
+	tap_eq(remote_settle(r), -EPROTO, "a desk that is cut in pieces is noticed");
+	remote_syscall(r, SYS_mmap, (uint64_t[6]){r->desk, REMOTE_DESK_PAGES * PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0});
+	tap_eq(remote_settle(r), -EPROTO, "something else in its place, too");
+	tap_ok(!r->settled, "nothing is settled then");
 }
 
 /* --- pins --------------------------------------------------------------------------------------------------------- */
@@ -516,7 +526,7 @@ int main(void)
 	else
 		pins(&r);
 	freezing(&r);
-	another_desk(&r);
+	settled(&r);
 	tap_eq(inject_remove(&r, &why), 0, "the helper is taken out");
 	tap_ok(goes_on() && shared->bad == 0, "and the program goes on");
 	shared->stop = 1;
