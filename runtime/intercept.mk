@@ -52,13 +52,15 @@ $(B)/intercept/runtime/guest/forward/rules.o $(B)/obj/runtime/guest/forward/rule
 	$(B)/gen/syscall_names.h $(B)/gen/errno_names.h
 $(B)/intercept/runtime/guest/forward/rules.o: INTERCEPT_CFLAGS += -I$(B)/gen
 $(B)/obj/runtime/guest/forward/rules.o: ALL_CFLAGS += -I$(B)/gen
+$(B)/obj/fuzz/runtime/guest/forward/rules.o: ALL_CFLAGS += -I$(B)/gen
 $(B)/lib/libdsforward.so: $(FORWARD_OBJ) $(INTERCEPT_OBJ)
 	$(call SAY,LINK,$@)$(FORWARD_LINK)
 all tests-build tsan-build: $(B)/lib/libdsforward.so
 
 # What of it is pure, for unit tests.
-$(B)/lib/forward.a: $(call obj,$(addprefix runtime/guest/forward/,rules.c paths.c))
+$(B)/lib/forward.a: $(call obj,$(addprefix runtime/guest/forward/,rules.c paths.c policy_text.c))
 TESTLIBS := $(B)/lib/forward.a $(TESTLIBS)
+$(B)/fuzz/guest_policy: $(addprefix $(B)/obj/fuzz/runtime/guest/forward/,rules.o policy_text.o)
 # The same library with a host in it that is a task of the program's own memory: for tests without a virtual machine.
 $(B)/tests/intercept/forward_native.so: $(FORWARD_OBJ) $(INTERCEPT_OBJ) $(B)/intercept/tests/intercept/forward_host.o
 	$(call SAY,LINK,$@)$(FORWARD_LINK)

@@ -33,14 +33,14 @@ _dsrun() {
 	--intercept) mapfile -t COMPREPLY < <(compgen -W "dispatch ptrace" -- "$cur") ;;
 	--mode) mapfile -t COMPREPLY < <(compgen -W "eager demand" -- "$cur") ;;
 	--pid | --stop) mapfile -t COMPREPLY < <(cd /proc && compgen -G "[1-9]*" | grep "^$cur") ;;
-	--socket | --forward | --policy | --trace | --summary)
+	--socket | --forward | --policy | --check-policy | --trace | --summary)
 		compopt -o filenames 2>/dev/null
 		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
 		;;
 	--service | --args) ;;
 	*)
 		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W "--service --mode --args --required --pid --stop --list --socket --forward --net --device --list-devices --policy --trace --summary --intercept --help --version" -- "$cur")
+			mapfile -t COMPREPLY < <(compgen -W "--service --mode --args --required --pid --stop --list --socket --forward --net --device --list-devices --policy --check-policy --trace --summary --intercept --help --version" -- "$cur")
 		else
 			mapfile -t COMPREPLY < <(compgen -c -- "$cur")
 		fi

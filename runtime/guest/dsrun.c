@@ -236,7 +236,7 @@ static void forward_environment(const struct dsrun_options *o, const char *libra
 	put("DS_FORWARD", o->policy.prefixes);
 	put_or_not("DS_FORWARD_NET", o->policy.net ? "forward" : NULL);
 	put_or_not("DS_FORWARD_DEVICE", o->devices.n ? "1" : NULL);
-	put_or_not("DS_FORWARD_POLICY", o->policy.calls);
+	put_or_not("DS_FORWARD_POLICY", o->policy.rules);
 	put_or_not("DS_FORWARD_TRACE", o->trace);
 	put_or_not("DS_FORWARD_SUMMARY", o->summary);
 	put_or_not("DS_FORWARD_SERVICE", o->service);
@@ -319,7 +319,7 @@ static int run(const struct dsrun_options *o)
 	err = errno;
 	if (attendant >= 0)
 		attend_failed(attendant);
-	if (err == ENOENT && o->policy.prefixes[0] && o->program[0][0] == '/' && !strchr(o->program[0], '='))
+	if (err == ENOENT && (o->policy.prefixes[0] || o->policy.rules[0]) && o->program[0][0] == '/' && !strchr(o->program[0], '='))
 		exec_host(o->program);
 	fprintf(stderr, "dsrun: %s: %s\n", o->program[0], strerror(err));
 	return err == ENOENT ? DSRUN_NOT_FOUND : DSRUN_CANNOT;

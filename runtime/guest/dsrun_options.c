@@ -1,6 +1,7 @@
 /* dsrun_options.c - the command line of dsrun */
 #include "runtime/guest/dsrun_options.h"
 
+#include <errno.h>
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -24,7 +25,8 @@ static const char help_text[] =
 	"      --forward DIR    a directory of the host, at the same path: system calls about it are made by the shadow\n"
 	"      --net WHERE      host: internet sockets are the host's; guest (the default)\n"
 	"      --device PATH    a device of the host, or all that match a pattern, and what belongs to it below /sys and /proc\n"
-	"      --policy FILE    what becomes of which system calls, see dsrun(1)\n"
+	"      --policy FILE    rules about the program's system calls, ds-policy(5)\n"
+	"      --check-policy FILE  say whether such a file is right, and run nothing\n"
 	"      --trace[=FILE]   a line for each system call, on standard error or in FILE\n"
 	"      --summary[=FILE] a table of them at the end\n"
 	"      --intercept HOW  dispatch: by the kernel's dispatch, in the program (the default); ptrace: by a monitor\n"
@@ -42,6 +44,8 @@ static const char help_text[] =
 
 enum { OPT_SERVICE = 256, OPT_MODE, OPT_ARGS, OPT_REQUIRED, OPT_PID, OPT_STOP, OPT_LIST, OPT_SOCKET, OPT_FORWARD, OPT_NET, OPT_POLICY, OPT_TRACE, OPT_SUMMARY, OPT_INTERCEPT, OPT_ATTEND };
 
+enum { OPT_CHECK_POLICY = 300 };
+
 enum { OPT_DEVICE = 400, OPT_LIST_DEVICES };
 
 static const struct option long_options[] = {
@@ -58,6 +62,7 @@ static const struct option long_options[] = {
 	{"forward", required_argument, NULL, OPT_FORWARD},
 	{"net", required_argument, NULL, OPT_NET},
 	{"policy", required_argument, NULL, OPT_POLICY},
+	{"check-policy", required_argument, NULL, OPT_CHECK_POLICY},
 	{"trace", optional_argument, NULL, OPT_TRACE},
 	{"summary", optional_argument, NULL, OPT_SUMMARY},
 	{"intercept", required_argument, NULL, OPT_INTERCEPT},
@@ -104,6 +109,20 @@ static int attend(struct dsrun_options *o, const char *text)
 	return -1;
 }
 
+static int check_policy(const char *path)
+{
+	static struct dsrun_policy policy;
+	char why[1400];
+	const int rc = dsrun_policy_load(&policy, path, why, sizeof(why));
+
+	if (!rc) {
+		printf("%s: %u rules\n", path, policy.text.n);
+		return DSRUN_OK;
+	}
+	fprintf(stderr, "dsrun: %s\n", why);
+	return rc == -EINVAL ? DSRUN_USAGE : DSRUN_SYSTEM;
+}
+
 /* What has to do with system calls. */
 static int calls_option(struct dsrun_options *o, int c)
 {
@@ -121,6 +140,7 @@ static int calls_option(struct dsrun_options *o, int c)
 	case OPT_NET:
 		o->policy.net = !strcmp(optarg, "host");
 		return o->policy.net || !strcmp(optarg, "guest") ? -1 : usage("--net: host or guest, not '%s'", optarg);
+	case OPT_CHECK_POLICY: return check_policy(optarg);
 	case OPT_POLICY: return dsrun_policy_load(&o->policy, optarg, why, sizeof(why)) ? usage("%s", why) : -1;
 	case OPT_INTERCEPT:
 		o->monitor = !strcmp(optarg, "ptrace");
@@ -161,6 +181,7 @@ static int option(struct dsrun_options *o, int c)
 	case OPT_FORWARD:
 	case OPT_NET:
 	case OPT_POLICY:
+	case OPT_CHECK_POLICY:
 	case OPT_TRACE:
 	case OPT_SUMMARY:
 	case OPT_INTERCEPT:

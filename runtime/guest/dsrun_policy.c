@@ -7,24 +7,13 @@
 #include <string.h>
 
 #include "runtime/guest/forward/paths.h"
-#include "runtime/guest/forward/rules.h"
 
 #define LINE_BYTES 1024
-
-static const char *add(char *list, const char *separator, const char *name, const char *equal, const char *value)
-{
-	const size_t n = strlen(list);
-
-	if ((size_t)snprintf(list + n, DSRUN_POLICY_BYTES - n, "%s%s%s%s", n ? separator : "", name, equal, value) >= DSRUN_POLICY_BYTES - n) {
-		list[n] = 0;
-		return "too much: the policy of a program has at most 4095 characters";
-	}
-	return NULL;
-}
 
 const char *dsrun_policy_forward(struct dsrun_policy *policy, const char *directory)
 {
 	struct forward_prefixes prefixes;
+	const size_t have = strlen(policy->prefixes);
 	char name[LINE_BYTES];
 	size_t n = strlen(directory);
 
@@ -33,68 +22,29 @@ const char *dsrun_policy_forward(struct dsrun_policy *policy, const char *direct
 	snprintf(name, sizeof(name), "%.*s", (int)n, directory);
 	if (n >= 256 || strchr(name, ':') || forward_prefixes_take(&prefixes, name) || prefixes.n != 1)
 		return "a directory of the host is an absolute path below /, without . and .., : and doubled slashes, of at most 255 characters";
-	if (add(policy->prefixes, ":", name, "", ""))
+	if ((size_t)snprintf(policy->prefixes + have, sizeof(policy->prefixes) - have, "%s%s", have ? ":" : "", name) >= sizeof(policy->prefixes) - have) {
+		policy->prefixes[have] = 0;
 		return "too many directories";
+	}
 	return forward_prefixes_take(&prefixes, policy->prefixes) ? "at most 64 directories" : NULL;
 }
 
-/* A word of the line, or NULL. */
-static char *word(char **at)
+/* Return: 0, -1: @fault says why. */
+static int one_line(struct dsrun_policy *policy, char *line, struct policy_text_fault *fault)
 {
-	char *w;
+	const uint32_t before = policy->text.n;
+	const size_t have = strlen(policy->rules);
 
-	do
-		w = strsep(at, " \t\n");
-	while (w && !*w);
-	return w;
-}
-
-static const char *calls(struct dsrun_policy *policy, char **at, const char *value)
-{
-	const char *name, *wrong = NULL;
-	int n = 0;
-
-	for (; !wrong && (name = word(at)); n++)
-		wrong = forward_number(name, strlen(name)) < 0 ? "there is no system call of that name" : add(policy->calls, ";", name, "=", value);
-	return wrong ? wrong : n ? NULL : "which system calls?";
-}
-
-static const char *emulate(struct dsrun_policy *policy, char **at)
-{
-	const char *value = word(at);
-	char text[64], *end;
-
-	if (!value || (strtol(value, &end, 10), *end) || strlen(value) > 18)
-		return "emulate wants a number first";
-	snprintf(text, sizeof(text), "emulate:%s", value);
-	return calls(policy, at, text);
-}
-
-static const char *one_line(struct dsrun_policy *policy, char *line)
-{
-	const char *verb, *value;
-
-	line[strcspn(line, "#")] = 0;
-	verb = word(&line);
-	if (!verb)
-		return NULL;
-	if (!strcmp(verb, "local"))
-		return calls(policy, &line, "local");
-	if (!strcmp(verb, "emulate"))
-		return emulate(policy, &line);
-	value = word(&line);
-	if (!strcmp(verb, "deny"))
-		return !value || forward_errno_number(value, strlen(value)) <= 0 ? "deny wants the name of an errno first, such as EPERM" :
-										   calls(policy, &line, value);
-	if (!strcmp(verb, "forward") || !strcmp(verb, "net")) {
-		if (!value || word(&line))
-			return "one word is wanted";
-		if (verb[0] == 'f')
-			return dsrun_policy_forward(policy, value);
-		policy->net = !strcmp(value, "host");
-		return policy->net || !strcmp(value, "guest") ? NULL : "net: host or guest";
-	}
-	return "a line begins with forward, net, local, deny or emulate";
+	line[strcspn(line, "\n")] = 0;
+	if (policy_text_read(&policy->text, line, fault))
+		return -1;
+	if (policy->text.n == before)
+		return 0;
+	if ((size_t)snprintf(policy->rules + have, sizeof(policy->rules) - have, "%s\n", line) < sizeof(policy->rules) - have)
+		return 0;
+	policy->rules[have] = 0;
+	*fault = (struct policy_text_fault){.why = "there is too much in it: at most 8191 characters"};
+	return -1;
 }
 
 static void close_file(FILE **f)
@@ -103,12 +53,18 @@ static void close_file(FILE **f)
 		fclose(*f);
 }
 
+static void free_line(char **line)
+{
+	free(*line);
+}
+
 int dsrun_policy_load(struct dsrun_policy *policy, const char *path, char *why, size_t why_bytes)
 {
 	__attribute__((cleanup(close_file))) FILE *f = fopen(path, "re");
-	const char *wrong = NULL;
-	char line[LINE_BYTES];
-	int n = 0;
+	__attribute__((cleanup(free_line))) char *line = NULL;
+	struct policy_text_fault fault;
+	size_t room = 0;
+	ssize_t bytes;
 
 	if (!f) {
 		const int err = errno;
@@ -116,12 +72,17 @@ int dsrun_policy_load(struct dsrun_policy *policy, const char *path, char *why, 
 		snprintf(why, why_bytes, "%s: %s", path, strerror(err));
 		return -err;
 	}
-	while (!wrong && fgets(line, sizeof(line), f)) {
-		n++;
-		wrong = strlen(line) == sizeof(line) - 1 ? "the line is too long" : one_line(policy, line);
+	for (unsigned int n = 1; (bytes = getline(&line, &room, f)) >= 0; n++) {
+		if (strlen(line) != (size_t)bytes)
+			fault = (struct policy_text_fault){.why = "there is a byte 0 in it"};
+		else if (!one_line(policy, line, &fault))
+			continue;
+		snprintf(why, why_bytes, "%s:%u: %s%s%.*s%s", path, n, fault.why, fault.bytes ? ": '" : "", (int)fault.bytes, fault.bytes ? fault.at : "",
+			 fault.bytes ? "'" : "");
+		return -EINVAL;
 	}
-	if (!wrong)
+	if (!ferror(f))
 		return 0;
-	snprintf(why, why_bytes, "%s:%d: %s", path, n, wrong);
-	return -EINVAL;
+	snprintf(why, why_bytes, "%s: %s", path, strerror(errno));
+	return -EIO;
 }

@@ -1,28 +1,23 @@
-/* dsrun_policy.h - the policy file of dsrun: what becomes of a program's system calls, and what it has of the host */
+/* dsrun_policy.h - the policy of a program that dsrun starts: files of rules, and directories of the command line */
 #ifndef RUNTIME_GUEST_DSRUN_POLICY_H
 #define RUNTIME_GUEST_DSRUN_POLICY_H
 
 #include <stddef.h>
 
+#include "runtime/guest/forward/policy_text.h"
+
 #define DSRUN_POLICY_BYTES 4096
 
-/** struct dsrun_policy - In the form of the library's settings (runtime/guest/forward/settings.c). */
+/** struct dsrun_policy - In the form of the library's settings (runtime/guest/forward/settings.c); zeroed at first. */
 struct dsrun_policy {
-	char calls[DSRUN_POLICY_BYTES];	   /* DS_FORWARD_POLICY */
+	char rules[POLICY_TEXT_BYTES];	   /* DS_FORWARD_POLICY: lines */
 	char prefixes[DSRUN_POLICY_BYTES]; /* DS_FORWARD */
 	int net;			   /* sockets are the host's */
+	struct policy_text text;	   /* what is in rules */
 };
 
 /**
- * dsrun_policy_load() - Reads a policy file, adding to what @policy has
- *
- * A line is one of these; "#" begins a comment:
- *   forward DIRECTORY            the directory is the host's
- *   net host|guest               where AF_INET and AF_INET6 sockets are
- *   local CALL...                these system calls are always the guest's
- *   deny ERRNO CALL...           they fail
- *   emulate VALUE CALL...        they return VALUE and do nothing
- *
+ * dsrun_policy_load() - Reads a policy file (ds-policy(5), the guest's rules), adding to what @policy has
  * @why: for "FILE:LINE: reason"
  *
  * Return: 0 or -errno (-EINVAL: the file is wrong).

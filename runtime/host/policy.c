@@ -75,7 +75,7 @@ static int read_line(struct ruleline *l, unsigned int line, struct policy_rule *
 	n = ruleline_name(l);
 	verb = ruleline_verb_ends(l, n) ? policy_verb(l, n) : -1;
 	if (verb < 0)
-		return wrong(err, line, "a rule begins with allow or deny, not '%.*s'", shown(l, 0), l->at);
+		return wrong(err, line, "a rule of the host begins with allow or deny, not '%.*s'", shown(l, 0), l->at);
 	*r = (struct policy_rule){
 		.verb = (enum policy_verb)verb,
 		.line = line,

@@ -21,7 +21,7 @@ says 1 "^dsrun: --mode: eager or demand, not 'fast'" "an unknown mode" --mode fa
 says 1 '^dsrun: the name of a service has 1 to 31 characters' "a long name" --service "$(printf 'x%.0s' {1..32})" true
 says 1 '^dsrun: --args: 255 characters at most' "long arguments" --service x --args "$(printf 'x%.0s' {1..256})" true
 says 1 "^dsrun: '1x' is not the number of a process" "no number" --service x --pid 1x
-says 1 '^dsrun: one of --pid, --stop and --list at a time' "two verbs" --list --stop 1
+says 1 '^dsrun: one of --pid, --stop,.* at a time' "two verbs" --list --stop 1
 says 1 "^dsrun: 'true' is too much" "a program and a number" --service x --pid 1 true
 says 1 '^dsrun: --required is for a program' "--required with --pid" --service x --pid 1 --required
 says 1 'unrecognized option' "an unknown option" --nonsense
@@ -33,6 +33,19 @@ touch "$TMP/data" && chmod 644 "$TMP/data"
 says 126 '^dsrun: .*/data: Permission denied' "no program to execute" --service x "$TMP/data"
 is "$("$d" --version)" "dsrun ${VERSION:-$("$d" --version | cut -d' ' -f2)}" "--version"
 matches "$("$d" --help)" '--required' "--help"
+
+# A policy: what is wrong with it is told with file, line and reason, and nothing starts.
+printf '# mine\nforward path=/host\ndeny error=EPERM call=unlinkat path=/host/keep/**\nemulate cpus=2\n' >"$TMP/policy"
+is "$("$d" --check-policy "$TMP/policy")" "$TMP/policy: 3 rules" "a right policy"
+printf 'forward path=/host\n\ndeny error=EWHAT call=open\n' >"$TMP/bad"
+says 1 "^dsrun: .*/bad:3: the name of an errno, such as EPERM: 'error=EWHAT'" "a wrong one" --check-policy "$TMP/bad"
+says 1 "bad:3: the name of an errno" "a program with a wrong one" --policy "$TMP/bad" -- touch "$TMP/was-run"
+ok "$([ ! -e "$TMP/was-run" ] && echo 0 || echo 1)" "which is not started"
+says 2 "absent: No such file" "one that is not there" --check-policy "$TMP/absent"
+printf 'allow program=/bin/ls service=forward\n' >"$TMP/hosts"
+says 1 "hosts:1: a rule of the guest begins with forward, local, deny, emulate or trace: 'allow" "one for the host" --check-policy "$TMP/hosts"
+printf 'local fd=1\0\n' >"$TMP/zero"
+says 1 "zero:1: there is a byte 0 in it" "one with a byte 0" --check-policy "$TMP/zero"
 
 # The program runs all the same, as itself.
 says 7 '^dsrun: no shadow for process [0-9]+: dsagent does not answer .*; it runs without$' "no dsagent, a program" --service x -- sh -c 'exit 7'

@@ -60,6 +60,7 @@ static void gone_host(struct forward_turn *turn, const char *asked)
 	const size_t bytes = strlen(text);
 
 	memcpy(places[at & 1].text, text, bytes + 1);
+	forward_path_back(&forward_settings.prefixes, places[at & 1].text, FORWARD_PATH_MAX); /* too long: it keeps the host's name */
 	places[at & 1].host = places[at & 1].known = true;
 	__atomic_store_n(&now, at, __ATOMIC_RELEASE);
 	forward_settings_cwd(places[at & 1].text);
@@ -125,7 +126,13 @@ static int64_t get(uint64_t to, uint64_t room)
 
 void forward_cwd_start(const char *path)
 {
-	if (change_host(path, 0))
+	char there[FORWARD_PATH_MAX];
+
+	if (strlen(path) >= sizeof(there))
+		return;
+	memcpy(there, path, strlen(path) + 1);
+	forward_path_there(&forward_settings.prefixes, there, sizeof(there));
+	if (change_host(there, 0))
 		forward_say("the directory it was started in is not there for its shadow: ", path);
 }
 

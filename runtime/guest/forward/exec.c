@@ -155,6 +155,7 @@ static int64_t exec_host(struct intercept_call *call, uint64_t path_at, uint64_t
 	rc = fetch_file(path, memfd, head);
 	if (!rc && head[0] == '#' && head[1] == '!') {
 		raw1(__NR_close, memfd);
+		forward_path_back(&forward_settings.prefixes, path, sizeof(path)); /* which the interpreter is to open */
 		return run_script(call, head, path, argv);
 	}
 	if (!rc) {

@@ -15,7 +15,8 @@
  *   device.c    ioctl: descriptors that drivers make
  *   message.c   sendmsg(), recvmsg()                       between.c  sendfile(), splice() from side to side
  *   cross.c     unix sockets, inotify                      unreached.c  programs that load no library
- *   trace.c     what --trace and --summary print          policy.c   calls that the user wants refused or answered
+ *   trace.c     what --trace and --summary print          policy.c   what the user wants of calls (policy.h)
+ *   summary.c   the table of --summary                    emulate.c, clock.c   answers that no kernel gives
  *
  * Rules of the code are those of the interception (intercept.h): it runs anywhere in the program, handlers included, without
  * C library, thread-local storage and vector registers.  A call to the host is a *turn*: signals are blocked while it lasts,
@@ -54,8 +55,9 @@
 enum forward_action {
 	FORWARD_A_NONE = 0,
 	FORWARD_A_LOCAL,   /* always the guest's */
-	FORWARD_A_DENY,    /* fails with errno `value` */
-	FORWARD_A_EMULATE, /* returns `value` */
+	FORWARD_A_FORWARD, /* the host's, although it names nothing there */
+	FORWARD_A_DENY,    /* is done: refused */
+	FORWARD_A_EMULATE, /* is done: answered */
 };
 
 /** struct forward_settings - From the environment, DS_FORWARD_...; see settings.c. */
@@ -63,6 +65,7 @@ struct forward_settings {
 	struct forward_prefixes prefixes;
 	const char *library, *run, *service, *args, *agent, *bell, *trace, *summary, *cwd;
 	uint32_t spin_ns;
+	uint32_t families; /* of sockets that are the host's, enum policy_text_family; 0: both of the internet's */
 	bool net, device, required, patch;
 };
 extern struct forward_settings forward_settings;
@@ -76,11 +79,19 @@ const char *const *forward_settings_env(void);
 /** forward_settings_cwd() - The directory of the host that the next program starts in; "" for one of the guest. */
 void forward_settings_cwd(const char *path);
 
-/** forward_policy_read() - "CALL=local;CALL=ERRNO;CALL=emulate:VALUE".  Return: NULL or what is wrong. */
+struct intercept_call;
+
+/** forward_policy_read() - Rules, policy_text.h; adds to the settings what they forward.  Return: NULL or what is wrong. */
 const char *forward_policy_read(const char *text);
 
-/** forward_policy() - What the user wants done with @nr.  @value: of the action. */
-enum forward_action forward_policy(uint64_t nr, int64_t *value);
+/** forward_policy() - What the user wants done with @call, which may be changed.  @result: set when it is done. */
+enum forward_action forward_policy(struct intercept_call *call, int64_t *result);
+
+/** forward_policy_keeps() - Whether a simplified path is the guest's in spite of being below a directory of the host. */
+bool forward_policy_keeps(const char *path);
+
+/** forward_net() - Whether sockets of a family are the host's. */
+bool forward_net(uint64_t family);
 
 /* --- the process (start.c, child.c) -------------------------------------------------------------------------------- */
 
@@ -448,21 +459,33 @@ int forward_agent_unmap(const struct ds_window_unmap *what);
 /** forward_agent_close() - In a forked child. */
 void forward_agent_close(void);
 
-/* --- telling (trace.c) -------------------------------------------------------------------------------------------------- */
+/* --- telling (trace.c, summary.c) -------------------------------------------------------------------------------------------------- */
 
 extern bool forward_tracing; /* trace or summary */
 
 /** forward_trace_start() - Opens what the settings name. */
 void forward_trace_start(void);
 
-/** forward_trace_call() - A call is over.  @where: "host", "guest", "refused", ... */
-void forward_trace_call(const struct intercept_call *call, int64_t result, const char *where, int64_t ns);
+/** forward_trace_call() - A call is over.  @where: "host", "guest", "refused", ...; @line: the trace is to have it, too. */
+void forward_trace_call(const struct intercept_call *call, int64_t result, const char *where, int64_t ns, bool line);
 
 /** forward_trace_begin() - A call that does not return here (exit, exec, clone). */
-void forward_trace_begin(const struct intercept_call *call, const char *where);
+void forward_trace_begin(const struct intercept_call *call, const char *where, bool line);
 
 /** forward_trace_note() - A line about something that is refused or goes wrong; only with a trace.  @what: a call or NULL. */
 void forward_trace_note(const char *what, const char *text);
+
+/** forward_trace_open() - A file that lines are written to; "-": standard error.  Return: a descriptor or -errno. */
+int64_t forward_trace_open(const char *name);
+
+/** forward_summary_start() - Opens the file of the table. */
+void forward_summary_start(void);
+
+/** forward_summary_count() - A call for the table; as forward_trace_call(). */
+void forward_summary_count(uint64_t nr, int64_t result, const char *where, int64_t ns);
+
+/** forward_summary_holds() - As forward_trace_holds(). */
+bool forward_summary_holds(const int32_t *holder);
 
 /** forward_trace_summary() - The table; at the end. */
 void forward_trace_summary(void);

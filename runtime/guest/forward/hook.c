@@ -2,7 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
-#include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/policy.h"
 
 #ifndef __NR_fchmodat2
 #define __NR_fchmodat2 452
@@ -213,22 +213,26 @@ static bool decide(struct intercept_call *call, int64_t *result, const char **wh
 	enum forward_who who;
 	bool done;
 
-	switch (forward_policy(call->nr, result)) {
-	case FORWARD_A_DENY:
-		*result = -*result;
+	const enum forward_action action = forward_policy(call, result);
+
+	if (action == FORWARD_A_DENY || action == FORWARD_A_EMULATE) {
 		*where = by_policy;
 		return true;
-	case FORWARD_A_EMULATE: *where = by_policy; return true;
-	case FORWARD_A_LOCAL: return false;
-	default: break;
 	}
-	if (rule->kind == FORWARD_LOCAL)
+	if (action == FORWARD_A_LOCAL || (rule->kind == FORWARD_LOCAL && action != FORWARD_A_FORWARD))
 		return false;
 	if (rule->kind == FORWARD_SPECIAL && rule->b == FORWARD_S_EXIT) {
 		forward_trace_summary();
 		return false;
 	}
 	who = forward_who();
+	if (action == FORWARD_A_FORWARD) {
+		if (who != FORWARD_ME)
+			return false;
+		*where = at_host;
+		*result = forward_call(call, rule);
+		return true;
+	}
 	if (who == FORWARD_CHILD || who == FORWARD_VCHILD) {
 		done = forward_child_call(call, result, who);
 		if (done)
@@ -251,17 +255,24 @@ bool forward_hook(struct intercept_call *call, int64_t *result)
 	const struct forward_rule *rule = forward_rule(call->nr);
 	const char *where = at_guest;
 	int64_t start_ns;
+	bool traced;
 
-	if (!forward_tracing)
-		return decide(call, result, &where);
+	if (!forward_tracing) {
+		traced = decide(call, result, &where);
+		if (traced)
+			forward_policy_after(call, *result);
+		return traced;
+	}
+	traced = forward_policy_traced(call);
 	if (is_left_to_interception(call->nr) ||
 	    (rule->kind == FORWARD_SPECIAL && (rule->b == FORWARD_S_EXEC || rule->b == FORWARD_S_CLONE || rule->b == FORWARD_S_EXIT))) {
-		forward_trace_begin(call, where);
+		forward_trace_begin(call, where, traced);
 		return decide(call, result, &where);
 	}
 	start_ns = forward_now_ns();
 	if (!decide(call, result, &where))
 		*result = forward_local(call);
-	forward_trace_call(call, *result, where, forward_now_ns() - start_ns);
+	forward_trace_call(call, *result, where, forward_now_ns() - start_ns, traced);
+	forward_policy_after(call, *result);
 	return true;
 }

@@ -283,7 +283,7 @@ bool forward_descriptor_call(struct intercept_call *call, const struct forward_r
 	case FORWARD_S_FCNTL: return do_fcntl(call, rule, result);
 	case FORWARD_S_IOCTL: return do_ioctl(call, result);
 	case FORWARD_S_SOCKET:
-		if (!forward_settings.net || (call->arg[0] != AF_INET && call->arg[0] != AF_INET6))
+		if (!forward_net(call->arg[0]))
 			return false;
 		*result = forward_open_call(call, rule);
 		return true;

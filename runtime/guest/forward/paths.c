@@ -58,11 +58,69 @@ int forward_path_join(char *out, size_t room, const char *base, const char *path
 	return rc ? rc : (int)len;
 }
 
+static bool is_inside(const char *path, const char *directory, size_t bytes)
+{
+	return !strncmp(path, directory, bytes) && (!path[bytes] || path[bytes] == '/');
+}
+
 bool forward_path_inside(const struct forward_prefixes *p, const char *path)
 {
 	for (uint32_t i = 0; i < p->n; i++)
-		if (!strncmp(path, p->p[i].text, p->p[i].bytes) && (!path[p->p[i].bytes] || path[p->p[i].bytes] == '/'))
+		if (is_inside(path, p->p[i].text, p->p[i].bytes))
 			return true;
+	return false;
+}
+
+int forward_prefixes_add(struct forward_prefixes *p, const char *path, const char *to)
+{
+	if (p->n == FORWARD_PREFIXES_MAX)
+		return -E2BIG;
+	p->p[p->n].text = path;
+	p->p[p->n].bytes = (uint32_t)strlen(path);
+	p->p[p->n].to = to;
+	p->renames |= to != NULL;
+	p->p[p->n++].to_bytes = to ? (uint32_t)strlen(to) : 0;
+	return 0;
+}
+
+/* The first @from bytes of @path become @to. */
+static int replace(char *path, size_t room, size_t from, const char *to, size_t bytes)
+{
+	const size_t rest = strlen(path + from) + 1;
+
+	if (bytes + rest > room)
+		return -ENAMETOOLONG;
+	if (bytes > from) /* from behind, since there is no memmove() */
+		for (size_t i = rest; i--;)
+			path[bytes + i] = path[from + i];
+	else
+		for (size_t i = 0; i < rest; i++)
+			path[bytes + i] = path[from + i];
+	memcpy(path, to, bytes);
+	return 0;
+}
+
+int forward_path_there(const struct forward_prefixes *p, char *path, size_t room)
+{
+	for (uint32_t i = 0; i < p->n; i++)
+		if (is_inside(path, p->p[i].text, p->p[i].bytes))
+			return p->p[i].to ? replace(path, room, p->p[i].bytes, p->p[i].to, p->p[i].to_bytes) : 0;
+	return 0;
+}
+
+int forward_path_back(const struct forward_prefixes *p, char *path, size_t room)
+{
+	for (uint32_t i = 0; i < p->n; i++)
+		if (p->p[i].to && is_inside(path, p->p[i].to, p->p[i].to_bytes))
+			return replace(path, room, p->p[i].to_bytes, p->p[i].text, p->p[i].bytes);
+	return 0;
+}
+
+bool forward_path_renamed(const struct forward_prefixes *p, const char *path)
+{
+	for (uint32_t i = 0; i < p->n; i++)
+		if (is_inside(path, p->p[i].text, p->p[i].bytes))
+			return p->p[i].to != NULL;
 	return false;
 }
 
@@ -93,6 +151,7 @@ bool forward_path_climbs(const char *path)
 int forward_prefixes_take(struct forward_prefixes *p, const char *list)
 {
 	p->n = 0;
+	p->renames = false;
 	while (*list) {
 		const char *end = list;
 
@@ -112,6 +171,7 @@ int forward_prefixes_take(struct forward_prefixes *p, const char *list)
 		if (end == list)
 			return -EINVAL;
 		p->p[p->n].text = list;
+		p->p[p->n].to = NULL;
 		p->p[p->n++].bytes = (uint32_t)(end - list);
 		list = *end ? end + 1 : end;
 	}

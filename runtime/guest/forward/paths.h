@@ -21,9 +21,11 @@
 /** struct forward_prefixes - Directories of the host, absolute, simplified, without a slash at the end. */
 struct forward_prefixes {
 	uint32_t n;
+	bool renames; /* the host calls one of them otherwise */
 	struct {
 		const char *text; /* not terminated */
-		uint32_t bytes;
+		uint32_t bytes, to_bytes;
+		const char *to; /* what the host calls it; NULL: the same */
 	} p[FORWARD_PREFIXES_MAX];
 };
 
@@ -34,6 +36,30 @@ struct forward_prefixes {
  * Return: 0; -EINVAL: a path is not absolute, is "/", or has "." or ".." or empty names in it; -E2BIG.
  */
 int forward_prefixes_take(struct forward_prefixes *p, const char *list);
+
+/**
+ * forward_prefixes_add() - One more directory
+ * @path: absolute, simplified, not "/"; must stay
+ * @to: likewise, or NULL
+ *
+ * Return: 0, -E2BIG.
+ */
+int forward_prefixes_add(struct forward_prefixes *p, const char *path, const char *to);
+
+/**
+ * forward_path_there() - What the host calls a path
+ * @path: simplified; changed in place
+ * @room: bytes of it
+ *
+ * Return: 0; -ENAMETOOLONG.
+ */
+int forward_path_there(const struct forward_prefixes *p, char *path, size_t room);
+
+/** forward_path_back() - The other way: what the program calls a path that the host has told; as forward_path_there(). */
+int forward_path_back(const struct forward_prefixes *p, char *path, size_t room);
+
+/** forward_path_renamed() - Whether the host calls a simplified path by another name. */
+bool forward_path_renamed(const struct forward_prefixes *p, const char *path);
 
 /**
  * forward_path_join() - @path as seen from @base, simplified as text

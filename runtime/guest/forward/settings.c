@@ -5,7 +5,7 @@
  *   DS_FORWARD           directories of the host, "PATH:PATH..."; may be empty
  *   DS_FORWARD_NET       "forward": AF_INET and AF_INET6 sockets are the host's; else the guest's
  *   DS_FORWARD_DEVICE    set: devices of the host are used: eventfds are made there
- *   DS_FORWARD_POLICY    "CALL=local;CALL=ERRNO;CALL=emulate:VALUE": policy.c
+ *   DS_FORWARD_POLICY    rules, a line each: policy_text.h
  *   DS_FORWARD_TRACE     a file that gets a line for each call; "-": standard error
  *   DS_FORWARD_SUMMARY   a file that gets a table at the end; "-": standard error
  *   DS_FORWARD_SPIN_NS   how long to look for an answer before sleeping
@@ -72,7 +72,7 @@ const char *forward_settings_read(char **envp)
 {
 	static const char bad_prefixes[] = "DS_FORWARD: directories of the host are absolute paths, without . and .., at most 64 of them";
 	struct forward_settings *s = &forward_settings;
-	const char *value, *wrong = NULL;
+	const char *value, *policy = NULL, *wrong = NULL;
 
 	for (; *envp && !wrong; envp++) {
 		if (strncmp(*envp, "DS_FORWARD", 10))
@@ -80,7 +80,7 @@ const char *forward_settings_read(char **envp)
 		if ((value = match(*envp, "DS_FORWARD")))
 			wrong = forward_prefixes_take(&s->prefixes, value) ? bad_prefixes : NULL;
 		else if ((value = match(*envp, "DS_FORWARD_POLICY")))
-			wrong = forward_policy_read(value);
+			policy = value;
 		else if ((value = match(*envp, "DS_FORWARD_LIB")))
 			s->library = value;
 		else if ((value = match(*envp, "DS_FORWARD_RUN")))
@@ -112,6 +112,8 @@ const char *forward_settings_read(char **envp)
 	}
 	if (intercept_traced()) /* each look at the clock would be a stop */
 		s->spin_ns = 0;
+	if (!wrong && policy) /* which adds to the directories */
+		wrong = forward_policy_read(policy);
 	env[nenv++] = cwd;
 	env[nenv] = NULL;
 	return wrong;

@@ -2,7 +2,8 @@
  *
  * The path is read from the program's memory: at most FORWARD_PATH_LOOK bytes of it, which is enough to tell, since prefixes
  * are shorter.  A path that starts from a directory's descriptor is where the descriptor is.  One that starts from the
- * working directory may cross over: then it has to be made absolute, as the directory is not the other side's.
+ * working directory may cross over: then it has to be made absolute, as the directory is not the other side's.  So has one below
+ * a directory that the host calls by another name (forward_path_there()).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +39,7 @@ static enum forward_side side_of(const char *base, const char *path)
 	char simple[FORWARD_PATH_LOOK];
 
 	forward_path_join(simple, sizeof(simple), base, path);
-	return forward_path_inside(&forward_settings.prefixes, simple) ? FORWARD_THERE : FORWARD_HERE;
+	return forward_path_inside(&forward_settings.prefixes, simple) && !forward_policy_keeps(simple) ? FORWARD_THERE : FORWARD_HERE;
 }
 
 /* The descriptor that "/proc/self/fd/N" and its like name, or -1. */
@@ -82,6 +83,7 @@ int forward_where(int64_t dirfd, uint64_t path, struct forward_where *where)
 			return 0;
 		}
 		where->side = side_of(NULL, text);
+		where->rewrite = where->side == FORWARD_THERE && forward_settings.prefixes.renames;
 		return 0;
 	}
 	if (!from_cwd)
@@ -93,7 +95,7 @@ int forward_where(int64_t dirfd, uint64_t path, struct forward_where *where)
 			return 0;
 	}
 	where->side = side_of(forward_cwd_text(), text);
-	where->rewrite = where->side != base;
+	where->rewrite = where->side != base || (base == FORWARD_THERE && forward_settings.prefixes.renames && forward_path_climbs(text));
 	return 0;
 }
 
@@ -108,5 +110,7 @@ int forward_absolute(char out[FORWARD_PATH_MAX], uint64_t path)
 	if (n == FORWARD_PATH_MAX - 1)
 		return -ENAMETOOLONG;
 	rc = forward_path_join(out, FORWARD_PATH_MAX, forward_cwd_text(), text);
+	if (rc >= 0 && forward_settings.prefixes.renames && !forward_policy_keeps(out))
+		rc = forward_path_there(&forward_settings.prefixes, out, FORWARD_PATH_MAX);
 	return rc < 0 ? rc : 0;
 }
