@@ -206,8 +206,10 @@ NAME_SETTER(machine, POLICY_TEXT_MACHINE)
 
 /* --- keys and verbs ----------------------------------------------------------------------------------------------------------- */
 
-enum { K_CALL, K_PATH, K_FD, K_ADDRESS, K_FAMILY, K_TO, K_NET, K_ERROR, K_VALUE, K_CPUS, K_CLOCK, K_FILE, K_FROM, K_TEXT,
-       K_SYSNAME, K_NODENAME, K_RELEASE, K_VERSION, K_MACHINE, NKEYS };
+enum {
+	K_CALL, K_PATH, K_FD, K_ADDRESS, K_FAMILY, K_TO, K_NET, K_ERROR, K_VALUE, K_CPUS, K_CLOCK, K_FILE, K_FROM, K_TEXT,
+	K_SYSNAME, K_NODENAME, K_RELEASE, K_VERSION, K_MACHINE, NKEYS
+};
 #define BIT(k) (1u << (k))
 #define WHICH (BIT(K_CALL) | BIT(K_PATH) | BIT(K_FD) | BIT(K_ADDRESS) | BIT(K_FAMILY))
 #define UNAME (BIT(K_SYSNAME) | BIT(K_NODENAME) | BIT(K_RELEASE) | BIT(K_VERSION) | BIT(K_MACHINE))
