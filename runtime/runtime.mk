@@ -1,6 +1,6 @@
 # runtime.mk - the runtime as a whole: what is shown, measured and tried in every configuration
 
-.PHONY: demo check-matrix check-conform check-hostile bench-mirror bench-forward-vm
+.PHONY: demo check-matrix check-conform check-hostile bench-mirror bench-forward bench-forward-vm
 
 $(B)/demo/program: runtime/demo/program.c runtime/guest/dsguest.h $(B)/lib/libdsguest.so
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -I. -o $@ $< -L$(B)/lib -ldsguest -Wl,-rpath,'$$ORIGIN/../lib'
@@ -25,6 +25,11 @@ tests-build: $(B)/tests/conform/conform
 
 bench-mirror: tests-build ## what a mirror costs, as ratios to bare loops, in one run (minutes; as root)
 	@B=$(B) tests/bench/mirror
+
+bench-forward: tests-build bench-intercept ## what forwarding costs: interception, a bare call, calls in a stock guest, and beside virtio-9p, virtiofs, virtio-net (a quarter of an hour; as root)
+	@echo && $(B)/tests/bench/forward 31
+	@echo && B=$(B) tests/bench/forward_vm
+	@echo && B=$(B) tests/bench/forward_peers
 
 bench-forward-vm: tests-build ## what forwarded system calls cost in a stock guest, as ratios to the same calls on its tmpfs (a minute; as root)
 	@B=$(B) tests/bench/forward_vm
