@@ -90,6 +90,40 @@ if [ -n "$python" ]; then
 	is "$(DS_FORWARD_TRACE=- under 'forward net=inet6' "$python" -c 'import socket; socket.socket(socket.AF_INET6); socket.socket(socket.AF_INET)' |
 		sed -nE 's/^.* (socket\((2|10), .*\)) = .*> (both|guest)$/\2 \3/p')" "$(printf "10 both\n2 guest")" "forward net=: sockets of one family"
 fi
+if [ -n "$python" ]; then
+	cat >"$TMP/talk.py" <<'END'
+import socket, sys, threading
+l = socket.socket(); l.bind(("127.0.0.1", 0)); l.listen(2)
+def serve():
+    while True:
+        c, a = l.accept(); c.sendall(c.recv(100).upper()); c.close()
+threading.Thread(target=serve, daemon=True).start()
+print(l.getsockname()[1], flush=True); sys.stdin.read()
+END
+	cat >"$TMP/client.py" <<'END'
+import os, socket, sys
+s = socket.socket(); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1); s.settimeout(30); n = s.fileno()
+s.connect(("127.0.0.1", int(sys.argv[1]))); s.sendall(b"question"); print(s.recv(100), n == s.fileno(), s.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY), os.get_inheritable(n), s.getblocking())
+END
+	mkfifo "$TMP/end"
+	"$python" "$TMP/talk.py" <"$TMP/end" >"$TMP/port" &
+	server=$!
+	exec 6>"$TMP/end"
+	for _ in $(seq 600); do [ -s "$TMP/port" ] && break; sleep 0.1; done
+	port=$(cat "$TMP/port")
+	want="b'QUESTION' True 1 False True"
+	seen() { sed -nE 's/^\[[0-9]+\] (socket|connect|sendto|recvfrom)\(.* (host|guest|both)$/\1 \2/p' "$TMP/trace" | xargs; }
+	is "$(rm -f "$TMP/trace"; DS_FORWARD_TRACE=$TMP/trace under "forward address=127.0.0.0/8:$port" "$python" "$TMP/client.py" "$port"; seen)" \
+		"$(printf '%s\nsocket guest connect host sendto host recvfrom host' "$want")" "forward address=: a socket becomes the host's by where it connects to, options, flags and number as before"
+	is "$(rm -f "$TMP/trace"; DS_FORWARD_TRACE=$TMP/trace under "forward address=127.0.0.1:1" "$python" "$TMP/client.py" "$port"; seen)" \
+		"$(printf '%s\nsocket guest connect guest sendto guest recvfrom guest' "$want")" "another address does not make it so"
+	is "$(rm -f "$TMP/trace"; DS_FORWARD_TRACE=$TMP/trace under "$(printf 'local address=*:%s\nforward net=inet' "$port")" "$python" "$TMP/client.py" "$port"; seen)" \
+		"$(printf '%s\nsocket both connect guest sendto guest recvfrom guest' "$want")" "local address=: the other way"
+	exec 6>&-
+	wait "$server"
+else
+	skip "sockets by address" "python3 is not installed"
+fi
 
 # --- what is told ----------------------------------------------------------------------------------------------------------------------
 is "$(DS_FORWARD_TRACE=- under "$(printf 'trace call=openat path=/etc/hostname\ntrace call=exit_group')" cat /etc/hostname | sed -nE 's/^\[[0-9]+\] ([a-z_]+)\(.*/\1/p')" \

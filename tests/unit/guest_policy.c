@@ -72,7 +72,7 @@ static void test_errors(void)
 	static char big[POLICY_TEXT_BYTES + 1], many[70 * 16];
 
 	wrong("allow program=/a service=f", 1, "begins with forward, local");
-	wrong("\nforward", 2, "path=, net= or call=");
+	wrong("\nforward", 2, "path=, net=, address= or call=");
 	wrong("forward path=/a net=inet", 1, "one of them");
 	wrong("forward to=/a", 1, "one of them");
 	wrong("forward path=/a/*", 1, "not a pattern");
@@ -83,6 +83,8 @@ static void test_errors(void)
 	wrong("forward net=unix", 1, "inet, inet6");
 	wrong("forward call=openat", 1, "that ask something");
 	wrong("forward call=uname,nosuch", 1, "names of system calls");
+	wrong("forward address=udp:*:53", 1, "only the host");
+	wrong("forward address=*:53 net=inet", 1, "one of them");
 	wrong("local", 1, "which calls");
 	wrong("local call=", 1, "names of system calls");
 	wrong("local value=1 call=getuid", 1, "no such key");

@@ -66,6 +66,7 @@ struct forward_settings {
 	const char *library, *run, *service, *args, *agent, *bell, *trace, *summary, *cwd;
 	uint32_t spin_ns;
 	uint32_t families; /* of sockets that are the host's, enum policy_text_family; 0: both of the internet's */
+	bool calls; /* the policy has calls made on the host that name nothing there */
 	bool net, device, required, patch;
 };
 extern struct forward_settings forward_settings;

@@ -76,7 +76,7 @@ static bool is_about(const struct policy_text_rule *r, uint64_t nr)
 {
 	if (r->verb == POLICY_TEXT_EMULATE)
 		return forward_emulate_about(r, nr);
-	if (r->verb == POLICY_TEXT_FORWARD && r->what != POLICY_TEXT_CALLS)
+	if (r->verb == POLICY_TEXT_FORWARD && r->what != POLICY_TEXT_CALLS && r->what != POLICY_TEXT_ADDRESS)
 		return false;
 	return (!r->has_calls || policy_text_has(r, nr)) && (!r->path || has_path(nr)) && (!r->nspecs || has_address(nr)) &&
 	       (!r->families || has_family(nr)) && (r->fd < 0 || fdargs_of(nr));
@@ -98,6 +98,7 @@ const char *forward_policy_read(const char *text)
 			forward_settings.net = true;
 			forward_settings.families |= r->families;
 		}
+		forward_settings.calls |= r->what == POLICY_TEXT_CALLS || r->what == POLICY_TEXT_ADDRESS;
 		if (r->what == POLICY_TEXT_CLOCK)
 			forward_clock_start(r->value, r->clock_set);
 		any_trace |= r->verb == POLICY_TEXT_TRACE;
@@ -244,6 +245,14 @@ static int matches(const struct policy_text_rule *r, const struct intercept_call
 
 /* --- what becomes of it -------------------------------------------------------------------------------------------------------- */
 
+/* Of a child that has no shadow, sockets are the guest's. */
+static int64_t swap(uint64_t fd, bool host)
+{
+	const int64_t rc = forward_who() == FORWARD_ME ? forward_swap(fd, host) : 0;
+
+	return rc == -EAFNOSUPPORT ? 0 : rc;
+}
+
 /* Out of line: the paths are on the stack only of calls that a rule can be about. */
 __attribute__((noinline)) static enum forward_action decide(struct intercept_call *call, int64_t *result)
 {
@@ -259,8 +268,13 @@ __attribute__((noinline)) static enum forward_action decide(struct intercept_cal
 			/* Of a path alone: where.c asks, as the path may have to be made absolute. */
 			if (r->path && !r->has_calls)
 				break;
-			return FORWARD_A_LOCAL;
-		case POLICY_TEXT_FORWARD: return FORWARD_A_FORWARD;
+			*result = r->nspecs ? swap(call->arg[0], false) : 0;
+			return *result ? FORWARD_A_DENY : FORWARD_A_LOCAL;
+		case POLICY_TEXT_FORWARD:
+			if (r->what != POLICY_TEXT_ADDRESS)
+				return FORWARD_A_FORWARD;
+			*result = swap(call->arg[0], true);
+			return *result ? FORWARD_A_DENY : FORWARD_A_NONE;
 		case POLICY_TEXT_DENY: *result = -(int64_t)r->error; return FORWARD_A_DENY;
 		default:
 			if (forward_emulate_names(r))

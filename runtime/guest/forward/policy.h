@@ -15,7 +15,15 @@ bool forward_policy_traced(const struct intercept_call *call);
 /** forward_policy_after() - @call is done: keeps the names of the host's directories, which paths may start from. */
 void forward_policy_after(const struct intercept_call *call, int64_t result);
 
-/* --- for policy.c: emulate.c, clock.c --- */
+/* --- for policy.c: swap.c, emulate.c, clock.c --- */
+
+/**
+ * forward_swap() - Makes a socket of the internet the host's, or the guest's
+ * @fd: of the program
+ *
+ * Return: 0, also if it is already; -EAFNOSUPPORT: another kind of socket; -errno.
+ */
+int64_t forward_swap(uint64_t fd, bool host);
 
 /** forward_emulate() - Does what @r says of @call; @path: what it names, absolute.  Return: whether it is done; else @call may have changed. */
 bool forward_emulate(const struct policy_text_rule *r, struct intercept_call *call, const char *path, int64_t *result);

@@ -230,7 +230,7 @@ static const struct {
 	const char *name;
 	uint32_t has;
 } verbs[] = {
-	[POLICY_TEXT_FORWARD] = {"forward", BIT(K_PATH) | BIT(K_TO) | BIT(K_NET) | BIT(K_CALL)},
+	[POLICY_TEXT_FORWARD] = {"forward", BIT(K_PATH) | BIT(K_TO) | BIT(K_NET) | BIT(K_CALL) | BIT(K_ADDRESS)},
 	[POLICY_TEXT_LOCAL] = {"local", WHICH},
 	[POLICY_TEXT_DENY] = {"deny", WHICH | BIT(K_ERROR)},
 	[POLICY_TEXT_EMULATE] = {"emulate", BIT(K_VALUE) | BIT(K_CALL) | UNAME | BIT(K_CPUS) | BIT(K_CLOCK) | BIT(K_FILE) | BIT(K_FROM) | BIT(K_TEXT)},
@@ -252,7 +252,7 @@ bool policy_text_may_forward(uint64_t nr)
 /* Exactly one of the kinds of a verb that has several.  Return: NULL or what is wrong. */
 static const char *what_forward(struct policy_text_rule *r, uint32_t seen)
 {
-	static const char wants[] = "forward wants path=, net= or call=, one of them; to= belongs to path=";
+	static const char wants[] = "forward wants path=, net=, address= or call=, one of them; to= belongs to path=";
 
 	if (seen == BIT(K_PATH) || seen == (BIT(K_PATH) | BIT(K_TO))) {
 		r->what = POLICY_TEXT_PATH;
@@ -262,6 +262,8 @@ static const char *what_forward(struct policy_text_rule *r, uint32_t seen)
 			return "forward to= is a directory of at most 255 characters";
 	} else if (seen == BIT(K_NET)) {
 		r->what = POLICY_TEXT_NET;
+	} else if (seen == BIT(K_ADDRESS)) {
+		r->what = POLICY_TEXT_ADDRESS;
 	} else if (seen == BIT(K_CALL)) {
 		r->what = POLICY_TEXT_CALLS;
 		for (uint64_t nr = 0; nr < FORWARD_NR_MAX; nr++)

@@ -4,7 +4,8 @@
  *
  * The text is that of ds-policy(5), a rule a line (runtime/wire/ruleline.h):
  *
- *	forward path=/host/data [to=/srv/data]        forward net=inet,inet6        forward call=uname,sysinfo
+ *	forward path=/host/data [to=/srv/data]        forward net=inet,inet6        forward address=127.0.0.1:6379
+ *	forward call=uname,sysinfo
  *	local WHICH        deny error=EPERM WHICH        trace WHICH
  *	emulate value=0 call=getuid        emulate nodename=a release=b        emulate cpus=4        emulate clock=+3600
  *	emulate file=/proc/cpuinfo from=/etc/fake        emulate file=/etc/hostname text=other
@@ -39,6 +40,7 @@ enum policy_text_what {
 	POLICY_TEXT_PATH,  /* forward: path, to */
 	POLICY_TEXT_NET,   /* forward: families */
 	POLICY_TEXT_CALLS, /* forward: calls */
+	POLICY_TEXT_ADDRESS, /* forward: spec, and calls if they are given */
 	POLICY_TEXT_VALUE_OF, /* emulate: value, calls */
 	POLICY_TEXT_UNAME, /* names[] */
 	POLICY_TEXT_CPUS,  /* value */

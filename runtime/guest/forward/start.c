@@ -73,7 +73,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
 		raw1(__NR_exit_group, NO_SHADOW);
 	}
 	forward_trace_start();
-	if ((forward_settings.prefixes.n || forward_settings.net) && start_shadow(why))
+	if ((forward_settings.prefixes.n || forward_settings.net || forward_settings.calls) && start_shadow(why))
 		without(why);
 	config.preload = forward_settings.library;
 	config.patch = forward_settings.patch;
