@@ -9,3 +9,7 @@ tests-build: $(DEVICE_CLIENTS)
 bench-device: tests-build ## what the host's devices cost in a stock guest, beside the same on the host (a minute; as root)
 	@B=$(B) tests/bench/device_vm
 .PHONY: bench-device
+
+check-device: tests-build ## devices of the host in a stock guest, with a QEMU of the guest that boots its firmware by the host's KVM (a minute or two; as root)
+	DEVICE_FULL=1 BIN=$(B)/bin tests/run tests/vm/device.sh
+.PHONY: check-device
