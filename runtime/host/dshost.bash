@@ -24,6 +24,10 @@ _dshost() {
 		mapfile -t COMPREPLY < <(compgen -W "16 128 1024" -- "$cur")
 		return
 		;;
+	--window)
+		mapfile -t COMPREPLY < <(compgen -W "64M 256M 1G 8G" -- "$cur")
+		return
+		;;
 	--name) return ;;
 	end | stop)
 		local vms
@@ -34,7 +38,7 @@ _dshost() {
 		;;
 	esac
 	case $command in
-	serve) options="--policy --services --max-shadows --verbose --run-dir" ;;
+	serve) options="--policy --services --max-shadows --window --kvm-files --verbose --run-dir" ;;
 	run) options="--name --print --run-dir" ;;
 	attach) options="--qmp --name --run-dir" ;;
 	status) options="--json --run-dir" ;;
@@ -42,7 +46,7 @@ _dshost() {
 	check-policy) options="" ;;
 	*)
 		options="serve run attach status end stop check-policy"
-		[[ $cur == -* ]] && options="--run-dir --policy --services --max-shadows --verbose --name --print --qmp --json --help --version"
+		[[ $cur == -* ]] && options="--run-dir --policy --services --max-shadows --window --kvm-files --verbose --name --print --qmp --json --help --version"
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")

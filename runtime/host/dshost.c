@@ -23,6 +23,7 @@
 #include "runtime/host/policy.h"
 #include "runtime/host/serve.h"
 #include "runtime/host/status.h"
+#include "runtime/host/windows.h"
 
 #define POLICY_PATH "/etc/dark-shadows/policy.conf"
 #define ANSWER_MS 20000 /* of the daemon; to end a shadow that hangs takes 10 s */
@@ -52,6 +53,8 @@ static const char help_text[] =
 	"      --policy FILE      serve: what is allowed (default " POLICY_PATH ")\n"
 	"      --services DIR     serve: where the services are\n"
 	"      --max-shadows N    serve: shadows of one VM at a time (default 128)\n"
+	"      --window SIZE      serve: of a VM's window, into which files of the host are mapped (default 256M)\n"
+	"      --kvm-files        serve: regular files are mapped there in VMs with KVM too, which end when one is cut: see dshost(8)\n"
 	"      --verbose          serve: log more\n"
 	"      --name NAME        run, attach: what to call the VM\n"
 	"      --print            run: print the command line that would be executed, and do nothing\n"
@@ -63,7 +66,7 @@ static const char help_text[] =
 	"Exit status: 0 done, 1 usage or an error in the policy, 2 system error, 4 attached but not ready, 75 busy; run: QEMU's.\n"
 	"See dshost(8), ds-policy(5).\n";
 
-enum { OPT_RUN_DIR = 256, OPT_POLICY, OPT_SERVICES, OPT_MAX_SHADOWS, OPT_VERBOSE, OPT_NAME, OPT_PRINT, OPT_QMP, OPT_JSON, OPT_END };
+enum { OPT_RUN_DIR = 256, OPT_POLICY, OPT_SERVICES, OPT_MAX_SHADOWS, OPT_WINDOW, OPT_KVM_FILES, OPT_VERBOSE, OPT_NAME, OPT_PRINT, OPT_QMP, OPT_JSON, OPT_END };
 #define BIT(option) (1u << ((option)-OPT_RUN_DIR))
 
 static const struct option long_options[] = {
@@ -71,6 +74,8 @@ static const struct option long_options[] = {
 	{"policy", required_argument, NULL, OPT_POLICY},
 	{"services", required_argument, NULL, OPT_SERVICES},
 	{"max-shadows", required_argument, NULL, OPT_MAX_SHADOWS},
+	{"window", required_argument, NULL, OPT_WINDOW},
+	{"kvm-files", no_argument, NULL, OPT_KVM_FILES},
 	{"verbose", no_argument, NULL, OPT_VERBOSE},
 	{"name", required_argument, NULL, OPT_NAME},
 	{"print", no_argument, NULL, OPT_PRINT},
@@ -84,6 +89,8 @@ static const struct option long_options[] = {
 struct options {
 	const char *run_dir, *policy, *services, *name, *qmp;
 	uint32_t max_shadows;
+	uint64_t window_bytes;
+	bool kvm_files;
 	bool print, json, verbose;
 	int argc; /* what is left */
 	char **argv;
@@ -269,7 +276,8 @@ static const char *find_services(char path[static PATH_MAX])
 static int do_serve(const struct options *o)
 {
 	char path[PATH_MAX], run_dir[PATH_MAX], services[PATH_MAX];
-	struct serve_params p = {.run_dir = o->run_dir, .policy = o->policy, .max_shadows = o->max_shadows};
+	struct serve_params p = {.run_dir = o->run_dir, .policy = o->policy, .max_shadows = o->max_shadows,
+				 .window_bytes = o->window_bytes, .kvm_files = o->kvm_files};
 
 	if (o->argc)
 		return usage("serve takes no argument: '%s'", o->argv[0]);
@@ -310,7 +318,7 @@ static const struct command {
 	int (*run)(const struct options *o);
 	unsigned int options; /* that it has, --run-dir apart */
 } commands[] = {
-	{"serve", do_serve, BIT(OPT_POLICY) | BIT(OPT_SERVICES) | BIT(OPT_MAX_SHADOWS) | BIT(OPT_VERBOSE)},
+	{"serve", do_serve, BIT(OPT_POLICY) | BIT(OPT_SERVICES) | BIT(OPT_MAX_SHADOWS) | BIT(OPT_WINDOW) | BIT(OPT_KVM_FILES) | BIT(OPT_VERBOSE)},
 	{"run", do_run, BIT(OPT_NAME) | BIT(OPT_PRINT)},
 	{"attach", do_attach, BIT(OPT_NAME) | BIT(OPT_QMP)},
 	{"status", do_status, BIT(OPT_JSON)},
@@ -340,6 +348,14 @@ static int take_option(struct options *o, int c)
 		if (n < 1 || n > (long)SHADOWS_MAX || *end)
 			return usage("--max-shadows: 1 to %u, not '%s'", SHADOWS_MAX, optarg);
 		o->max_shadows = (uint32_t)n;
+		return -1;
+	case OPT_WINDOW:
+		if (launch_size(optarg, 1, &o->window_bytes) || o->window_bytes < WINDOWS_BYTES_MIN || o->window_bytes > DS_WINDOW_BYTES_MAX ||
+		    o->window_bytes & (o->window_bytes - 1))
+			return usage("--window: a power of two from 1M to 64G, not '%s'", optarg);
+		return -1;
+	case OPT_KVM_FILES:
+		o->kvm_files = true;
 		return -1;
 	case OPT_VERBOSE:
 		o->verbose = true;
@@ -380,7 +396,7 @@ static const struct command *find_command(const char *name)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.run_dir = CONTROL_RUN_DIR, .policy = POLICY_PATH, .max_shadows = SHADOWS_DEFAULT};
+	struct options o = {.run_dir = CONTROL_RUN_DIR, .policy = POLICY_PATH, .max_shadows = SHADOWS_DEFAULT, .window_bytes = WINDOWS_BYTES_DEFAULT};
 	const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
 	unsigned int given = 0;
 	int c, code;

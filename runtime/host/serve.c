@@ -167,7 +167,8 @@ static void start_vm(struct daemon *d, const struct client *c, const struct cont
 	}
 	if (vm->pid == 0) {
 		const struct vmproc_params p = {
-			.name = vm->name, .run_dir = d->p->run_dir, .services_dir = d->p->services_dir, .cid = d->next_cid,
+			.name = vm->name, .run_dir = d->p->run_dir, .services_dir = d->p->services_dir, .window_bytes = d->p->window_bytes,
+			.kvm_files = d->p->kvm_files, .cid = d->next_cid,
 			.daemon = self, .channel = pair[1], .client = c->fd, .vmm = r->vmm_pid ? (pid_t)r->vmm_pid : c->pid,
 			.uid = r->vmm_pid ? r->vmm_uid : c->uid, .monitor = r->nranges ? monitor : NULL, .policy = d->policy,
 			.board = vm->board,

@@ -20,6 +20,7 @@
 #ifndef HOST_SERVE_H
 #define HOST_SERVE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define SERVE_VMS_MAX 64u
@@ -28,6 +29,8 @@
 struct serve_params {
 	const char *run_dir, *policy, *services_dir;
 	uint32_t max_shadows; /* of a VM */
+	uint64_t window_bytes; /* of a VM's window; a power of two, 1 MiB or more */
+	bool kvm_files;	       /* regular files are mapped into windows of VMs with KVM, too: windows.h */
 };
 
 /**

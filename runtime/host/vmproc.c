@@ -398,7 +398,7 @@ static int begin(struct vm *vm, const char **what)
 	if (vm->listener < 0)
 		return vm->listener;
 	unlink(vm->bell_path);
-	e = ivshmem_new(&vm->bell, vm->bell_path, WINDOWS_BYTES_DEFAULT, DOORBELLS, DOORBELL_VECTORS);
+	e = ivshmem_new(&vm->bell, vm->bell_path, p->window_bytes, DOORBELLS, DOORBELL_VECTORS);
 	if (!e && p->uid != geteuid() && chown(vm->bell_path, p->uid, (gid_t)-1))
 		e = -errno;
 	if (e)
@@ -406,7 +406,8 @@ static int begin(struct vm *vm, const char **what)
 	*what = "the window";
 	e = control_path(vm->window_path, p->run_dir, p->name, "window");
 	vm->window = (struct windows_params){
-		.vm = p->name, .path = vm->window_path, .uid = p->uid, .shm = ivshmem_shm(vm->bell), .bytes = WINDOWS_BYTES_DEFAULT};
+		.vm = p->name, .path = vm->window_path, .uid = p->uid, .shm = ivshmem_shm(vm->bell), .bytes = p->window_bytes,
+		.kvm_files = p->kvm_files};
 	e = e ? e : windows_new(&vm->windows, &vm->window);
 	if (e)
 		return e;

@@ -28,6 +28,7 @@
 #ifndef HOST_VMPROC_H
 #define HOST_VMPROC_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "runtime/host/shadows.h"
@@ -51,6 +52,8 @@ struct vmproc_order {
 struct vmproc_params {
 	const char *name, *run_dir, *services_dir;
 	uint64_t cid;
+	uint64_t window_bytes;
+	bool kvm_files; /* windows.h */
 	pid_t daemon;	/* the parent: it dies with it */
 	int channel;	/* from the daemon: SOCK_SEQPACKET */
 	int client;	/* who asked for the VM: gets READY or REFUSED */

@@ -1,6 +1,7 @@
 /* windows.c - a VM's window; theory in windows.h */
 #include "runtime/host/windows.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -42,10 +43,11 @@ struct windows {
 	int epoll, listener, helper; /* helper: its connection; -1 */
 	pid_t vmm;
 	bool there, armed;
+	bool kvm; /* the VMM uses it */
 	uint32_t seq;
 	uint64_t at; /* the window's address in the VMM */
 	int64_t again_ms;
-	bool full_told;
+	bool full_told, kvm_told;
 };
 
 static int64_t now_ms(void)
@@ -182,6 +184,29 @@ static uint64_t find_window(const struct windows *w)
 	return 0;
 }
 
+/* Whether it has a descriptor of a virtual machine of KVM's. */
+static bool uses_kvm(pid_t pid)
+{
+	char path[64], name[64];
+	const struct dirent *e;
+	bool found = false;
+	DIR *d;
+
+	snprintf(path, sizeof(path), "/proc/%d/fd", pid);
+	d = opendir(path);
+	while (d && !found && (e = readdir(d))) {
+		const ssize_t n = readlinkat(dirfd(d), e->d_name, name, sizeof(name) - 1);
+
+		if (n < 0)
+			continue;
+		name[n] = 0;
+		found = !strcmp(name, "anon_inode:kvm-vm");
+	}
+	if (d)
+		closedir(d);
+	return found || !d; /* not known: as if it did */
+}
+
 static int arm(struct windows *w)
 {
 	struct vmm_order o = {.what = VMM_ARM, .bytes = w->p.bytes};
@@ -195,6 +220,7 @@ static int arm(struct windows *w)
 	}
 	r = order(w, &o, w->p.shm);
 	w->armed = !r;
+	w->kvm = uses_kvm(w->vmm);
 	if (!r)
 		log_line(LOG_LEVEL_INFO, "vm %s: its window of %" PRIu64 " MiB can be used", w->p.vm, w->p.bytes >> 20);
 	return r ? -ENODEV : 0;
@@ -303,9 +329,22 @@ static void say_full(struct windows *w, uint64_t npages)
 
 	if (!w->full_told)
 		log_line(LOG_LEVEL_WARNING,
-			 "vm %s: %" PRIu64 " pages do not fit into its window: %" PRIu64 " are free, %" PRIu64 " of them in one piece (dshost run --window makes it larger)",
+			 "vm %s: %" PRIu64 " pages do not fit into its window: %" PRIu64 " are free, %" PRIu64 " of them in one piece (dshost serve --window makes it larger)",
 			 w->p.vm, npages, all, largest);
 	w->full_told = true;
+}
+
+/* Whether a page of it can be there when it is mapped and gone when the guest touches it, and what ends then is the VM. */
+static bool is_unsafe(struct windows *w, int fd)
+{
+	struct stat st;
+
+	if (!w->kvm || w->p.kvm_files || fstat(fd, &st) || !S_ISREG(st.st_mode))
+		return false;
+	if (!w->kvm_told)
+		log_line(LOG_LEVEL_WARNING, "vm %s: regular files are not mapped into its window, since it runs with KVM (see \"The window\" in dshost(8))", w->p.vm);
+	w->kvm_told = true;
+	return true;
 }
 
 static int map(struct windows *w, uint64_t shadow, const struct windows_ask *ask, int fd, struct ds_window_mapped *out)
@@ -315,6 +354,8 @@ static int map(struct windows *w, uint64_t shadow, const struct windows_ask *ask
 
 	if (!r && (fd < 0 || ask->npages > w->p.bytes >> DS_PAGE_SHIFT || offset % DS_PAGE_BYTES || offset > INT64_MAX - w->p.bytes))
 		r = ask->npages > w->p.bytes >> DS_PAGE_SHIFT ? -ENOMEM : -EINVAL;
+	if (!r && is_unsafe(w, fd))
+		r = -ENODEV;
 	r = r ? r : window_take(&w->room, shadow, ask->npages, out->extent, &out->nextents);
 	if (r == -ENOMEM)
 		say_full(w, ask->npages);

@@ -16,6 +16,10 @@
  * once, so they are waited for, WINDOWS_ORDER_MS at the most.  Whatever goes wrong with the helper closes the connection, upon which it
  * has mapped the window's own memory everywhere: the window is whole, what was mapped is gone, and the next file tries anew.
  *
+ * KVM.  A page of a file that is gone when the guest touches it ends a VM with KVM (vmmhelper.h, "Faults"), and anybody who may write a
+ * regular file may cut it.  So regular files are not mapped into such a VM, unless dshost was told that nobody will (--kvm-files).  A
+ * device's pages stay as long as its driver says; a program that maps more of a device than there is can stop its own VM.
+ *
  * The VM process trusts the VMM's process no further: what the helper says decides only what is answered.
  */
 #ifndef HOST_WINDOWS_H
@@ -28,6 +32,7 @@
 #include "runtime/wire/window.h"
 
 #define WINDOWS_ORDER_MS 5000
+#define WINDOWS_BYTES_MIN (UINT64_C(1) << 20)
 #define WINDOWS_BYTES_DEFAULT (UINT64_C(256) << 20)
 
 enum windows_what {
@@ -60,6 +65,7 @@ struct windows_params {
 	const char *path;   /* of a socket for the helper, made when one is to come and removed when it has */
 	uid_t uid;	    /* who owns it */
 	int shm;	    /* the window's memfd */
+	bool kvm_files;	    /* regular files are mapped under KVM, too */
 	uint64_t bytes;	    /* of it; its first page gets struct ds_window_header whenever a VMM comes */
 };
 

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -246,6 +247,63 @@ static void case_many(const char *file, const char *times)
 	fprintf(stderr, "%.0f us each\n", ((double)(to.tv_sec - from.tv_sec) * 1e9 + (double)(to.tv_nsec - from.tv_nsec)) / n / 1e3);
 }
 
+/* More than there is room for, then less; a file without content is as good. */
+static void case_much(const char *file)
+{
+	const int fd = must(open(file, O_RDWR | O_CREAT | O_TRUNC, 0644), "open");
+	const size_t pages = 48 * 256, half = 24 * 256, small = 4 * 256;
+	uint8_t *m[4] = {NULL};
+
+	must(ftruncate(fd, (off_t)(pages * 2 * PAGE)), "ftruncate");
+	map(NULL, pages * 2, RW, MAP_SHARED, fd, 0);
+	m[0] = map(NULL, half, RW, MAP_SHARED, fd, 0);
+	m[1] = map(NULL, half, RW, MAP_SHARED, fd, half);
+	map(NULL, pages, RW, MAP_SHARED, fd, 0);
+	if (m[0] && m[1])
+		printf("munmap: %d\n", munmap(m[0] + 1 * 256 * PAGE, small * PAGE) + munmap(m[0] + 8 * 256 * PAGE, small * PAGE) + munmap(m[1], small * PAGE));
+	m[2] = map(NULL, 22 * 256, RW, MAP_SHARED, fd, 0); /* in pieces */
+	for (size_t i = 0; m[2] && i < 22 * 256; i++)
+		store(m[2] + i * PAGE, (uint8_t)i);
+	for (size_t i = 0; m[2] && i < 22 * 256; i++)
+		if (read_byte(fd, i, 0) != (uint8_t)i) {
+			printf("page %zu of a mapping in pieces is another one\n", i);
+			break;
+		}
+	printf("mapped in pieces: %d\n", m[2] != NULL);
+}
+
+/* A child has none of it. */
+static void case_fork(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 1, RW, MAP_SHARED, fd, 9);
+	int status = 0;
+	pid_t pid;
+
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		printf("child: %d\n", look(m));
+		exit(0);
+	}
+	waitpid(pid, &status, 0);
+	printf("parent: %d\n", look(m));
+}
+
+/* Mapped; then, when a line has come, looked at again. */
+static void case_waits(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 2, RW, MAP_SHARED, fd, 33);
+
+	if (!m)
+		return;
+	printf("sees %d\n", look(m));
+	fflush(stdout);
+	getchar();
+	printf("then %d\n", look(m));
+}
+
 /* Mapped, and not given back. */
 static void case_held(const char *file)
 {
@@ -264,7 +322,8 @@ int main(int argc, char **argv)
 		const char *name;
 		void (*run)(const char *file);
 	} cases[] = {{"shared", case_shared}, {"parts", case_parts},   {"refused", case_refused}, {"private", case_private}, {"cut", case_cut},
-		     {"ping", case_ping},     {"pong", case_pong},     {"buffers", case_buffers}, {"held", case_held}};
+		     {"ping", case_ping},     {"pong", case_pong},     {"buffers", case_buffers}, {"held", case_held},
+		     {"much", case_much},     {"fork", case_fork},     {"waits", case_waits}};
 	struct sigaction act = {.sa_handler = on_signal};
 
 	if (argc < 3)

@@ -15,6 +15,7 @@ BIN=$(realpath "$BIN")
 mapped=$(dirname "$BIN")/tests/tools/mapped
 chmod 755 "$TMP"
 mkdir "$TMP/run" "$TMP/want" "$TMP/data"
+mkfifo "$TMP/vm.in" "$TMP/vm.out"
 cases=(shared parts refused private cut buffers)
 file() { python3 -c 'import sys; sys.stdout.buffer.write(b"".join(bytes([i]) * 4096 for i in range(64)))' >"$1"; }
 for c in "${cases[@]}"; do
@@ -23,7 +24,7 @@ for c in "${cases[@]}"; do
 	is $? 0 "$c: on the host itself"
 	file "$TMP/data/$c"
 done
-for c in ping many held host; do file "$TMP/data/$c"; done
+for c in ping many held much fork waits; do file "$TMP/data/$c"; done
 chown -R 65534:65534 "$TMP/data"
 
 cat >"$TMP/policy" <<EOT2
@@ -32,10 +33,18 @@ allow vm=one program=/usr/bin/** service=forward executors=4 memory=16M path=/mn
 EOT2
 printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name one -- "$@"\n' "$BIN/dshost" "$TMP/run" >"$TMP/through"
 chmod +x "$TMP/through"
-"$BIN/dshost" serve --run-dir "$TMP/run" --policy "$TMP/policy" --services "${BIN%/bin}/shadow" 2>"$TMP/log" &
+"$BIN/dshost" serve --run-dir "$TMP/run" --policy "$TMP/policy" --services "${BIN%/bin}/shadow" --window 64M 2>"$TMP/log" &
 daemon=$!
-trap 'kill $daemon 2>/dev/null; rm -rf "$TMP"' EXIT
-vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 200 --through "$TMP/through" -- \
+python3 tests/vm/window_host.py "$TMP" "$TMP/run" "$BIN/dshost" >"$TMP/helper" 2>&1 &
+helper=$!
+trap 'kill $helper $daemon 2>/dev/null; rm -rf "$TMP"' EXIT
+vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 200 --through "$TMP/through" \
+	--qemu -chardev --qemu "pipe,id=host,path=$TMP/vm" --qemu -device --qemu virtserialport,chardev=host,name=vm.host -- \
 	env "BIN=$BIN" "CASES=${cases[*]}" ${WINDOW_ONLY:+"WINDOW_ONLY=$WINDOW_ONLY"} tests/vm/guest/window "$TMP/want"
+if [ -z "${WINDOW_ONLY:-}" ] && [ -e "$TMP/data/wal.db" ]; then
+	is "$(sqlite3 "$TMP/data/wal.db" "pragma integrity_check; select count(*), sum(a) from t" 2>&1 | tr "\n" " ")" "ok 400 80200 " \
+		"the data base that two programs of the guest wrote is sound"
+fi
+sed "s/^/# helper: /" "$TMP/helper"
 [ $tap_bad = 0 ] || tail -n 40 "$TMP/log" | sed 's/^/# log: /'
 tap_done

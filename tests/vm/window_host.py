@@ -1,0 +1,81 @@
+"""window_host - the host's part of window.sh: what the VMM has mapped, and what only the host can do
+
+usage: window_host.py FOLDER RUN-DIR DSHOST     FOLDER/vm.in, vm.out: the guest's port of that name
+
+Questions and answers are lines: "mappings FILE" counts the VMM's mappings of FOLDER/data/FILE, "gone FILE" waits until there are none, "end NAME"
+ends the shadow of the program that has FILE mapped, "killed FILE" kills the process that serves the VM.
+"""
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+folder, run_dir, dshost = sys.argv[1:]
+
+
+def vm():
+    out = subprocess.run([dshost, "status", "--json", "--run-dir", run_dir], capture_output=True, text=True, timeout=20).stdout
+    return json.loads(out)["vms"][0]
+
+
+def count(pid, name):
+    with open(f"/proc/{pid}/maps") as f:
+        return sum(line.rstrip().endswith(f"/data/{name}") for line in f)
+
+
+def wait_gone(pid, name):
+    for _ in range(600):
+        if count(pid, name) == 0:
+            return "gone"
+        time.sleep(0.1)
+    return "still there"
+
+
+def mappings(name):
+    return str(count(vm()["vmm"], name))
+
+
+def gone(name):
+    return wait_gone(vm()["vmm"], name)
+
+
+def end(name):
+    for s in vm()["shadows"]:
+        with open(f"/proc/{s['capsule']}/maps") as f:
+            if any(line.rstrip().endswith(f"/data/{name}") or f"/{name}" in line for line in f):
+                subprocess.run([dshost, "end", f"one/{s['pid']}", "--run-dir", run_dir], check=True, timeout=60)
+                return "ended"
+    return "no such shadow"
+
+
+def killed(name):
+    vmm = vm()["vmm"]
+    children = [int(p) for p in os.listdir("/proc") if p.isdigit() and os.path.exists(f"/proc/{p}/comm")]
+    for p in children:
+        try:
+            with open(f"/proc/{p}/comm") as f, open(f"/proc/{p}/cmdline") as g:
+                if f.read().strip() == "dshost-vm" and run_dir in g.read():
+                    os.kill(p, signal.SIGKILL)
+        except OSError:
+            continue
+    there = wait_gone(vmm, name)
+    with open(f"/proc/{vmm}/stat") as f:
+        state = f.read().rsplit(")", 1)[1].split()[0]
+    return there + (", running" if state in "RSD" else f", {state}")
+
+
+with open(f"{folder}/vm.out", "r+b", buffering=0) as out, open(f"{folder}/vm.in", "r+b", buffering=0) as answers:
+    text = b""
+    while True:
+        text += out.read(1)
+        if not text.endswith(b"\n"):
+            continue
+        verb, *args = text.decode().split()
+        text = b""
+        try:
+            reply = {"mappings": mappings, "gone": gone, "end": end, "killed": killed}[verb](*args)
+        except Exception as e:  # pylint: disable=broad-except
+            reply = f"failed: {e!r}"
+        answers.write(reply.replace("\n", " ").encode() + b"\n")
