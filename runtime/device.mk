@@ -3,7 +3,7 @@
 DEVICE_CLIENTS := $(patsubst %.c,$(B)/%,$(wildcard tests/device/*.c))
 # As anybody would build them: never with a sanitizer
 $(B)/tests/device/%: tests/device/%.c
-	$(call SAY,TOOL,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $< -lpthread
+	$(call SAY,TOOL,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $< -lpthread -ldl -lm
 tests-build: $(DEVICE_CLIENTS)
 
 bench-device: tests-build ## what the host's devices cost in a stock guest, beside the same on the host (a minute; as root)
@@ -13,3 +13,7 @@ bench-device: tests-build ## what the host's devices cost in a stock guest, besi
 check-device: tests-build ## devices of the host in a stock guest, with a QEMU of the guest that boots its firmware by the host's KVM (a minute or two; as root)
 	DEVICE_FULL=1 BIN=$(B)/bin tests/run tests/vm/device.sh
 .PHONY: check-device
+
+gpu-check: tests-build ## CUDA programs on this machine's GPU: on the host, in container form, in a stock guest; says where each stops (as root)
+	@B=$(B) tests/gpu/check
+.PHONY: gpu-check
