@@ -269,6 +269,63 @@ static void sending(void)
 	is(splice(ends[0], NULL, 999, NULL, 100, 0));
 }
 
+/* --- a signal to a process of many threads ---------------------------------------------------------------------------------------- */
+
+static pthread_t first_thread;
+static int by_first, by_others;
+
+static void who(int n)
+{
+	(void)n;
+	__atomic_fetch_add(pthread_equal(pthread_self(), first_thread) ? &by_first : &by_others, 1, __ATOMIC_RELAXED);
+}
+
+static void *read_and_tell(void *fd)
+{
+	char c;
+	const long n = read((int)(long)fd, &c, 1);
+
+	return (void *)(n < 0 ? -(long)errno : n);
+}
+
+static void elections(void)
+{
+	enum { N = 9 };
+	pthread_t t[N];
+	int ends[N + 1][2];
+	long sum = 0;
+	char c;
+
+	first_thread = pthread_self();
+	for (int i = 0; i <= N; i++)
+		fifo(ends[i]);
+	on(SIGALRM, who, 0);
+	on(SIGUSR1, who, SA_RESTART);
+	for (long i = 0; i < N; i++)
+		pthread_create(&t[i], NULL, read_and_tell, (void *)(long)ends[i][0]);
+	pause_ms(200);
+	for (int i = 0; i < 5; i++) {
+		alarm_ms(20 + 10 * i, 0);
+		is(read(ends[N][0], &c, 1));
+	}
+	say("by the first %d, by others %d\n", by_first, by_others);
+	/* to one of the others */
+	for (int i = 0; i < 3; i++)
+		pthread_kill(t[4], SIGUSR1);
+	for (int i = 0; i < 2000 && __atomic_load_n(&by_others, __ATOMIC_RELAXED) == 0; i++)
+		pause_ms(10);
+	say("by the first %d, by others %d\n", by_first, by_others > 0);
+	for (int i = 0; i < N; i++)
+		is(write(ends[i][1], "x", 1));
+	for (int i = 0; i < N; i++) {
+		void *got;
+
+		pthread_join(t[i], &got);
+		sum += (long)got;
+	}
+	say("sum %ld\n", sum);
+}
+
 /* --- files ------------------------------------------------------------------------------------------------------------------------ */
 
 static void openings(void)
@@ -363,6 +420,7 @@ const struct forward_case forward_cases_breadth[] = {
 	{"unix_sockets", unix_sockets},
 	{"datagrams", datagrams},
 	{"sending", sending},
+	{"elections", elections},
 	{"openings", openings},
 	{"attributes", attributes},
 	{"watching", watching},

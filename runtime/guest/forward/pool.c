@@ -282,6 +282,14 @@ void forward_pool_evict(void)
 	}
 }
 
+struct forward_entry *forward_pool_sleeper(int32_t tid)
+{
+	for (uint32_t i = 0; i < FORWARD_POOL; i++)
+		if (__atomic_load_n(&entries[i].busy, __ATOMIC_SEQ_CST) && __atomic_load_n(&entries[i].tid, __ATOMIC_SEQ_CST) == tid)
+			return &entries[i];
+	return NULL;
+}
+
 void forward_pool_each(void (*fn)(struct forward_entry *e))
 {
 	for (uint32_t i = 0; i < FORWARD_POOL; i++)
@@ -291,5 +299,6 @@ void forward_pool_each(void (*fn)(struct forward_entry *e))
 
 void forward_pool_give(struct forward_entry *e)
 {
+	__atomic_store_n(&e->tid, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&e->busy, 0, __ATOMIC_RELEASE);
 }

@@ -27,6 +27,7 @@
 #include "runtime/guest/forward/forward.h"
 
 #define AGAIN_NS (NS_PER_SEC / 10) /* an interruption is said again, in case the host's call had not begun */
+#define LEFT_NS 5000000		   /* a signal that is left to another thread is looked for again after that */
 #define SPINS 32u		   /* between two looks at the clock */
 #define TRIES 5u		   /* a millisecond each, before another call is interrupted */
 #define EVICTED_NS 3000000	   /* who was interrupted stays away for so long */
@@ -220,6 +221,7 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 	struct forward_entry *e = turn->entry;
 	struct pollfd two[2];
 	enum forward_event event = FORWARD_E_DONE;
+	int64_t left_ns = 0; /* a signal has been left to another thread: until then */
 
 	if (!fds) {
 		fds = two;
@@ -227,6 +229,7 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 	}
 	fds[0] = (struct pollfd){.fd = e->bell, .events = POLLIN};
 	__atomic_store_n(&e->mask, turn->mask, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&e->tid, clone_threads() ? (int32_t)raw0(__NR_gettid) : forward_live->pid, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&e->sleeps, !turn->told, __ATOMIC_SEQ_CST);
 	if (!turn->told)
 		watch_signals(e);
@@ -235,14 +238,19 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	while (!is_done(e)) {
 		struct __kernel_timespec ts;
-		const int64_t now = deadline_ns < 0 ? 0 : forward_now_ns();
-		int64_t n;
+		const int64_t now = deadline_ns < 0 && !left_ns ? 0 : forward_now_ns();
+		int64_t n, until;
 
 		if (deadline_ns >= 0 && now >= deadline_ns) {
 			event = FORWARD_E_TIME;
 			break;
 		}
-		n = raw6(__NR_ppoll, fds, nfds, deadline_ns >= 0 && to_timespec(deadline_ns - now, &ts) ? &ts : NULL, 0, 0, 0);
+		if (left_ns && now >= left_ns) {
+			left_ns = 0;
+			fds[1].fd = e->sigfd;
+		}
+		until = left_ns && (deadline_ns < 0 || left_ns < deadline_ns) ? left_ns : deadline_ns;
+		n = raw6(__NR_ppoll, fds, nfds, until >= 0 && to_timespec(until - now, &ts) ? &ts : NULL, 0, 0, 0);
 		if (n <= 0)
 			continue;
 		if (fds[0].revents && !drain(e)) {
@@ -252,6 +260,11 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 		if (is_done(e))
 			break;
 		if (fds[1].revents) {
+			if (forward_election_lost(e)) {
+				left_ns = forward_now_ns() + LEFT_NS;
+				fds[1].fd = -1;
+				continue;
+			}
 			event = FORWARD_E_SIGNAL;
 			break;
 		}
@@ -353,9 +366,13 @@ void forward_turn_end(struct forward_turn *turn)
 {
 	const uint64_t mask = turn->mask;
 
+	if (turn->told)
+		forward_election_won(turn->entry);
 	forward_pool_give(turn->entry);
 	turn->entry = NULL;
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+	if (turn->told)
+		forward_election_over();
 }
 
 int64_t forward_turn_call(struct forward_turn *turn, uint64_t nr, const uint64_t arg[6])
