@@ -142,6 +142,7 @@ struct forward_entry {
 	uint32_t sleeps; /* and is to hear of changes of actions */
 	uint32_t busy;
 	uint32_t seq;
+	uint64_t user;	  /* who had it last, where that matters (pool.c) */
 	uint32_t evicted; /* another thread needs an executor: its call is interrupted, and starts again later */
 };
 

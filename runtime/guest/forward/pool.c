@@ -10,6 +10,10 @@
  * one: whoever made that call waits in turn and makes it again.  So threads that are blocked on the host, however many, do not
  * keep another one from the call that would wake them.
  *
+ * Where devices are used a thread gets the entry that it had before, if it can be had, and else rather a new one than somebody
+ * else's: to a driver the executor is the caller, and some make much of it if that changes (KVM_RUN waits for a grace period of
+ * RCU then, before Linux 6.13).  Threads are told apart by where their stacks are.
+ *
  * Our descriptors lie high and are closed by exec.  The program does not see them: its close() of one is EBADF, its dup2()
  * onto one moves it.  They are looked for by number in `own`.
  */
@@ -27,6 +31,7 @@
 #define OWN_MAX (2 * FORWARD_POOL + 8)
 #define HOST_CID 2
 #define AF_VSOCK_FAMILY 40
+#define USER_SHIFT 22 /* stacks of threads are rarely smaller */
 #define NOT_YET 2 /* in host_asleep; not 0, so a call would ring */
 #define FULL_NS (NS_PER_SEC / 10)
 #define ANSWER_NS (10 * NS_PER_SEC)
@@ -231,18 +236,28 @@ static bool claim(struct forward_entry *e)
 	       __atomic_compare_exchange_n(&e->busy, &none, 1, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED);
 }
 
+/* Whether an entry is what is looked for: the thread's own (0), a new one (1), any (2). */
+static bool fits(const struct forward_entry *e, uint64_t user, uint32_t pass, bool full)
+{
+	switch (pass) {
+	case 0: return e->bell >= 0 && e->user == user;
+	case 1: return e->bell < 0 && !full;
+	default: return e->bell >= 0 || !full;
+	}
+}
+
 struct forward_entry *forward_pool_take(int64_t *error)
 {
 	const int64_t until = __atomic_load_n(&full_until_ns, __ATOMIC_RELAXED);
-	const bool full = until && forward_now_ns() < until;
+	const uint64_t user = forward_settings.device ? (uint64_t)__builtin_frame_address(0) >> USER_SHIFT : 0;
+	bool full = until && forward_now_ns() < until;
 
-	for (uint32_t i = 0; i < FORWARD_POOL; i++) {
-		struct forward_entry *e = &entries[i];
+	for (uint32_t k = user ? 0 : 2 * FORWARD_POOL; k < 3 * FORWARD_POOL; k++) {
+		struct forward_entry *e = &entries[k % FORWARD_POOL];
 
-		if (e->bell < 0 && full)
+		if (!fits(e, user, k / FORWARD_POOL, full) || !claim(e))
 			continue;
-		if (!claim(e))
-			continue;
+		e->user = user;
 		if (e->bell >= 0) {
 			__atomic_store_n(&e->evicted, 0, __ATOMIC_RELAXED);
 			return e;
@@ -259,7 +274,7 @@ struct forward_entry *forward_pool_take(int64_t *error)
 		}
 		if (!__atomic_exchange_n(&full_until_ns, forward_now_ns() + FULL_NS, __ATOMIC_RELAXED))
 			forward_trace_note(NULL, "the shadow has no executor for another call: calls wait for each other");
-		break;
+		full = true;
 	}
 	*error = -EAGAIN;
 	return NULL;
