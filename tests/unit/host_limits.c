@@ -13,6 +13,7 @@
 #include <sys/uio.h>
 #include <time.h>
 
+#include "runtime/host/status.h"
 #include "tests/tap.h"
 
 #define DATA 40u
@@ -71,6 +72,34 @@ static void end(void)
 		errx(2, "the shadow does not end");
 }
 
+/* What `dshost status` prints; free()d by the caller. */
+static char *status(bool json)
+{
+	const struct shadows_board *boards[] = {board};
+	char *text = NULL;
+	size_t n = 0;
+	uint64_t bytes;
+	const int fd = status_make(boards, 1, 6, &bytes);
+	FILE *f = open_memstream(&text, &n);
+
+	if (fd < 0 || !f || status_print(f, fd, bytes, json))
+		errx(2, "status");
+	fclose(f);
+	close(fd);
+	return text;
+}
+
+static void test_status(void)
+{
+	char *text = status(false), *json = status(true);
+	const char *paced = strstr(json, "\"paced_ms\":");
+
+	tap_ok(strstr(text, "limits: memory: ") && strstr(text, "read-rate: pacing; paced for "), "so does dshost status");
+	tap_ok(strstr(json, "read-rate: pacing\"") && paced && strtoul(paced + 11, NULL, 10) > 0, "and as JSON");
+	free(text);
+	free(json);
+}
+
 static void test_rate(void)
 {
 	struct thread blocked;
@@ -93,6 +122,7 @@ static void test_rate(void)
 	v = vm_view(0);
 	tap_ok(v.paced_ns > 0 && strstr(v.limits, "read-rate: pacing"), "the view says so: %.2f s, \"%s\"", (double)v.paced_ns / 1e9, v.limits);
 
+	test_status();
 	tap_eq(call(__NR_pipe2, at_guest(DATA), 0, 0, 0), 0, "a pipe");
 	memcpy(pipe_fd, at_host(DATA), sizeof(pipe_fd));
 	if (!thread_start(&blocked, shadow.a.started.token, SLOTS, 1, 0))
