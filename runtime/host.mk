@@ -12,6 +12,11 @@ $(B)/vmm/helper.o: runtime/host/vmm/helper.c
 	$(call SAY,VMM,$<)$(CC) $(VMM_CFLAGS) -c -o $@.tmp $< && ! nm -u $@.tmp | grep . && ! objdump -h $@.tmp | grep -E ' \.(ro)?data[^ ]* +0*[1-9a-f]' && \
 		objcopy --rename-section .text=vmm_text,alloc,load,readonly,data,contents $@.tmp $@ && rm $@.tmp
 -include $(B)/vmm/helper.d
+# A VMM that must not be traced is started with it; never built with a sanitizer.
+$(B)/lib/libdswindow.so: runtime/host/vmm/preload.c $(B)/vmm/helper.o runtime/host/vmmhelper.h
+	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -fPIC -shared -fvisibility=hidden -D_GNU_SOURCE -I. \
+		-Wl,-soname,libdswindow.so -Wl,-z,defs -Wl,-z,nodelete -o $@ $(filter %.c %.o,$^)
+all tests-build tsan-build: $(B)/lib/libdswindow.so
 
 $(B)/bin/dshost: $(B)/obj/runtime/host/dshost.o $(B)/lib/host.a $(B)/lib/shadow.a $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_rle) -ljson-c

@@ -12,7 +12,8 @@
  *   (windows.h)         <-- a reply to each order, VMM_FAULT -----------
  *
  * It comes into being in one of two ways, which make no difference afterwards: by ptrace, once (vmminject.h), or by a library that
- * QEMU is started with where ptrace is forbidden (vmmpreload.c).  It connects to the socket whose name is in its state.
+ * QEMU is started with where ptrace is forbidden (vmmpreload.c).  The first connects to the socket whose name is in its state; the second
+ * listens at an abstract one, VMM_LISTENS with the VMM's number.
  *
  * What it leaves behind.  When the connection ends, and so also when the VM process is killed, the thread maps the window's
  * own memory over the whole of it, puts the signal handlers back, closes its two descriptors and exits.  Its pages stay, 28 KiB: nobody can
@@ -37,6 +38,7 @@
 #define VMM_STACK_BYTES 16384
 #define VMM_BYTES (VMM_CODE_BYTES + VMM_STATE_BYTES + VMM_STACK_BYTES) /* in this order */
 #define VMM_PATH_BYTES 108
+#define VMM_LISTENS "dark-window-%d" /* behind a byte 0 */
 
 /** enum vmm_what - Orders; VMM_FAULT is the thread's own. */
 enum vmm_what {
@@ -79,6 +81,8 @@ struct vmm_state {
 	uint64_t done;	/* vmm_boot has come to its end */
 	uint64_t failed; /* -errno of connect() */
 	uint32_t sock, shm, path_bytes, armed;
+	uint32_t listens; /* at the address, for one connection after the other, instead of connecting there */
+	uint32_t zero;
 	uint64_t window, window_bytes;
 	struct vmm_action bus, segv; /* before ours */
 	struct {
@@ -91,13 +95,19 @@ struct vmm_state {
  * The code, to be copied to the first of VMM_BYTES that are executable.  It is position-independent and finds its state
  * VMM_CODE_BYTES behind its own beginning.
  */
-extern const uint8_t vmm_code[], vmm_boot[];
+extern const uint8_t vmm_code[], vmm_boot[], vmm_enter[];
 extern const uint8_t __stop_vmm_text[]; /* the linker's name for the end of the section */
 
 /** vmm_code_bytes() - How much there is. */
 static inline size_t vmm_code_bytes(void)
 {
 	return (size_t)(__stop_vmm_text - vmm_code);
+}
+
+/** vmm_enter_offset() - Where a thread starts that was made otherwise, with its stack and all of VMM_BYTES as they are to be. */
+static inline size_t vmm_enter_offset(void)
+{
+	return (size_t)(vmm_enter - vmm_code);
 }
 
 /**

@@ -13,6 +13,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -250,6 +251,22 @@ static void let_in(struct windows *w)
 	w->helper = steal_fd(&sock);
 }
 
+/* Whether the VMM was started with the library: it listens. */
+static bool find_helper(struct windows *w)
+{
+	cleanup_close int sock = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct sockaddr_un name = {.sun_family = AF_UNIX};
+	const int n = snprintf(name.sun_path + 1, sizeof(name.sun_path) - 1, VMM_LISTENS, w->vmm);
+	struct ucred cred = {0};
+	socklen_t bytes = sizeof(cred);
+
+	if (sock < 0 || connect(sock, (const struct sockaddr *)&name, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n)) ||
+	    getsockopt(sock, SOL_SOCKET, SO_PEERCRED, &cred, &bytes) || cred.pid != w->vmm || watch(w, sock, AT_HELPER))
+		return false;
+	w->helper = steal_fd(&sock);
+	return true;
+}
+
 /* There is no helper: one is made.  Return: 0; -ENODEV, as has been said. */
 static int get_helper(struct windows *w)
 {
@@ -257,6 +274,8 @@ static int get_helper(struct windows *w)
 	struct pollfd p = {.events = POLLIN};
 	int r;
 
+	if (find_helper(w))
+		return 0;
 	unlink(w->p.path);
 	w->listener = p.fd = control_listen(w->p.path, SOCK_SEQPACKET, w->p.uid);
 	if (w->listener < 0) {

@@ -346,6 +346,59 @@ static void test_mapping(void)
 	tap_eq(end_vmm(&v), 0, "and goes on to its own end");
 }
 
+/* --- a VMM with the library --------------------------------------------------------------------------------------------- */
+
+/* The process that has the thread is this program again, which is executed with the library. */
+static void test_library(const char *self)
+{
+	cleanup_close int file = make_file(4, 1);
+	struct windows_answer m;
+	char library[512];
+	struct vmm v;
+	int a, pair[2];
+
+	snprintf(library, sizeof(library), "LD_PRELOAD=%s/../../lib/libdswindow.so", self);
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair))
+		exit(2);
+	v.pid = fork();
+	if (!v.pid) {
+		char *const env[] = {library, (char[]){"DARK_WINDOW=1"}, (char[]){"ASAN_OPTIONS=verify_asan_link_order=0"}, NULL};
+		char number[3][16];
+
+		close(pair[0]);
+		fcntl(shm, F_SETFD, 0);
+		snprintf(number[0], sizeof(number[0]), "%d", pair[1]);
+		snprintf(number[1], sizeof(number[1]), "%d", shm);
+		execle("/proc/self/exe", "vmm", number[0], number[1], (char *)NULL, env);
+		_exit(2);
+	}
+	close(pair[1]);
+	v.sock = pair[0];
+	if (!tap_ok(load(&v, 1) == 0, "a VMM is started with the library") ||
+	    windows_new(&w, &(const struct windows_params){.vm = "two", .path = path, .uid = geteuid(), .shm = shm, .bytes = BYTES}))
+		return;
+	tap_eq(tasks(&v), 3, "and has its thread from the start");
+	windows_vmm(w, v.pid, true);
+	a = windows_join(w, 21);
+	m = map(a, file, 4, 0, PROT_READ | PROT_WRITE);
+	tap_ok(!m.err && load(&v, m.mapped.extent[0].page + 1) == 2, "a file is mapped");
+	tap_eq(tasks(&v), 3, "without another thread");
+	if (ftruncate(file, 4096))
+		exit(2);
+	tap_eq(load(&v, m.mapped.extent[0].page + 3), 0, "a page that is gone does not end it");
+	windows_free(w);
+	tap_ok(becomes(&v, m.mapped.extent[0].page, 0), "the window is whole when the connection ends");
+	windows_new(&w, &(const struct windows_params){.vm = "two", .path = path, .uid = geteuid(), .shm = shm, .bytes = BYTES});
+	windows_vmm(w, v.pid, true);
+	close(a);
+	a = windows_join(w, 22);
+	m = map(a, file, 1, 0, PROT_READ | PROT_WRITE);
+	tap_ok(!m.err && load(&v, m.mapped.extent[0].page) == 1, "and can be used by the next one");
+	windows_free(w);
+	close(a);
+	end_vmm(&v);
+}
+
 /* --- faults ------------------------------------------------------------------------------------------------------------ */
 
 static void test_faults(void)
@@ -431,10 +484,16 @@ static void test_killed(void)
 	tap_eq(bad, 0, "which is killed: each time the window is whole again and the VMM goes on");
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
-	char folder[] = "/tmp/windows-XXXXXX";
+	char self[400] = "", folder[] = "/tmp/windows-XXXXXX";
 
+	if (argc == 3) {
+		shm = atoi(argv[2]);
+		be_vmm(atoi(argv[1]));
+	}
+	if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0 && strrchr(self, '/'))
+		*strrchr(self, '/') = 0;
 	test_room();
 	if (!mkdtemp(folder))
 		return 2;
@@ -443,6 +502,7 @@ int main(void)
 	if (shm < 0 || ftruncate(shm, BYTES))
 		return 2;
 	test_mapping();
+	test_library(self);
 	test_faults();
 	test_killed();
 	unlink(path);

@@ -31,6 +31,7 @@ HIDDEN void vmm_on_fault(int signal, const siginfo_t *info, void *context);
 
 __asm__(".text\n"
 	".globl vmm_code, vmm_boot\n"
+	".hidden vmm_code, vmm_boot, vmm_enter\n"
 	"vmm_code:\n"
 	"	ud2\n"
 	".balign 16\n"
@@ -84,6 +85,8 @@ __asm__(".text\n"
 	"	mov	120(%rbx), %rsp\n"
 	"	mov	8(%rbx), %rbx\n"
 	"	jmp	*vmm_code + " TEXT(VMM_CODE_BYTES) " + 128(%rip)\n"
+	".globl vmm_enter\n"
+	"vmm_enter:\n" /* a new thread, on its stack */
 	"1:	xor	%ebp, %ebp\n"
 	"	call	vmm_main\n"
 	"	mov	$" TEXT(__NR_exit) ", %eax\n"
@@ -258,6 +261,34 @@ static void serve(struct vmm_state *s)
 	}
 }
 
+/* The connection has ended. */
+static void leave(struct vmm_state *s)
+{
+	if (s->armed) {
+		map_at(s->window, s->window_bytes, PROTS, MAP_SHARED, s->shm, 0);
+		disarm(s);
+	}
+	call(__NR_close, s->sock, 0, 0, 0, 0, 0);
+}
+
+static int64_t listen_and_serve(struct vmm_state *s, uint32_t sock)
+{
+	int64_t rc = call(__NR_bind, sock, (uint64_t)&s->address, 2 + s->path_bytes, 0, 0, 0);
+
+	if (!rc)
+		rc = call(__NR_listen, sock, 1, 0, 0, 0, 0);
+	while (!rc) {
+		const int64_t got = call(__NR_accept4, sock, 0, 0, SOCK_CLOEXEC, 0, 0);
+
+		if (got < 0)
+			continue; /* EINTR, or who connected has gone; nothing else can come of it */
+		s->sock = (uint32_t)got;
+		serve(s);
+		leave(s);
+	}
+	return rc;
+}
+
 void vmm_main(void)
 {
 	struct vmm_state *s = state();
@@ -270,16 +301,14 @@ void vmm_main(void)
 	both[1] = name_end;
 	call(__NR_prctl, PR_SET_NAME, (uint64_t)both, 0, 0, 0, 0);
 	rc = call(__NR_socket, AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, 0, 0, 0);
-	if (rc >= 0) {
+	if (rc >= 0 && s->listens) {
+		rc = listen_and_serve(s, (uint32_t)rc);
+	} else if (rc >= 0) {
 		s->sock = (uint32_t)rc;
 		rc = call(__NR_connect, s->sock, (uint64_t)&s->address, 2 + s->path_bytes, 0, 0, 0);
 		if (!rc)
 			serve(s);
-		if (s->armed) {
-			map_at(s->window, s->window_bytes, PROTS, MAP_SHARED, s->shm, 0);
-			disarm(s);
-		}
-		call(__NR_close, s->sock, 0, 0, 0, 0, 0);
+		leave(s);
 	}
 	s->failed = (uint64_t)rc;
 }
