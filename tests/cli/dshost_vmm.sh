@@ -24,7 +24,7 @@ def status(name):
 
 def ask(name, ranges=(), pages=0):
     """A VM, as dshost attach asks for it: with the ranges that the monitor told, in pages."""
-    packet = struct.pack("<IHH32sQIIQII", 0x4C435344, 1, 1, name.encode(), 0, os.getpid(), os.getuid(), pages, len(ranges), 0)
+    packet = struct.pack("<IHH32sQIIQII", 0x4C435344, 2, 1, name.encode(), 0, os.getpid(), os.getuid(), pages, len(ranges), 0)
     for i in range(64):
         packet += struct.pack("<QQQ", *(ranges[i] if i < len(ranges) else (0, 0, 0)))
     c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
