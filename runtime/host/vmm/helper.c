@@ -277,6 +277,8 @@ static int64_t listen_and_serve(struct vmm_state *s, uint32_t sock)
 
 	if (!rc)
 		rc = call(__NR_listen, sock, 1, 0, 0, 0, 0);
+	s->failed = (uint64_t)rc;
+	__atomic_store_n(&s->done, 1, __ATOMIC_RELEASE);
 	while (!rc) {
 		const int64_t got = call(__NR_accept4, sock, 0, 0, SOCK_CLOEXEC, 0, 0);
 
@@ -311,4 +313,5 @@ void vmm_main(void)
 		leave(s);
 	}
 	s->failed = (uint64_t)rc;
+	__atomic_store_n(&s->done, 1, __ATOMIC_RELEASE); /* who waits for it to listen waits no longer */
 }

@@ -59,7 +59,9 @@ __attribute__((constructor)) static void start(void)
 	if (mprotect(at, VMM_CODE_BYTES, PROT_READ | PROT_EXEC))
 		return;
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof(all));
-	make_thread(at + vmm_enter_offset(), at + VMM_BYTES);
+	if (make_thread(at + vmm_enter_offset(), at + VMM_BYTES) > 0)
+		while (!__atomic_load_n(&s->done, __ATOMIC_ACQUIRE))
+			sched_yield(); /* from now on it listens */
 	syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof(all));
 }
 
