@@ -16,6 +16,7 @@ policies=$(for p in runtime/policies/*.conf; do echo "644 usr/share/dark-shadows
 is "$(listing)" "$(sort -k2 <<<"$services
 $policies
 644 etc/cron.d/dscollect
+644 usr/lib/dark-shadows/libdswindow.so
 644 etc/dark-shadows/policy.conf
 644 etc/default/dscollect
 755 usr/bin/dsmap
