@@ -63,8 +63,11 @@ TESTLIBS := $(B)/lib/forward.a $(TESTLIBS)
 $(B)/fuzz/guest_policy: $(addprefix $(B)/obj/fuzz/runtime/guest/forward/,rules.o policy_text.o)
 # The same library with a host in it that is a task of the program's own memory: for tests without a virtual machine.
 $(B)/tests/intercept/forward_native.so: $(FORWARD_OBJ) $(INTERCEPT_OBJ) $(B)/intercept/tests/intercept/forward_host.o
-	$(call SAY,LINK,$@)$(FORWARD_LINK)
+	$(call SAY,LINK,$@)$(FORWARD_LINK) -Wl,--wrap=forward_pool_start
 tests-build: $(B)/tests/intercept/forward_native.so
+$(B)/tests/intercept/estates: $(B)/obj/tests/intercept/estates.o $(B)/lib/host.a $(B)/lib/shadow.a $(B)/lib/rle.a
+	$(LINK) $(LDLIBS_rle) -ljson-c
+tests-build: $(B)/tests/intercept/estates
 $(B)/tests/intercept/forward_cases: $(wildcard tests/intercept/forward_cases*.c) tests/intercept/forward_cases.h
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $(filter %.c,$^) -lpthread
 tests-build: $(B)/tests/intercept/forward_cases

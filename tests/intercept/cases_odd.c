@@ -253,10 +253,10 @@ static int beside(void *arg)
 	volatile int *stop = arg;
 	int n = 0;
 
-	while (!*stop) {
+	do {
 		syscall(SYS_getppid);
 		n++;
-	}
+	} while (!*stop);
 	return n > 0 ? 8 : 9;
 }
 

@@ -1,6 +1,6 @@
 /* forward_host.c - a host for tests: a task that shares the program's memory, and nothing else with it
  *
- * Linked into forward_native.so beside the library under test.  Before the library starts, a task is made by clone(CLONE_VM): the
+ * Linked into forward_native.so beside the library under test.  When a process is to have a shadow, a task is made by clone(CLONE_VM): the
  * program's memory is its own, verbatim, as a mirror would make it; descriptors, directories, root and signals are not.  It
  * changes its root to the one in DS_FORWARD_ARGS, takes bells on the abstract socket that DS_FORWARD_BELL names ("%": the process's
  * number) and runs an executor, a thread of that task, for each, as runtime/wire/forward.h says.
@@ -8,7 +8,8 @@
  *   DS_FORWARD_ARGS=DIRECTORY[:EXECUTORS]   "/" of the host (not set: no host is made), and how many bells it takes at most; 16
  *   DS_FORWARD_USER=UID                     user and group of the host, which has no other groups then
  *
- * It ends with the program: by exit (pidfd) and by exec (a socket that exec closes).
+ * It ends with the program: by exit (pidfd) and by exec (a socket that exec closes).  Descriptors that the program hands on are kept by
+ * tests/intercept/estates, which the token tells whose they are (forward_host.h).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -23,12 +24,14 @@
 #include <sys/un.h>
 
 #include "runtime/guest/forward/forward.h"
+#include "tests/intercept/forward_host.h"
 
 #define STACK_BYTES (UINT64_C(64) << 10)
 #define OWN_FD 4096
 #define NFDS 8192
 #define EXECUTORS_MAX 64
 #define KERNEL_SA_RESTORER 0x04000000u
+#define PR_SET_SYSCALL_USER_DISPATCH_ 59
 
 struct executor {
 	struct ds_forward_slot *slot;
@@ -154,6 +157,29 @@ static void on_interrupt(int n)
 	(void)n;
 }
 
+/* Descriptors for numbers of the program's. */
+static void adopt(int64_t fd)
+{
+	union {
+		uint64_t align;
+		char bytes[16 + FORWARD_HOST_ADOPTION_MAX * 4];
+	} control;
+	struct forward_host_adoption a;
+	struct iovec iov = {&a, sizeof(a)};
+	struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+	int32_t fds[FORWARD_HOST_ADOPTION_MAX];
+
+	if (raw3(__NR_recvmsg, fd, &m, MSG_CMSG_CLOEXEC) != (int64_t)sizeof(a) || a.n > FORWARD_HOST_ADOPTION_MAX ||
+	    m.msg_controllen < 16 + a.n * 4)
+		return;
+	memcpy(fds, control.bytes + 16, a.n * 4);
+	for (uint32_t i = 0; i < a.n; i++) {
+		raw3(__NR_dup3, fds[i], a.number[i], O_CLOEXEC);
+		raw1(__NR_close, fds[i]);
+	}
+	raw6(__NR_sendto, fd, "", 1, MSG_NOSIGNAL, 0, 0);
+}
+
 static void accept_bell(void)
 {
 	const uint64_t flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
@@ -163,6 +189,11 @@ static void accept_bell(void)
 	raw1(__NR_close, low);
 	if (fd < 0)
 		return;
+	if (raw6(__NR_recvfrom, fd, &hello, sizeof(hello.magic), MSG_WAITALL | MSG_PEEK, 0, 0) == 4 && hello.magic == FORWARD_HOST_ADOPTION) {
+		adopt(fd);
+		raw1(__NR_close, fd);
+		return;
+	}
 	if (raw6(__NR_recvfrom, fd, &hello, sizeof(hello), MSG_WAITALL, 0, 0) == (int64_t)sizeof(hello) && hello.magic == DS_FORWARD_MAGIC &&
 	    hello.version == DS_FORWARD_VERSION)
 		for (uint32_t i = 0; i < nexecutors; i++) {
@@ -265,32 +296,27 @@ static void host(void *argument)
 	serve();
 }
 
-__attribute__((constructor(101))) static void make_host(int argc, char **argv, char **envp)
+static void make_host(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
 	const struct __kernel_timespec ms = {0, 1000000};
+	struct forward_host_token token = {0};
 	int32_t life[2];
 	uint32_t n = 0, pid = (uint32_t)raw0(__NR_getpid), unit = 1;
 
-	(void)argc;
-	(void)argv;
-	for (envp = intercept_environment(envp); *envp; envp++) {
-		if (!strncmp(*envp, "DS_FORWARD_ARGS=/", 17) && strlen(*envp) < sizeof(root)) {
-			memcpy(root, *envp + 16, strlen(*envp) - 15);
-			if (strchr(root, ':')) {
-				char *at = strchr(root, ':');
+	memset(executors, 0, sizeof(executors)); /* in a forked child: its parent's */
+	if (*forward_settings.args == '/' && strlen(forward_settings.args) < sizeof(root)) {
+		char *at;
 
-				*at++ = 0;
-				for (nexecutors = 0; *at; at++)
-					nexecutors = 10 * nexecutors + (uint32_t)(*at - '0');
-			}
-		}
-		if (!strncmp(*envp, "DS_FORWARD_USER=", 16))
-			for (const char *at = *envp + 16; *at; at++)
-				user = 10 * user + (uint32_t)(*at - '0');
-		if (!strncmp(*envp, "DS_FORWARD_BELL=@", 17) && strlen(*envp) < sizeof(name))
-			memcpy(name, *envp + 17, strlen(*envp) - 16);
+		memcpy(root, forward_settings.args, strlen(forward_settings.args) + 1);
+		at = strchr(root, ':');
+		if (at)
+			*at++ = 0;
+		for (nexecutors = at ? 0 : 16; at && *at; at++)
+			nexecutors = 10 * nexecutors + (uint32_t)(*at - '0');
 	}
+	if (*forward_settings.bell == '@' && strlen(forward_settings.bell) < sizeof(name))
+		memcpy(name, forward_settings.bell + 1, strlen(forward_settings.bell));
 	if (!root[0] || !name[0] || nexecutors > EXECUTORS_MAX)
 		return;
 	n = 1;
@@ -315,10 +341,28 @@ __attribute__((constructor(101))) static void make_host(int argc, char **argv, c
 	lifeline = life[1];
 	n = (uint32_t)listening; /* the host's own variables are these: it shares them */
 	unit = (uint32_t)program;
-	if (host_clone(CLONE_VM, new_stack() + STACK_BYTES, host, NULL) < 0)
+	token.program = (int32_t)pid;
+	if (intercept_config.hook) /* this call is none of the program's */
+		raw6(__NR_prctl, PR_SET_SYSCALL_USER_DISPATCH_, 0, 0, 0, 0, 0);
+	token.host = (int32_t)host_clone(CLONE_VM, new_stack() + STACK_BYTES, host, NULL);
+	if (intercept_config.hook)
+		clone_arm();
+	if (token.host < 0)
 		return;
+	forward_pool_token((const uint8_t *)&token);
 	raw1(__NR_close, n);
 	raw1(__NR_close, unit);
 	raw1(__NR_close, life[1]);
 	forward_own_add(life[0], &program_end);
+}
+
+int __real_forward_pool_start(void);
+int __wrap_forward_pool_start(void);
+
+/* The library is about to get a shadow (-Wl,--wrap). */
+int __wrap_forward_pool_start(void)
+{
+	if (forward_settings.bell)
+		make_host();
+	return __real_forward_pool_start();
 }

@@ -22,12 +22,13 @@ static uint32_t seq, lock;
 
 bool forward_agent_active(void)
 {
-	return connection >= 0 && __atomic_load_n(&forward_live->alive, __ATOMIC_RELAXED);
+	return connection >= 0 && forward_alive();
 }
 
 void forward_agent_close(void)
 {
 	connection = -1;
+	lock = 0; /* a thread that is not here may have had it */
 }
 
 static struct ds_local_head head_of(uint16_t kind, uint64_t bytes)

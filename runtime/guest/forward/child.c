@@ -1,86 +1,62 @@
-/* child.c - processes that the program makes: they have no shadow
+/* child.c - whose a call is, and what a process does that has no shadow (yet)
  *
  * Theory of operation
  *
- * A forked child has its parent's memory and descriptors in copy, but the shadow is the parent's.  What it had of the host is gone
- * for it: descriptors are EBADF, paths EACCES, each with a line in the trace, until it executes a program, which has a shadow
- * of its own.  It knows that it is a child by a page that the kernel wipes in it.
+ * A forked child has its parent's memory and descriptors in copy, but the shadow is the parent's.  It knows that it is a child by a
+ * page that the kernel wipes in it.  So does a program that was executed: most processes of a shell or of make never need a
+ * shadow.  Both get one with the first call that has to do with the host (forward_become()), and before a call after which it
+ * might not be had any more (another user, another root, a filter for system calls).  What is about numbers alone (close, dup) is
+ * done without, in the table of heir.c.
  *
- * A child that shares the memory (vfork) lives on its parent's state and must leave it as it is; it is told apart by its
- * number, which is looked at only while there is one: the parent sleeps in vfork() and takes it off the list with its next call.
- * Its descriptors are copies, placeholders among them, at which the guest's kernel says EBADF by itself.
- *
- * A directory of the host that a child changes to is taken on trust and handed to the program that it executes.
+ * A child that shares the memory (vfork) lives on its parent's state and must leave it as it is; it is told apart by its number,
+ * which is looked at only while there is one.  It gets no shadow: it closes and copies descriptors and executes a program.  A
+ * directory of the host that it changes to is taken on trust and handed to that program.
  */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mman.h>
-#include <linux/sched.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 
-#include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/estate.h"
 
-#define VFORKS 32u
+#define FIOCLEX_ 0x5451
+#define FIONCLEX_ 0x5450
 
 struct forward_live *forward_live;
-static int32_t vforking[VFORKS]; /* threads that are in vfork() */
-static uint32_t nvforking;
-static bool sharing; /* there may be a child that shares the memory for as long as it likes */
-static bool cleaned;
 
-static enum forward_who look_closer(void)
+void forward_newborn(const struct forward_estate *estate)
 {
-	const int32_t tid = (int32_t)raw0(__NR_gettid);
+	struct forward_estate kept = {.stream = -1};
 
-	for (uint32_t i = 0; i < VFORKS; i++)
-		if (__atomic_load_n(&vforking[i], __ATOMIC_RELAXED) == tid) {
-			__atomic_store_n(&vforking[i], 0, __ATOMIC_RELAXED);
-			__atomic_fetch_sub(&nvforking, 1, __ATOMIC_RELAXED);
-			forward_settings_cwd(forward_cwd_host() ? forward_cwd_text() : "");
-			return FORWARD_ME;
-		}
-	return raw0(__NR_getpid) == forward_live->pid ? FORWARD_ME : FORWARD_VCHILD;
+	if (forward_live->pid)
+		return;
+	if (estate) {
+		kept = *estate;
+		forward_own_forget(estate->stream);
+	}
+	forward_birth_reset();
+	forward_pool_close();
+	forward_agent_close();
+	forward_heir_begin(&kept);
+	forward_trace_child();
+	forward_settings.estate = NULL;
+	forward_live->state = forward_life_of_child();
+	forward_live->pid = (int32_t)raw0(__NR_getpid);
 }
 
 enum forward_who forward_who(void)
 {
-	if (__atomic_load_n(&forward_live->alive, __ATOMIC_RELAXED)) {
-		if (__atomic_load_n(&nvforking, __ATOMIC_RELAXED) || sharing)
-			return look_closer();
-		return FORWARD_ME;
+	if (!__atomic_load_n(&forward_live->pid, __ATOMIC_RELAXED))
+		forward_newborn(NULL);
+	if (forward_birth_any() && raw0(__NR_getpid) != forward_live->pid)
+		return FORWARD_VCHILD;
+	switch (__atomic_load_n(&forward_live->state, __ATOMIC_ACQUIRE)) {
+	case FORWARD_L_ALIVE: return FORWARD_ME;
+	case FORWARD_L_GONE: return FORWARD_NOBODY;
+	default: return FORWARD_CHILD;
 	}
-	if (forward_live->pid) /* not wiped: there was a shadow */
-		return FORWARD_NOBODY;
-	if (!cleaned) {
-		cleaned = true;
-		forward_pool_close();
-		forward_agent_close();
-		forward_trace_child();
-	}
-	return FORWARD_CHILD;
-}
-
-void forward_clone(const struct intercept_call *call)
-{
-	uint64_t flags = call->arg[0];
-
-	if (call->nr == __NR_fork)
-		return;
-	if (call->nr == __NR_vfork)
-		flags = CLONE_VM | CLONE_VFORK;
-	else if (call->nr == __NR_clone3 && intercept_fetch(&flags, call->arg[0], sizeof(flags)))
-		return;
-	if (flags & CLONE_THREAD || !(flags & CLONE_VM))
-		return;
-	if (flags & CLONE_VFORK)
-		for (uint32_t i = 0; i < VFORKS; i++) {
-			int32_t none = 0;
-
-			if (__atomic_compare_exchange_n(&vforking[i], &none, (int32_t)raw0(__NR_gettid), false, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) {
-				__atomic_fetch_add(&nvforking, 1, __ATOMIC_RELAXED);
-				return;
-			}
-		}
-	sharing = true;
 }
 
 /* Whether a path is below a prefix, as far as a child can tell. */
@@ -91,84 +67,229 @@ static bool names_host(int64_t dirfd, uint64_t path)
 	return path && !forward_where(dirfd, path, &where) && !where.empty && where.side == FORWARD_THERE;
 }
 
-static bool refuse(const struct intercept_call *call, int64_t *result, int error, const char *text)
+static bool names_fd(enum forward_who who, uint64_t fd)
 {
-	forward_trace_note(forward_name(call->nr), text);
-	*result = -error;
-	return true;
+	return who == FORWARD_CHILD && forward_fd_host(fd); /* of vfork the guest's kernel says EBADF by itself */
 }
 
-/* Keeps the table of a forked child right. */
-static void follow_descriptors(const struct intercept_call *call, const struct forward_rule *rule)
+/* Whether the address of a connect() or bind() is a unix socket's of the host. */
+static bool names_socket(const struct intercept_call *call)
 {
-	if (rule->b == FORWARD_S_CLOSE)
-		forward_fd_set(call->arg[0], 0);
-	else if (rule->b == FORWARD_S_DUP2 && (uint32_t)call->arg[0] != (uint32_t)call->arg[1])
-		forward_fd_set(call->arg[1], forward_fd_host(call->arg[0]) ? FORWARD_FD_HOST : 0);
-	else if (rule->b == FORWARD_S_CLOSE_RANGE && !call->arg[2])
-		for (uint64_t fd = (uint32_t)call->arg[0]; fd <= (uint32_t)call->arg[1] && fd < FORWARD_FDS_MAX; fd++)
-			forward_fd_set(fd, 0);
+	struct sockaddr_un a = {0};
+	char name[sizeof(a.sun_path) + 1] = "";
+	const uint64_t bytes = (uint32_t)call->arg[2];
+
+	if (bytes <= offsetof(struct sockaddr_un, sun_path) || bytes > sizeof(a) || intercept_fetch(&a, call->arg[1], bytes) ||
+	    a.sun_family != AF_UNIX || !a.sun_path[0])
+		return false;
+	for (uint32_t i = 0; i < sizeof(a.sun_path); i++)
+		name[i] = a.sun_path[i];
+	return names_host(AT_FDCWD, (uint64_t)name);
 }
 
-static bool special(struct intercept_call *call, const struct forward_rule *rule, int64_t *result, enum forward_who who)
+/* --- calls about numbers ----------------------------------------------------------------------------------------------- */
+
+static enum forward_child closed(const struct intercept_call *call, int64_t *result, struct forward_birth *birth)
 {
-	char absolute[FORWARD_PATH_MAX];
+	*result = forward_own_fd((int32_t)call->arg[0]) ? -EBADF : raw1(__NR_close, call->arg[0]);
+	if (!*result)
+		forward_heir_closed(birth, call->arg[0]);
+	return FORWARD_C_DONE;
+}
+
+static enum forward_child closed_range(const struct intercept_call *call, int64_t *result, struct forward_birth *birth)
+{
+	const uint64_t first = (uint32_t)call->arg[0], last = (uint32_t)call->arg[1];
+
+	*result = forward_close_range(first, last, call->arg[2]);
+	for (uint64_t fd = first; !*result && fd <= last && fd < FORWARD_FDS_MAX; fd++) {
+		if (call->arg[2])
+			forward_heir_copied(birth, fd, fd, true);
+		else if (birth || forward_fd_state[fd])
+			forward_heir_closed(birth, fd);
+	}
+	return FORWARD_C_DONE;
+}
+
+static enum forward_child copied(const struct intercept_call *call, int64_t *result, struct forward_birth *birth)
+{
+	bool cloexec = false;
+
+	*result = -EBADF;
+	if (forward_own_fd((int32_t)call->arg[0]))
+		return FORWARD_C_DONE;
+	if (call->nr == __NR_dup2 || call->nr == __NR_dup3) {
+		if (forward_own_fd((int32_t)call->arg[1])) {
+			if (birth)
+				return FORWARD_C_DONE; /* the parent's to move */
+			forward_own_move((int32_t)call->arg[1]);
+		}
+		cloexec = call->nr == __NR_dup3 && call->arg[2] & O_CLOEXEC;
+	} else if (call->nr == __NR_fcntl) {
+		cloexec = call->arg[1] == F_DUPFD_CLOEXEC;
+	}
+	*result = raw3(call->nr, call->arg[0], call->arg[1], call->arg[2]);
+	if (*result >= 0 && (uint32_t)*result != (uint32_t)call->arg[0])
+		forward_heir_copied(birth, call->arg[0], (uint64_t)*result, cloexec);
+	return FORWARD_C_DONE;
+}
+
+static enum forward_child flagged(const struct intercept_call *call, int64_t *result, struct forward_birth *birth, bool cloexec)
+{
+	*result = raw3(__NR_fcntl, call->arg[0], F_SETFD, cloexec ? FD_CLOEXEC : 0);
+	if (!*result && (birth || forward_fd_host(call->arg[0])))
+		forward_heir_copied(birth, call->arg[0], call->arg[0], cloexec);
+	return FORWARD_C_DONE;
+}
+
+static enum forward_child numbers(const struct intercept_call *call, const struct forward_rule *rule, int64_t *result, enum forward_who who)
+{
+	static struct forward_birth unknown = {.shared = true}; /* shares the memory, and inherits nothing */
+	struct forward_birth *mine = who == FORWARD_VCHILD ? forward_birth_mine() : NULL;
+	struct forward_birth *birth = who == FORWARD_VCHILD && !mine ? &unknown : mine;
+	const bool host = names_fd(who, call->arg[0]);
 
 	switch (rule->b) {
-	case FORWARD_S_CLOSE:
-	case FORWARD_S_CLOSE_RANGE:
-	case FORWARD_S_DUP2:
-		if (who != FORWARD_VCHILD)
-			follow_descriptors(call, rule);
-		return false;
-	case FORWARD_S_CHDIR:
-		if (!names_host(AT_FDCWD, call->arg[0])) {
-			*result = raw1(__NR_chdir, call->arg[0]);
-			if (!*result)
-				forward_settings_cwd("");
-			return true;
-		}
-		*result = forward_absolute(absolute, call->arg[0]);
-		if (!*result)
-			forward_settings_cwd(absolute);
-		return true;
-	case FORWARD_S_EXEC:
-		if (who != FORWARD_VCHILD)
-			forward_exec_losses();
-		if (!names_host(call->nr == __NR_execve ? AT_FDCWD : (int64_t)call->arg[0], call->arg[call->nr == __NR_execve ? 0 : 1]))
-			return false;
-		return refuse(call, result, EACCES, "the program lies on the host, and a child that has no shadow cannot fetch it");
+	case FORWARD_S_CLOSE: return closed(call, result, birth);
+	case FORWARD_S_CLOSE_RANGE: return closed_range(call, result, birth);
+	case FORWARD_S_DUP:
+	case FORWARD_S_DUP2: return copied(call, result, birth);
 	case FORWARD_S_FCNTL:
-	case FORWARD_S_IOCTL:
-	case FORWARD_S_FCHDIR:
-		if (who == FORWARD_VCHILD || !forward_fd_host(call->arg[0]) ||
-		    (rule->b == FORWARD_S_FCNTL && (call->arg[1] == F_GETFD || call->arg[1] == F_SETFD)))
-			return false;
-		return refuse(call, result, EBADF, "the descriptor is the host's, and a child has no shadow");
-	default: return false;
+		if (call->arg[1] == F_DUPFD || call->arg[1] == F_DUPFD_CLOEXEC)
+			return copied(call, result, birth);
+		if (call->arg[1] == F_SETFD)
+			return flagged(call, result, birth, call->arg[2] & FD_CLOEXEC);
+		return host && call->arg[1] != F_GETFD ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	default: /* ioctl */
+		if (host && ((uint32_t)call->arg[1] == FIOCLEX_ || (uint32_t)call->arg[1] == FIONCLEX_))
+			return flagged(call, result, birth, (uint32_t)call->arg[1] == FIOCLEX_);
+		return host ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
 	}
 }
 
-bool forward_child_call(struct intercept_call *call, int64_t *result, enum forward_who who)
+/* --- all the others ---------------------------------------------------------------------------------------------------- */
+
+static enum forward_child refuse(const struct intercept_call *call, int64_t *result, int error, const char *text)
+{
+	forward_trace_note(forward_name(call->nr), text);
+	*result = -error;
+	return FORWARD_C_DONE;
+}
+
+static enum forward_child directory(struct intercept_call *call, const struct forward_rule *rule, int64_t *result, enum forward_who who)
+{
+	char absolute[FORWARD_PATH_MAX];
+
+	if (rule->b == FORWARD_S_FCHDIR ? names_fd(who, call->arg[0]) : names_host(AT_FDCWD, call->arg[0])) {
+		if (who == FORWARD_CHILD)
+			return FORWARD_C_NEEDS;
+		*result = forward_absolute(absolute, call->arg[0]);
+		if (!*result)
+			forward_settings_cwd(absolute);
+		return FORWARD_C_DONE;
+	}
+	if (who == FORWARD_CHILD)
+		return forward_cwd_call(call, rule, result) ? FORWARD_C_DONE : FORWARD_C_LOCAL;
+	*result = raw1(call->nr, call->arg[0]);
+	if (!*result)
+		forward_settings_cwd("");
+	return FORWARD_C_DONE;
+}
+
+static enum forward_child special(struct intercept_call *call, const struct forward_rule *rule, int64_t *result, enum forward_who who)
+{
+	switch (rule->b) {
+	case FORWARD_S_CLOSE:
+	case FORWARD_S_CLOSE_RANGE:
+	case FORWARD_S_DUP:
+	case FORWARD_S_DUP2:
+	case FORWARD_S_FCNTL:
+	case FORWARD_S_IOCTL: return numbers(call, rule, result, who);
+	case FORWARD_S_CHDIR:
+	case FORWARD_S_FCHDIR: return directory(call, rule, result, who);
+	case FORWARD_S_GETCWD: return who == FORWARD_CHILD && forward_cwd_call(call, rule, result) ? FORWARD_C_DONE : FORWARD_C_LOCAL;
+	case FORWARD_S_EXEC:
+		if (who == FORWARD_CHILD && forward_exec_needs(call))
+			return FORWARD_C_NEEDS;
+		*result = forward_exec_call(call, who);
+		return FORWARD_C_DONE;
+	case FORWARD_S_MMAP: return names_fd(who, call->arg[4]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	case FORWARD_S_POLL:
+	case FORWARD_S_SELECT: return who == FORWARD_CHILD && forward_fds_any() ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	case FORWARD_S_EPOLL_CTL: return names_fd(who, call->arg[2]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	case FORWARD_S_SOCKET:
+		return who == FORWARD_CHILD && forward_net(call->arg[0]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	case FORWARD_S_CLONE:
+		/* A child of vfork can get none, and is likely to execute something there. */
+		if (who == FORWARD_CHILD && forward_cwd_host())
+			forward_become();
+		return FORWARD_C_LOCAL;
+	case FORWARD_S_EVENTFD: return who == FORWARD_CHILD && forward_settings.device ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	default: return FORWARD_C_LOCAL;
+	}
+}
+
+void forward_child_last_chance(const struct intercept_call *call)
+{
+	switch (call->nr) {
+	case __NR_setuid:
+	case __NR_setreuid:
+	case __NR_setresuid:
+	case __NR_setgid:
+	case __NR_setregid:
+	case __NR_setresgid:
+	case __NR_chroot:
+	case __NR_pivot_root:
+	case __NR_unshare:
+	case __NR_setns:
+	case __NR_seccomp: break;
+	case __NR_prctl:
+		if (call->arg[0] == PR_SET_SECCOMP || call->arg[0] == PR_SET_DUMPABLE)
+			break;
+		return;
+	default: return;
+	}
+	/* A forked child that is about to confine itself has its own filter in mind, and no use for the host in most cases. */
+	if (forward_who() == FORWARD_CHILD &&
+	    (forward_fds_any() || forward_cwd_host() || (forward_settings.estate && call->nr != __NR_seccomp && call->nr != __NR_prctl)))
+		forward_become();
+}
+
+enum forward_child forward_child_call(struct intercept_call *call, int64_t *result, enum forward_who who)
 {
 	const struct forward_rule *rule = forward_rule(call->nr);
-	static const char no_path[] = "the path is the host's, and a child has no shadow";
+	bool host = false;
 
 	switch (rule->kind) {
 	case FORWARD_SPECIAL: return special(call, rule, result, who);
 	case FORWARD_FD:
-	case FORWARD_FDS:
-		if (who == FORWARD_VCHILD || !(forward_fd_host(call->arg[rule->a]) || (rule->kind == FORWARD_FDS && forward_fd_host(call->arg[rule->b]))))
-			return false;
-		return refuse(call, result, EBADF, "the descriptor is the host's, and a child has no shadow");
-	case FORWARD_PATH: return names_host(AT_FDCWD, call->arg[rule->a]) && refuse(call, result, EACCES, no_path);
-	case FORWARD_PATHS:
-		return (names_host(AT_FDCWD, call->arg[rule->a]) || names_host(AT_FDCWD, call->arg[rule->b])) && refuse(call, result, EACCES, no_path);
-	case FORWARD_AT: return names_host((int64_t)call->arg[rule->a], call->arg[rule->a + 1]) && refuse(call, result, EACCES, no_path);
+		if (who == FORWARD_CHILD && (call->nr == __NR_connect || call->nr == __NR_bind) && names_socket(call))
+			return FORWARD_C_NEEDS;
+		return names_fd(who, call->arg[rule->a]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	case FORWARD_FDS: return names_fd(who, call->arg[rule->a]) || names_fd(who, call->arg[rule->b]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	case FORWARD_PATH: host = names_host(AT_FDCWD, call->arg[rule->a]); break;
+	case FORWARD_PATHS: host = names_host(AT_FDCWD, call->arg[rule->a]) || names_host(AT_FDCWD, call->arg[rule->b]); break;
+	case FORWARD_AT:
+		host = names_host((int64_t)call->arg[rule->a], call->arg[rule->a + 1]) || names_fd(who, call->arg[rule->a]);
+		break;
 	case FORWARD_ATS:
-		return (names_host((int64_t)call->arg[rule->a], call->arg[rule->a + 1]) ||
-			names_host((int64_t)call->arg[rule->b], call->arg[rule->b + 1])) &&
-		       refuse(call, result, EACCES, no_path);
-	default: return false;
+		host = names_host((int64_t)call->arg[rule->a], call->arg[rule->a + 1]) || names_fd(who, call->arg[rule->a]) ||
+		       names_host((int64_t)call->arg[rule->b], call->arg[rule->b + 1]) || names_fd(who, call->arg[rule->b]);
+		break;
+	default: break;
 	}
+	if (!host)
+		return FORWARD_C_LOCAL;
+	if (who == FORWARD_CHILD)
+		return FORWARD_C_NEEDS;
+	return refuse(call, result, EACCES, "the path is the host's, and a child of vfork has no shadow before it executes a program");
+}
+
+void forward_child_refused(const struct intercept_call *call, int64_t *result)
+{
+	const struct forward_rule *rule = forward_rule(call->nr);
+	const bool by_fd = rule->kind == FORWARD_FD || rule->kind == FORWARD_FDS || (rule->kind == FORWARD_SPECIAL && rule->b != FORWARD_S_CHDIR &&
+										     rule->b != FORWARD_S_EXEC && rule->b != FORWARD_S_SOCKET);
+
+	refuse(call, result, by_fd ? EBADF : EACCES, "it is about the host, and this process could not have a shadow");
 }

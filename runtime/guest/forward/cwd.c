@@ -124,15 +124,26 @@ static int64_t get(uint64_t to, uint64_t room)
 	return intercept_store(to, text, bytes) ? -EFAULT : (int64_t)bytes;
 }
 
-void forward_cwd_start(const char *path)
+void forward_cwd_inherit(const char *path)
 {
-	char there[FORWARD_PATH_MAX];
+	const size_t bytes = strlen(path) + 1;
 
-	if (strlen(path) >= sizeof(there))
+	if (bytes > FORWARD_PATH_MAX)
 		return;
-	memcpy(there, path, strlen(path) + 1);
-	forward_path_there(&forward_settings.prefixes, there, sizeof(there));
-	if (change_host(there, 0))
+	memcpy(places[now & 1].text, path, bytes);
+	places[now & 1].host = places[now & 1].known = true;
+	forward_settings_cwd(path);
+}
+
+void forward_cwd_start(void)
+{
+	char path[FORWARD_PATH_MAX];
+
+	if (!is_host())
+		return;
+	memcpy(path, forward_cwd_text(), strlen(forward_cwd_text()) + 1);
+	forward_path_there(&forward_settings.prefixes, path, sizeof(path));
+	if (change_host(path, 0))
 		forward_say("the directory it was started in is not there for its shadow: ", path);
 }
 

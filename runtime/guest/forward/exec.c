@@ -4,7 +4,8 @@
  * A script is not copied: its interpreter is started with the script's path, as the kernel would do it, and opens it through
  * the shadow of its own.  What the program sees of it: /proc/self/exe is a file in memory.
  *
- * The shadow ends with the exec and the next program asks for one; descriptors of the host are not handed on yet.
+ * The shadow ends with the exec, and the next program asks for one when it needs it.  Descriptors of the host that stay open are
+ * laid aside for it (estate.h), unless there is no such file: shells and execvp() try every directory of PATH.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -13,11 +14,42 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/estate.h"
 
 #define HEAD_BYTES 256u
 #define ARGS_MAX 65536u
 #define CHUNK (FORWARD_PAGE * 3)
+
+static int64_t execute(struct intercept_call *call)
+{
+	int64_t result;
+
+	if (!execenv_call(call, &result))
+		result = intercept_raw(call->nr, call->arg[0], call->arg[1], call->arg[2], call->arg[3], call->arg[4], 0);
+	return result;
+}
+
+/* A program of the guest's; @instead: a path of the host that it is to execute at once, or 0.  Return: -errno. */
+static int64_t pass_and_execute(struct intercept_call *call, enum forward_who who, uint64_t instead)
+{
+	struct forward_birth *birth = who == FORWARD_VCHILD ? forward_birth_mine() : NULL;
+	const int64_t there = call->nr == __NR_execve ? raw2(__NR_access, call->arg[0], 0) : 0;
+	int32_t stream;
+	int64_t rc = 0;
+
+	if (there == -ENOENT || there == -ENOTDIR || (who == FORWARD_VCHILD && !birth && !instead))
+		return execute(call);
+	if (who == FORWARD_VCHILD && !birth)
+		return -EACCES;
+	if (!forward_heir_pass(birth, who, &stream))
+		return -EAGAIN;
+	if (instead)
+		rc = forward_absolute(forward_settings.exec_text, instead);
+	if (!rc)
+		rc = execute(call);
+	forward_heir_failed(stream);
+	return rc;
+}
 
 static const char *base_name(const char *path)
 {
@@ -30,10 +62,12 @@ static const char *base_name(const char *path)
 }
 
 /* Copies the file into @memfd; @head gets its beginning.  Return: 0 or -errno. */
-static int64_t fetch_file(const char *path, int64_t memfd, char head[HEAD_BYTES])
+static int64_t fetch_file(const char *path, int64_t memfd, char head[HEAD_BYTES], enum forward_who who)
 {
+	const uint64_t chunk = who == FORWARD_ME ? CHUNK : FORWARD_SCRATCH_LENT;
 	struct forward_turn turn;
-	int64_t rc = forward_turn_begin(&turn), fd, got;
+	int64_t rc = strlen(path) >= FORWARD_SCRATCH_LENT ? -ENAMETOOLONG : who == FORWARD_ME ? forward_turn_begin(&turn) : forward_turn_begin_lent(&turn);
+	int64_t fd, got;
 	uint64_t at = 0;
 	char *scratch;
 
@@ -57,7 +91,7 @@ static int64_t fetch_file(const char *path, int64_t memfd, char head[HEAD_BYTES]
 	}
 	memset(head, 0, HEAD_BYTES);
 	for (;;) {
-		got = forward_turn_quick(&turn, __NR_pread64, (uint64_t)fd, (uint64_t)scratch, CHUNK, at);
+		got = forward_turn_quick(&turn, __NR_pread64, (uint64_t)fd, (uint64_t)scratch, chunk, at);
 		if (got <= 0)
 			break;
 		if (!at)
@@ -101,7 +135,7 @@ static char *parse_script(char *head, char **argument)
 }
 
 /* The interpreter with the script's path in place of the first argument. */
-static int64_t run_script(struct intercept_call *call, char *head, const char *path, uint64_t argv)
+static int64_t run_script(struct intercept_call *call, char *head, const char *path, uint64_t argv, enum forward_who who)
 {
 	char *argument, *interpreter = parse_script(head, &argument);
 	uint64_t n = 0, word = 0, bytes, at = 0;
@@ -134,14 +168,13 @@ static int64_t run_script(struct intercept_call *call, char *head, const char *p
 		other.arg[2] = call->arg[call->nr == __NR_execve ? 2 : 3];
 		other.arg[0] = (uint64_t)interpreter;
 		other.arg[1] = (uint64_t)mem;
-		if (!forward_exec_call(&other, &result) && !execenv_call(&other, &result))
-			result = intercept_raw(other.nr, other.arg[0], other.arg[1], other.arg[2], 0, 0, 0);
+		result = forward_exec_call(&other, who);
 	}
 	raw2(__NR_munmap, mem, bytes);
 	return result;
 }
 
-static int64_t exec_host(struct intercept_call *call, uint64_t path_at, uint64_t argv, uint64_t envp)
+static int64_t exec_host(struct intercept_call *call, uint64_t path_at, uint64_t argv, uint64_t envp, enum forward_who who)
 {
 	char path[FORWARD_PATH_MAX], head[HEAD_BYTES];
 	int64_t rc = forward_absolute(path, path_at), memfd;
@@ -152,11 +185,11 @@ static int64_t exec_host(struct intercept_call *call, uint64_t path_at, uint64_t
 	memfd = raw2(__NR_memfd_create, base_name(path), MFD_CLOEXEC);
 	if (memfd < 0)
 		return memfd;
-	rc = fetch_file(path, memfd, head);
+	rc = fetch_file(path, memfd, head, who);
 	if (!rc && head[0] == '#' && head[1] == '!') {
 		raw1(__NR_close, memfd);
 		forward_path_back(&forward_settings.prefixes, path, sizeof(path)); /* which the interpreter is to open */
-		return run_script(call, head, path, argv);
+		return run_script(call, head, path, argv, who);
 	}
 	if (!rc) {
 		other.arg[0] = (uint64_t)memfd;
@@ -164,53 +197,65 @@ static int64_t exec_host(struct intercept_call *call, uint64_t path_at, uint64_t
 		other.arg[2] = argv;
 		other.arg[3] = envp;
 		other.arg[4] = AT_EMPTY_PATH;
-		if (!execenv_call(&other, &rc))
-			rc = intercept_raw(other.nr, other.arg[0], other.arg[1], argv, envp, AT_EMPTY_PATH, 0);
+		rc = pass_and_execute(&other, who, 0);
 	}
 	raw1(__NR_close, memfd);
 	return rc;
 }
 
-void forward_exec_losses(void)
+/* By a child of vfork whose parent has no shadow either: the parent's own program is started, and executes that in our place. */
+static int64_t carry(const struct intercept_call *call, uint64_t path, uint64_t argv, uint64_t envp, enum forward_who who)
 {
-	for (uint64_t fd = 0; fd < FORWARD_FDS_MAX && forward_fds_any(); fd++)
-		if (forward_fd_host(fd) && !(forward_fd_state[fd] & FORWARD_FD_CLOEXEC)) {
-			forward_trace_note("execve", "descriptors of the host are not handed on to the next program");
-			return;
-		}
+	static const char self[] = "/proc/self/exe";
+	struct intercept_call other = {.nr = __NR_execve, .arg = {(uint64_t)self, argv, envp}, .pc = call->pc};
+
+	return pass_and_execute(&other, who, path);
 }
 
-bool forward_exec_call(struct intercept_call *call, int64_t *result)
+void forward_exec_carried(const char *path, char **argv, char **envp)
+{
+	struct intercept_call call = {.nr = __NR_execve, .arg = {(uint64_t)path, (uint64_t)argv, (uint64_t)envp}};
+	const int64_t rc = forward_become() ? forward_exec_call(&call, FORWARD_ME) : -EACCES;
+	const char *error = forward_errno_name((uint64_t)-rc);
+
+	forward_say(path, error ? error : ": cannot be executed");
+	raw1(__NR_exit_group, rc == -ENOENT ? 127 : 126);
+}
+
+bool forward_exec_needs(const struct intercept_call *call)
+{
+	const bool at = call->nr == __NR_execveat;
+	struct forward_where where;
+
+	return !forward_where(at ? (int64_t)call->arg[0] : AT_FDCWD, call->arg[at], &where) && where.side == FORWARD_THERE && !where.empty;
+}
+
+int64_t forward_exec_call(struct intercept_call *call, enum forward_who who)
 {
 	const bool at = call->nr == __NR_execveat;
 	const uint64_t path = call->arg[at], argv = call->arg[1 + at], envp = call->arg[2 + at];
+	struct intercept_call other = *call;
+	char absolute[FORWARD_PATH_MAX];
 	struct forward_where where;
-	int rc = forward_where(at ? (int64_t)call->arg[0] : AT_FDCWD, path, &where);
+	int64_t rc;
 
-	if (rc) {
-		*result = rc;
-		return true;
-	}
-	forward_exec_losses();
+	if (who == FORWARD_NOBODY)
+		return execute(call);
+	rc = forward_where(at ? (int64_t)call->arg[0] : AT_FDCWD, path, &where);
+	if (rc)
+		return rc;
 	if (where.side == FORWARD_HERE && where.rewrite) {
-		char absolute[FORWARD_PATH_MAX];
-		struct intercept_call other = *call;
-
-		*result = forward_absolute(absolute, path);
-		if (*result)
-			return true;
+		rc = forward_absolute(absolute, path);
 		other.arg[at] = (uint64_t)absolute;
-		if (!execenv_call(&other, result))
-			*result = intercept_raw(other.nr, other.arg[0], other.arg[1], other.arg[2], other.arg[3], other.arg[4], 0);
-		return true;
+		return rc ? rc : pass_and_execute(&other, who, 0);
 	}
 	if (where.side == FORWARD_HERE || (where.empty && !at))
-		return false;
+		return pass_and_execute(call, who, 0);
+	if (who != FORWARD_ME && !forward_alive())
+		return carry(call, path, argv, envp, who);
 	if (at && (where.empty || forward_fd_host(call->arg[0]))) {
 		forward_trace_note("execveat", "a program of the host cannot be executed by descriptor");
-		*result = -EACCES;
-		return true;
+		return -EACCES;
 	}
-	*result = exec_host(call, path, argv, envp);
-	return true;
+	return exec_host(call, path, argv, envp, who);
 }

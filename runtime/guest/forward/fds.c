@@ -4,8 +4,8 @@
  *
  * A descriptor of the host is, in the guest, a *placeholder*: an O_PATH descriptor of an empty file in memory, which holds
  * its number and can do nothing.  The program so gets the lowest free number, as POSIX wants it, counts its limit, and copies
- * and closes it; what it does with it is done by the shadow with a descriptor of that number.  Placeholders are closed by exec
- * whatever the program wants, as the next program has another shadow.
+ * and closes it; what it does with it is done by the shadow with a descriptor of that number.  It is closed by exec if the program
+ * wants the descriptor to be; otherwise the next program finds it in its place (heir.c).
  *
  * On the host all numbers below FORWARD_FDS_MAX are taken from the beginning, by a file that is good for nothing, and stay so:
  * close() there puts that file back (runtime/services/forward.c).  What the shadow opens therefore has a number above
@@ -78,7 +78,7 @@ int64_t forward_fd_cross(struct forward_turn *turn, int64_t raw, uint64_t fd, bo
 
 int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec)
 {
-	const int64_t here = raw3(__NR_fcntl, placeholder, F_DUPFD_CLOEXEC, 0);
+	const int64_t here = raw3(__NR_fcntl, placeholder, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
 	int64_t rc = here >= FORWARD_FDS_MAX ? -EMFILE : here;
 
 	if (rc >= 0 && raw != here)

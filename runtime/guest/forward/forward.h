@@ -11,7 +11,8 @@
  *   transfer.c  to the host and back, signals             cwd.c      the working directory
  *   pool.c      slots, bells                              poll.c     waiting for descriptors of both sides
  *   agent.c     what dsagent is told and asked            memory.c   mmap of the host's files; the mirror is told of changes
- *   child.c     fork, vfork: no shadow there              exec.c     programs that lie on the host
+ *   child.c     processes that have no shadow (yet)       exec.c     programs that lie on the host; what the next one inherits
+ *   birth.c     fork, vfork                               heir.c, estate.c   descriptors that are inherited (estate.h)
  *   device.c    ioctl: descriptors that drivers make
  *   message.c   sendmsg(), recvmsg()                       between.c  sendfile(), splice() from side to side
  *   cross.c     unix sockets, inotify                      unreached.c  programs that load no library
@@ -24,7 +25,7 @@
  * signalfd(2), the host's call is interrupted, and the handler runs when the turn is over, as it would run when the kernel
  * leaves a call.
  *
- * State is of the process.  `live` is a page that is wiped in a forked child, which so knows that it has no shadow.
+ * State is of the process.  `live` is a page that is wiped in a forked child, which so knows that it is one.
  */
 #ifndef GUEST_FORWARD_FORWARD_H
 #define GUEST_FORWARD_FORWARD_H
@@ -48,6 +49,7 @@
 #define FORWARD_PATH_MAX 4096
 #define FORWARD_POOL 64
 #define FORWARD_SCRATCH (4 * FORWARD_PAGE - sizeof(struct ds_forward_slot))
+#define FORWARD_SCRATCH_LENT (FORWARD_PAGE - sizeof(struct ds_forward_slot)) /* of these the mirror has the page */
 #define NS_PER_SEC INT64_C(1000000000)
 
 /* --- settings (settings.c) ---------------------------------------------------------------------------------------- */
@@ -64,6 +66,11 @@ enum forward_action {
 struct forward_settings {
 	struct forward_prefixes prefixes;
 	const char *library, *run, *service, *args, *agent, *bell, *trace, *summary, *cwd;
+	const char *estates; /* as `bell`: a unix socket in place of the host's */
+	const char *estate;  /* what the program before has handed on; NULL: it was started by a program without this library */
+	char *estate_text;   /* for the next program */
+	const char *exec;    /* this program is to execute that one; NULL or empty: none */
+	char *exec_text;     /* for the next program; FORWARD_PATH_MAX */
 	uint32_t spin_ns;
 	uint32_t families; /* of sockets that are the host's, enum policy_text_family; 0: both of the internet's */
 	bool calls; /* the policy has calls made on the host that name nothing there */
@@ -96,10 +103,18 @@ bool forward_net(uint64_t family);
 
 /* --- the process (start.c, child.c) -------------------------------------------------------------------------------- */
 
+/** enum forward_life - How it is about this process's shadow. */
+enum forward_life {
+	FORWARD_L_GONE = 0, /* there is none, or no longer, and there will be none */
+	FORWARD_L_CHILD,    /* none yet */
+	FORWARD_L_BEGINS,   /* it is being made, by the thread that has the lock */
+	FORWARD_L_ALIVE,
+};
+
 /** struct forward_live - Wiped in a forked child. */
 struct forward_live {
-	uint32_t alive; /* this process has a shadow */
-	int32_t pid;
+	uint32_t state; /* enum forward_life */
+	int32_t pid;	/* 0: a forked child that has not noticed */
 };
 extern struct forward_live *forward_live;
 
@@ -112,7 +127,7 @@ static inline bool forward_threads(void)
 /** enum forward_who - Who makes a call. */
 enum forward_who {
 	FORWARD_ME,	/* the process with the shadow */
-	FORWARD_CHILD,	/* a forked child: memory and descriptors of its own */
+	FORWARD_CHILD,	/* one that has no shadow yet */
 	FORWARD_VCHILD, /* a child that shares the memory (vfork): the state here is its parent's */
 	FORWARD_NOBODY, /* there is no shadow, or no longer */
 };
@@ -120,11 +135,41 @@ enum forward_who {
 /** forward_who() - Of the calling thread. */
 enum forward_who forward_who(void);
 
-/** forward_child_call() - Does @call in a child if it is about the host.  Return: whether it was; then @result is set. */
-bool forward_child_call(struct intercept_call *call, int64_t *result, enum forward_who who);
+/** enum forward_child - What becomes of a call of FORWARD_CHILD or FORWARD_VCHILD. */
+enum forward_child {
+	FORWARD_C_LOCAL, /* the guest's kernel's */
+	FORWARD_C_DONE,	 /* the result is there */
+	FORWARD_C_NEEDS, /* it takes a shadow; only of FORWARD_CHILD */
+};
 
-/** forward_clone() - @call is a clone, fork or vfork that will be made. */
-void forward_clone(const struct intercept_call *call);
+/** forward_child_call() - Looks at @call, and does it if it is about descriptors' numbers. */
+enum forward_child forward_child_call(struct intercept_call *call, int64_t *result, enum forward_who who);
+
+/** forward_child_last_chance() - Before a call after which a shadow might be refused, or calls of ours: gets one that may be needed. */
+void forward_child_last_chance(const struct intercept_call *call);
+
+/** forward_child_refused() - FORWARD_C_NEEDS, and there is no shadow: the result. */
+void forward_child_refused(const struct intercept_call *call, int64_t *result);
+
+struct forward_estate;
+
+/** forward_newborn() - In a forked child: gives back what is its parent's.  @estate: what it has inherited, or NULL. */
+void forward_newborn(const struct forward_estate *estate);
+
+/** forward_life_of_child() - Whether a forked child is to get a shadow when it needs one. */
+enum forward_life forward_life_of_child(void);
+
+/** forward_become() - Gets a shadow for this process, which has none yet.  Return: whether it has one now. */
+bool forward_become(void);
+
+/** forward_alive() - Whether there is a shadow. */
+static inline bool forward_alive(void)
+{
+	return __atomic_load_n(&forward_live->state, __ATOMIC_RELAXED) >= FORWARD_L_BEGINS;
+}
+
+/** forward_exit() - The process ends: what it has of the host is closed there before its parent sees that. */
+void forward_exit(enum forward_who who);
 
 /** forward_dead() - The shadow is gone: says so once.  Return: -EIO. */
 int64_t forward_dead(const char *why);
@@ -146,14 +191,20 @@ struct forward_entry {
 	uint32_t evicted; /* another thread needs an executor: its call is interrupted, and starts again later */
 };
 
-/** forward_pool_start() - Memory for the slots.  @token: NULL natively.  Return: 0 or -errno. */
+/** forward_pool_start() - Memory for the slots; again in a forked child.  Return: 0 or -errno. */
 int forward_pool_start(void);
+
+/** forward_pool_own_token() - As given to forward_pool_token(). */
+const uint8_t *forward_pool_own_token(void);
 
 /** forward_pool_token() - What makes a bell ours. */
 void forward_pool_token(const uint8_t token[DS_FORWARD_TOKEN_BYTES]);
 
 /** forward_pool_take() - An entry that is connected.  Return: NULL: @error says why. */
 struct forward_entry *forward_pool_take(int64_t *error);
+
+/** forward_pool_lend() - In a child of vfork: an entry that is connected, by a bell that the child has too; or NULL. */
+struct forward_entry *forward_pool_lend(void);
 
 /** forward_pool_evict() - Every executor has a call: interrupts one of them, a different one each time. */
 void forward_pool_evict(void);
@@ -192,7 +243,10 @@ int32_t forward_own_add(int64_t fd, int32_t *holder);
 /** forward_own_move() - Makes @fd free for the program, if it is ours. */
 void forward_own_move(int64_t fd);
 
-/** forward_own_close() - Closes what forward_own_add() returned. */
+/** forward_own_forget() - It is ours no longer, and stays open. */
+void forward_own_forget(int32_t fd);
+
+/** forward_own_close() - Closes what forward_own_add() returned; others are left alone. */
 void forward_own_close(int32_t fd);
 
 /* --- transfer (transfer.c) ------------------------------------------------------------------------------------------ */
@@ -211,6 +265,16 @@ struct forward_turn {
  * Return: 0 or -errno (then there is nothing to end).
  */
 int64_t forward_turn_begin_again(struct forward_turn *turn, uint32_t evictions);
+
+/**
+ * forward_turn_begin_lent() - In a child of vfork: a turn of its parent's shadow, with a slot that is connected
+ *
+ * Only the first FORWARD_SCRATCH_LENT bytes of the scratch memory, and forward_turn_quick(): nothing of the memory can be announced
+ * while there is such a child.
+ *
+ * Return: 0, -EAGAIN.
+ */
+int64_t forward_turn_begin_lent(struct forward_turn *turn);
 
 /** forward_turn_begin() - For a call that has not been interrupted yet. */
 static inline int64_t forward_turn_begin(struct forward_turn *turn)
@@ -284,7 +348,7 @@ int64_t forward_now_ns(void);
 /* --- descriptors (fds.c, open.c) ------------------------------------------------------------------------------------ */
 
 #define FORWARD_FD_HOST 1
-#define FORWARD_FD_CLOEXEC 2 /* as the program sees it: a placeholder is closed by exec in any case */
+#define FORWARD_FD_CLOEXEC 2 /* its placeholder has the flag too */
 #define FORWARD_FD_EPOLL 4   /* a local epoll descriptor with a companion on the host */
 extern uint8_t forward_fd_state[FORWARD_FDS_MAX];
 
@@ -305,6 +369,9 @@ void forward_fds_start(void);
 
 /** forward_fd_adopt() - A new descriptor of the host gets the lowest number that is free here.  Return: it or -errno. */
 int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec);
+
+/** forward_close_range() - close_range() of what is not our own.  Return: as the kernel does. */
+int64_t forward_close_range(uint64_t first, uint64_t last, uint64_t flags);
 
 /**
  * forward_fd_cross() - A descriptor of the guest becomes one of the host's
@@ -372,8 +439,11 @@ int64_t forward_string(char *out, uint64_t from, uint64_t room);
 /** forward_cwd_call() - chdir, fchdir, getcwd, umask.  Return: whether it did it. */
 bool forward_cwd_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
 
-/** forward_cwd_start() - In a program that was started in a directory of the host. */
-void forward_cwd_start(const char *path);
+/** forward_cwd_inherit() - The program was started in this directory of the host. */
+void forward_cwd_inherit(const char *path);
+
+/** forward_cwd_start() - The shadow is new: it goes to where the program is. */
+void forward_cwd_start(void);
 
 /** forward_cwd_text() - The working directory, or NULL if it is not known. */
 const char *forward_cwd_text(void);
@@ -432,18 +502,24 @@ bool forward_memory_again(int64_t result, uint32_t *tries);
 /** forward_memory_room() - An mmap() of memory without access, which nobody is told of.  Return: as mmap(2). */
 int64_t forward_memory_room(const struct intercept_call *call);
 
-/** forward_memory_start() - Looks where the stack and the heap are. */
+/** forward_memory_start() - Looks where the stack is; on the first thread's. */
 void forward_memory_start(void);
 
-/** forward_exec_call() - execve, execveat.  Return: whether it did it. */
-bool forward_exec_call(struct intercept_call *call, int64_t *result);
+/** forward_memory_begin() - The shadow is new: nothing has been told yet. */
+void forward_memory_begin(void);
+
+/** forward_exec_call() - execve, execveat.  Return: -errno. */
+int64_t forward_exec_call(struct intercept_call *call, enum forward_who who);
+
+/** forward_exec_carried() - This program is here in place of @path of the host: executes that. */
+void forward_exec_carried(const char *path, char **argv, char **envp);
+
+/** forward_exec_needs() - Whether it takes a shadow to execute that. */
+bool forward_exec_needs(const struct intercept_call *call);
 
 /** forward_unreached(), forward_unstarted() - Of the interception (intercept.h): programs that do not load the library (unreached.c). */
 int64_t forward_unreached(const struct intercept_call *call, enum intercept_reach why);
 void forward_unstarted(int64_t given);
-
-/** forward_exec_losses() - Says in the trace that descriptors of the host are not handed on, if there are any. */
-void forward_exec_losses(void);
 
 /* --- dsagent (agent.c) ------------------------------------------------------------------------------------------------ */
 

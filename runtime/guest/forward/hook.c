@@ -186,11 +186,7 @@ static bool special(struct intercept_call *call, const struct forward_rule *rule
 	case FORWARD_S_SELECT: done = forward_poll_call(call, rule, result); break;
 	case FORWARD_S_EPOLL_CTL:
 	case FORWARD_S_EPOLL_WAIT: done = forward_epoll_call(call, rule, result); break;
-	case FORWARD_S_EXEC: done = forward_exec_call(call, result); break;
 	case FORWARD_S_CLONE:
-		forward_clone(call);
-		done = false;
-		break;
 	case FORWARD_S_FIRST: done = false; break;
 	case FORWARD_S_SIGACTION:
 		*result = forward_local(call);
@@ -211,7 +207,6 @@ static bool decide(struct intercept_call *call, int64_t *result, const char **wh
 {
 	const struct forward_rule *rule = forward_rule(call->nr);
 	enum forward_who who;
-	bool done;
 
 	const enum forward_action action = forward_policy(call, result);
 
@@ -219,25 +214,37 @@ static bool decide(struct intercept_call *call, int64_t *result, const char **wh
 		*where = by_policy;
 		return true;
 	}
-	if (action == FORWARD_A_LOCAL || (rule->kind == FORWARD_LOCAL && action != FORWARD_A_FORWARD))
-		return false;
-	if (rule->kind == FORWARD_SPECIAL && rule->b == FORWARD_S_EXIT) {
-		forward_trace_summary();
+	if (action == FORWARD_A_LOCAL || (rule->kind == FORWARD_LOCAL && action != FORWARD_A_FORWARD)) {
+		forward_child_last_chance(call);
 		return false;
 	}
 	who = forward_who();
+	if (rule->kind == FORWARD_SPECIAL && rule->b == FORWARD_S_EXIT) {
+		forward_exit(who);
+		return false;
+	}
 	if (action == FORWARD_A_FORWARD) {
-		if (who != FORWARD_ME)
+		if (who == FORWARD_VCHILD || who == FORWARD_NOBODY || (who == FORWARD_CHILD && !forward_become()))
 			return false;
 		*where = at_host;
 		*result = forward_call(call, rule);
 		return true;
 	}
 	if (who == FORWARD_CHILD || who == FORWARD_VCHILD) {
-		done = forward_child_call(call, result, who);
-		if (done)
+		switch (forward_child_call(call, result, who)) {
+		case FORWARD_C_LOCAL: return false;
+		case FORWARD_C_DONE: return true;
+		default: break;
+		}
+		if (!forward_become()) {
 			*where = by_refusal;
-		return done;
+			forward_child_refused(call, result);
+			return true;
+		}
+	}
+	if (rule->kind == FORWARD_SPECIAL && rule->b == FORWARD_S_EXEC) {
+		*result = forward_exec_call(call, forward_who());
+		return true;
 	}
 	if (rule->kind == FORWARD_SPECIAL)
 		return special(call, rule, result, where);

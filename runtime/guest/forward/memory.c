@@ -78,7 +78,6 @@ void forward_memory_start(void)
 {
 	struct rlimit limit = {0, 0};
 
-	heap_end = (uint64_t)raw1(__NR_brk, 0);
 	stack_top = (uint64_t)__builtin_frame_address(0);
 	raw4(__NR_prlimit64, 0, RLIMIT_STACK, 0, &limit);
 	if (limit.rlim_cur >= 4 * STACK_AHEAD) {
@@ -86,6 +85,12 @@ void forward_memory_start(void)
 		(void)*(volatile const char *)stack_top; /* the stack grows to here now, so that the first look at it suffices */
 	}
 	stack_low = stack_top & ~(FORWARD_PAGE - 1);
+}
+
+void forward_memory_begin(void)
+{
+	heap_end = (uint64_t)raw1(__NR_brk, 0);
+	nfresh = used = lock = 0;
 }
 
 static bool points_to_fresh(const uint64_t arg[6])

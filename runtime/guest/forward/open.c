@@ -85,7 +85,7 @@ static int64_t close_host(uint64_t fd)
 
 	forward_fd_set(fd, 0);
 	raw1(__NR_close, fd);
-	return result == -EIO && !forward_live->alive ? 0 : result;
+	return result == -EIO && !forward_alive() ? 0 : result;
 }
 
 static bool do_close(const struct intercept_call *call, int64_t *result)
@@ -105,7 +105,7 @@ static bool do_close(const struct intercept_call *call, int64_t *result)
 	return false;
 }
 
-static int64_t close_range_around(uint64_t first, uint64_t last, uint64_t flags)
+int64_t forward_close_range(uint64_t first, uint64_t last, uint64_t flags)
 {
 	int64_t rc = 0;
 
@@ -142,7 +142,7 @@ static int64_t do_close_range(const struct intercept_call *call)
 		else
 			close_host(fd);
 	}
-	return close_range_around(first, last, flags);
+	return forward_close_range(first, last, flags);
 }
 
 /* --- copies ---------------------------------------------------------------------------------------------------------------- */
@@ -182,7 +182,7 @@ static bool do_dup2(const struct intercept_call *call, int64_t *result)
 	if (new < FORWARD_FDS_MAX && forward_fd_state[new] & FORWARD_FD_EPOLL)
 		forward_epoll_closed(new);
 	if (forward_fd_host(old)) {
-		*result = copy_host(old, raw3(__NR_dup3, old, new, O_CLOEXEC), flags & O_CLOEXEC);
+		*result = copy_host(old, raw3(__NR_dup3, old, new, flags), flags & O_CLOEXEC);
 		return true;
 	}
 	if (!forward_fd_host(new))
@@ -202,6 +202,12 @@ static bool refuse(int64_t *result, int error, const char *what, const char *tex
 	return true;
 }
 
+static void set_cloexec(uint64_t fd, bool cloexec)
+{
+	raw3(__NR_fcntl, fd, F_SETFD, cloexec ? FD_CLOEXEC : 0);
+	forward_fd_set(fd, cloexec ? FORWARD_FD_HOST | FORWARD_FD_CLOEXEC : FORWARD_FD_HOST);
+}
+
 static bool do_fcntl(struct intercept_call *call, const struct forward_rule *rule, int64_t *result)
 {
 	const uint64_t fd = (uint32_t)call->arg[0], command = call->arg[1];
@@ -215,11 +221,11 @@ static bool do_fcntl(struct intercept_call *call, const struct forward_rule *rul
 	switch (command) {
 	case F_DUPFD:
 	case F_DUPFD_CLOEXEC:
-		*result = copy_host(fd, raw3(__NR_fcntl, fd, F_DUPFD_CLOEXEC, call->arg[2]), command == F_DUPFD_CLOEXEC);
+		*result = copy_host(fd, raw3(__NR_fcntl, fd, command, call->arg[2]), command == F_DUPFD_CLOEXEC);
 		return true;
 	case F_GETFD: *result = forward_fd_state[fd] & FORWARD_FD_CLOEXEC ? FD_CLOEXEC : 0; return true;
 	case F_SETFD:
-		forward_fd_set(fd, call->arg[2] & FD_CLOEXEC ? FORWARD_FD_HOST | FORWARD_FD_CLOEXEC : FORWARD_FD_HOST);
+		set_cloexec(fd, call->arg[2] & FD_CLOEXEC);
 		*result = 0;
 		return true;
 	case F_SETOWN:
@@ -262,8 +268,8 @@ static bool do_ioctl(struct intercept_call *call, int64_t *result)
 	if (!host)
 		return false;
 	switch (request) {
-	case FIOCLEX_: forward_fd_set(fd, FORWARD_FD_HOST | FORWARD_FD_CLOEXEC); *result = 0; return true;
-	case FIONCLEX_: forward_fd_set(fd, FORWARD_FD_HOST); *result = 0; return true;
+	case FIOCLEX_: set_cloexec(fd, true); *result = 0; return true;
+	case FIONCLEX_: set_cloexec(fd, false); *result = 0; return true;
 	case FIOASYNC_: return refuse(result, EINVAL, "ioctl", "signals for events on the host (FIOASYNC) are not brought here");
 	default: *result = forward_ioctl(call); return true;
 	}
@@ -277,7 +283,7 @@ bool forward_descriptor_call(struct intercept_call *call, const struct forward_r
 	case FORWARD_S_DUP:
 		if (!forward_fd_host(call->arg[0]))
 			return false;
-		*result = copy_host((uint32_t)call->arg[0], raw3(__NR_fcntl, call->arg[0], F_DUPFD_CLOEXEC, 0), false);
+		*result = copy_host((uint32_t)call->arg[0], raw3(__NR_fcntl, call->arg[0], F_DUPFD, 0), false);
 		return true;
 	case FORWARD_S_DUP2: return do_dup2(call, result);
 	case FORWARD_S_FCNTL: return do_fcntl(call, rule, result);

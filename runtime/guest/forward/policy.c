@@ -245,11 +245,15 @@ static int matches(const struct policy_text_rule *r, const struct intercept_call
 
 /* --- what becomes of it -------------------------------------------------------------------------------------------------------- */
 
-/* Of a child that has no shadow, sockets are the guest's. */
+/* Of who can have no shadow, sockets are the guest's. */
 static int64_t swap(uint64_t fd, bool host)
 {
-	const int64_t rc = forward_who() == FORWARD_ME ? forward_swap(fd, host) : 0;
+	const enum forward_who who = forward_who();
+	int64_t rc;
 
+	if (who != FORWARD_ME && !(who == FORWARD_CHILD && (host || forward_fd_host(fd)) && forward_become()))
+		return 0;
+	rc = forward_swap(fd, host);
 	return rc == -EAFNOSUPPORT ? 0 : rc;
 }
 

@@ -92,6 +92,14 @@ int32_t forward_own_add(int64_t fd, int32_t *holder)
 	return *holder;
 }
 
+void forward_own_forget(int32_t fd)
+{
+	const int32_t at = find_own(fd);
+
+	if (at >= 0)
+		__atomic_store_n(&own[at].fd, 0, __ATOMIC_RELAXED);
+}
+
 void forward_own_close(int32_t fd)
 {
 	const int32_t at = find_own(fd);
@@ -131,11 +139,20 @@ void forward_pool_close(void)
 
 int forward_pool_start(void)
 {
-	const int64_t at = raw6(__NR_mmap, 0, FORWARD_POOL * ENTRY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	static int64_t at; /* the same memory again in a forked child, which has a copy of it */
 
-	if (at < 0)
-		return (int)at;
+	if (!at)
+		at = raw6(__NR_mmap, 0, FORWARD_POOL * ENTRY_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (at < 0) {
+		const int error = (int)at;
+
+		at = 0;
+		return error;
+	}
+	connected = 0;
+	full_until_ns = 0;
 	for (uint64_t i = 0; i < FORWARD_POOL; i++) {
+		entries[i] = (struct forward_entry){0};
 		entries[i].slot = (struct ds_forward_slot *)(at + (int64_t)(i * ENTRY_BYTES));
 		entries[i].scratch = (char *)(entries[i].slot + 1);
 		entries[i].bell = entries[i].sigfd = -1;
@@ -146,6 +163,11 @@ int forward_pool_start(void)
 void forward_pool_token(const uint8_t t[DS_FORWARD_TOKEN_BYTES])
 {
 	memcpy(token, t, sizeof(token));
+}
+
+const uint8_t *forward_pool_own_token(void)
+{
+	return token;
 }
 
 /* The path, with the number of the process in place of "%".  Return: its length. */
@@ -277,6 +299,20 @@ struct forward_entry *forward_pool_take(int64_t *error)
 		full = true;
 	}
 	*error = -EAGAIN;
+	return NULL;
+}
+
+struct forward_entry *forward_pool_lend(void)
+{
+	for (uint32_t i = 0; i < FORWARD_POOL; i++) {
+		struct forward_entry *e = &entries[i];
+
+		/* One that was connected since the child came to be has no bell there. */
+		if (e->bell < 0 || raw2(__NR_fcntl, e->bell, F_GETFD) < 0 || !claim(e))
+			continue;
+		__atomic_store_n(&e->evicted, 0, __ATOMIC_RELAXED);
+		return e;
+	}
 	return NULL;
 }
 

@@ -13,9 +13,12 @@
  *   DS_FORWARD_AGENT     dsagent's socket
  *   DS_FORWARD_BELL      a unix socket that takes bells, in place of dsagent and AF_VSOCK: who listens there runs in this process's
  *                        memory; "@": an abstract name; "%" in it: the number of the process
+ *   DS_FORWARD_ESTATES   likewise, a unix socket that keeps estates (estate.h)
  *   DS_FORWARD_REQUIRED  set: without a shadow the program does not run
  *   DS_FORWARD_PATCH     "0": places that trap often stay as they are
  *   DS_FORWARD_CWD       set here for programs that are executed in a directory of the host
+ *   DS_FORWARD_EXEC      set here for a program that is to execute another one at once: exec.c
+ *   DS_FORWARD_ESTATE    set here for programs that are executed: what they inherit of the host's descriptors, heir.c; may be empty
  *
  * All are kept over exec, whatever environment the program gives.
  */
@@ -25,12 +28,16 @@
 
 #define ROOM 16384u
 
-struct forward_settings forward_settings = {.spin_ns = DS_FORWARD_SPIN_NS, .service = "forward", .args = "", .patch = true};
-
 static char kept[ROOM];
 static char cwd[FORWARD_PATH_MAX + 16] = "DS_FORWARD_CWD=";
+static char estate[64] = "DS_FORWARD_ESTATE=";
+static char exec[FORWARD_PATH_MAX + 16] = "DS_FORWARD_EXEC=";
 static const char *env[24];
 static uint32_t nkept, nenv;
+
+struct forward_settings forward_settings = {.spin_ns = DS_FORWARD_SPIN_NS, .service = "forward", .args = "", .patch = true,
+					     .estate_text = estate + sizeof("DS_FORWARD_ESTATE=") - 1,
+					     .exec_text = exec + sizeof("DS_FORWARD_EXEC=") - 1};
 
 const char *const *forward_settings_env(void)
 {
@@ -60,7 +67,7 @@ static const char *match(const char *variable, const char *name)
 	const size_t n = strlen(name), bytes = strlen(variable) + 1;
 	char *copy = kept + nkept;
 
-	if (strncmp(variable, name, n) || variable[n] != '=' || bytes > ROOM - nkept || nenv > sizeof(env) / sizeof(*env) - 3)
+	if (strncmp(variable, name, n) || variable[n] != '=' || bytes > ROOM - nkept || nenv > sizeof(env) / sizeof(*env) - 5)
 		return NULL;
 	memcpy(copy, variable, bytes);
 	nkept += (uint32_t)bytes;
@@ -103,18 +110,26 @@ const char *forward_settings_read(char **envp)
 			s->bell = value;
 		else if (match(*envp, "DS_FORWARD_DEVICE"))
 			s->device = true;
+		else if ((value = match(*envp, "DS_FORWARD_ESTATES")))
+			s->estates = value;
 		else if (match(*envp, "DS_FORWARD_REQUIRED"))
 			s->required = true;
 		else if ((value = match(*envp, "DS_FORWARD_PATCH")))
 			s->patch = *value != '0';
 		else if (!strncmp(*envp, "DS_FORWARD_CWD=/", 16))
 			s->cwd = *envp + 15;
+		else if (!strncmp(*envp, "DS_FORWARD_ESTATE=", 18))
+			s->estate = *envp + 18;
+		else if (!strncmp(*envp, "DS_FORWARD_EXEC=/", 17))
+			s->exec = *envp + 16;
 	}
 	if (intercept_traced()) /* each look at the clock would be a stop */
 		s->spin_ns = 0;
 	if (!wrong && policy) /* which adds to the directories */
 		wrong = forward_policy_read(policy);
 	env[nenv++] = cwd;
+	env[nenv++] = estate;
+	env[nenv++] = exec;
 	env[nenv] = NULL;
 	return wrong;
 }

@@ -30,6 +30,7 @@
 #define LEFT_NS 5000000		   /* a signal that is left to another thread is looked for again after that */
 #define SPINS 32u		   /* between two looks at the clock */
 #define TRIES 5u		   /* a millisecond each, before another call is interrupted */
+#define LENT_TRIES 5000u		   /* a millisecond each */
 #define EVICTED_NS 3000000	   /* who was interrupted stays away for so long */
 #define SHIFT_MAX 6u		   /* both double with each interruption, so often at most */
 #define BIT(n) (UINT64_C(1) << ((n) - 1))
@@ -328,7 +329,7 @@ int64_t forward_turn_begin_again(struct forward_turn *turn, uint32_t evictions)
 	int64_t error = 0;
 
 	turn->told = false;
-	if (!__atomic_load_n(&forward_live->alive, __ATOMIC_RELAXED))
+	if (!forward_alive())
 		return -EIO;
 	for (;;) {
 		raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &turn->mask, 8);
@@ -343,6 +344,23 @@ int64_t forward_turn_begin_again(struct forward_turn *turn, uint32_t evictions)
 		/* Every executor has a call: handlers may run while one is waited for. */
 		raw2(__NR_nanosleep, &pause, 0);
 	}
+}
+
+int64_t forward_turn_begin_lent(struct forward_turn *turn)
+{
+	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
+	const struct __kernel_timespec pause = {0, 1000000};
+
+	turn->told = false;
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &turn->mask, 8);
+	for (uint32_t tries = 0; tries < LENT_TRIES && forward_alive(); tries++) {
+		turn->entry = forward_pool_lend();
+		if (turn->entry)
+			return 0;
+		raw2(__NR_nanosleep, &pause, 0);
+	}
+	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &turn->mask, 0, 8);
+	return -EAGAIN;
 }
 
 bool forward_turn_evicted(struct forward_turn *turn, int64_t result)

@@ -83,6 +83,7 @@ bool clone_call(struct intercept_call *call, struct intercept_ret *ret)
 		      (flags & CLONE_VM ? INTERCEPT_SHARED : 0) | (flags & CLONE_VFORK ? INTERCEPT_WAITED : 0) |
 		      (signals_hidden() ? INTERCEPT_HIDDEN : 0);
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &all, &slot->mask, sizeof(all));
+	slot->cookie = intercept_config.cloning && !(flags & CLONE_THREAD) ? intercept_config.cloning(call, flags) : 0;
 	ret->slot = slot;
 	return true;
 }
@@ -102,5 +103,7 @@ void clone_after(struct intercept_slot *slot, int64_t value)
 	} else if (slot->flags & INTERCEPT_SHARED && slot->flags & INTERCEPT_WAITED) {
 		execenv_forget((int)value); /* not of one that runs beside this: it may be in an exec right now */
 	}
+	if (slot->cookie)
+		intercept_config.cloned(slot->cookie, value);
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &slot->mask, 0, sizeof(slot->mask));
 }

@@ -80,6 +80,22 @@ struct intercept_config {
 
 	/** unstarted() - The exec has failed after all.  @given: what unreached() returned. */
 	void (*unstarted)(int64_t given);
+
+	/**
+	 * cloning() - Told before a process is made, not a thread; NULL: nobody is
+	 * @call: clone, clone3, fork or vfork
+	 * @flags: of the clone; of a fork 0
+	 *
+	 * With all signals blocked.  Return: for cloned(); 0: that is not called.
+	 */
+	uint64_t (*cloning)(const struct intercept_call *call, uint64_t flags);
+
+	/**
+	 * cloned() - Told afterwards, with all signals blocked: in the child (@value is 0), in the parent (its number, or -errno)
+	 *
+	 * Of vfork the parent hears when the child has executed a program or ended.  On whatever stack the child has.
+	 */
+	void (*cloned)(uint64_t cookie, int64_t value);
 };
 
 /**

@@ -32,6 +32,7 @@ struct intercept_slot {
 	uint64_t mask;	/* 16: signals blocked before */
 	uint32_t refs;	/* 24: sides that have not gone on yet; 0: free */
 	uint32_t flags; /* 28: INTERCEPT_... */
+	uint64_t cookie; /* of intercept_config.cloning */
 };
 #define INTERCEPT_CLEAR_SIGHAND 1u /* the child begins without handlers */
 #define INTERCEPT_SHARED 2u	   /* both sides see this slot */
