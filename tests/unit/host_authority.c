@@ -255,6 +255,35 @@ static void test_bounds(void)
 	authority_free(NULL);
 }
 
+/* A file of the service's own: that call and no other, once. */
+static void test_file(void)
+{
+	const struct authority_call good = {(BASE + 7) * PAGE, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, 5, 2 * PAGE};
+	struct authority_call c;
+	struct authority *b;
+	uint32_t passed = 0;
+
+	if (authority_new(&b))
+		err(2, "authority_new");
+	tap_ok(authority_check(b, &good) != NULL, "a file that nobody has ordered is not mapped");
+	authority_file(b, &good);
+	for (int i = 0; i < 6; i++) {
+		c = good;
+		*(uint64_t *[]){&c.address, &c.bytes, &c.prot, &c.flags, &c.fd, &c.offset}[i] ^= i == 2 || i == 3 ? 4 : i == 4 ? 1 : PAGE;
+		passed += !authority_check(b, &c);
+	}
+	tap_eq(passed, 0, "nor another one than was ordered, or elsewhere, or for more");
+	tap_ok(!authority_check(b, &good) && authority_check(b, &good), "the one that was ordered is, once");
+	authority_file(b, &good);
+	authority_file(b, NULL);
+	tap_ok(authority_check(b, &good) != NULL, "and not when that was taken back");
+	c = good;
+	c.fd = DS_SHADOW_RAM_FD;
+	authority_file(b, &c);
+	tap_ok(authority_check(b, &c) != NULL, "the RAM cannot be had that way");
+	authority_free(b);
+}
+
 int main(void)
 {
 	if (authority_new(&a))
@@ -264,6 +293,7 @@ int main(void)
 	model.has_now = true;
 	test_model();
 	test_bounds();
+	test_file();
 	authority_free(a);
 	free(now_blob);
 	free(coming_blob);

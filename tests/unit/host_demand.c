@@ -463,9 +463,35 @@ static void bad_input(void)
 	demand_free(d);
 }
 
+/* A file in the place of some pages: nobody asks the guest for them, and a drop covers them. */
+static void foreign(void)
+{
+	const struct ds_shadow_range some = {BASE + 1, 3}, beside = {BASE + 8, 4}, outside = {BASE << 1, 4};
+
+	begin(2);
+	calm = true;
+	nquestions = 0;
+	tap_eq(demand_drop(d, &some, 1), 1, "a drop of pages that nobody has is in force at once");
+	check(demand_drop_end(d), "demand_drop_end");
+	check(demand_foreign(d, some), "demand_foreign");
+	check(demand_fault(d, BASE + 2, false, 0), "demand_fault");
+	tap_eq(nquestions, 0, "of pages that are a file's the guest is not asked");
+	tap_eq(demand_stat(d).hole_pages, 3, "they are taken for holes");
+	tap_eq(demand_foreign(d, outside), 0, "pages outside of the mappings are left out");
+	tap_eq(demand_stat(d).hole_pages, 3, "all of them");
+	tap_eq(demand_drop(d, &beside, 1), 1, "a drop beside it has nothing to do");
+	check(demand_drop_end(d), "demand_drop_end");
+	tap_eq(demand_drop(d, &some, 1), 0, "one of the file's pages has");
+	tap_ok(capsule.in_n == 1 && capsule.in[0].m.seg[0].prot == DS_SHADOW_COVER && capsule.in[0].m.seg[0].vpn == some.vpn &&
+		       capsule.in[0].m.seg[0].npages == some.npages,
+	       "they are covered");
+	demand_free(d);
+}
+
 int main(void)
 {
 	histories();
 	bad_input();
+	foreign();
 	return tap_done();
 }
