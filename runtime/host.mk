@@ -25,5 +25,5 @@ all tests-build tsan-build: $(B)/bin/dshost
 
 TESTLIBS := $(B)/lib/host.a $(TESTLIBS)
 
-FUZZ_HOST := $(patsubst %.c,$(B)/obj/fuzz/%.o,$(HOST) runtime/shadow/place.c runtime/shadow/plan.c)
+FUZZ_HOST := $(patsubst %.c,$(B)/obj/fuzz/%.o,$(HOST) runtime/shadow/place.c runtime/shadow/plan.c) $(B)/vmm/helper.o
 $(B)/fuzz/mtree $(B)/fuzz/vhostuser $(B)/fuzz/vsock $(B)/fuzz/policy $(B)/fuzz/control $(B)/fuzz/agentmsg: $(FUZZ_HOST)

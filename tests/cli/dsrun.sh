@@ -47,6 +47,14 @@ says 1 "hosts:1: a rule of the guest begins with forward, local, deny, emulate o
 printf 'local fd=1\0\n' >"$TMP/zero"
 says 1 "zero:1: there is a byte 0 in it" "one with a byte 0" --check-policy "$TMP/zero"
 
+printf 'emulate value=77 call=getuid,geteuid\nemulate nodename=elsewhere\n' >"$TMP/policy"
+lib=${BIN%/bin}/lib/libdsforward.so
+if [ -f "$lib" ] && [ "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib /bin/echo there 2>&1)" = there ]; then
+	is "$("$d" --policy "$TMP/policy" -- sh -c 'id -u; uname -n' 2>&1 </dev/null)" "$(printf '77\nelsewhere')" "what a policy answers takes no shadow, and holds for children"
+else
+	skip "what a policy answers takes no shadow" "the library is not beside dsrun here, or the kernel has no Syscall User Dispatch (Linux 5.11)"
+fi
+
 # The program runs all the same, as itself.
 says 7 '^dsrun: no shadow for process [0-9]+: dsagent does not answer .*; it runs without$' "no dsagent, a program" --service x -- sh -c 'exit 7'
 says 125 'it is not started \(--required\)$' "required" --service x --required -- touch "$TMP/was-run"
