@@ -97,7 +97,9 @@ AGENT_UNUSED static struct warden_view vm_view(uint32_t place)
 {
 	struct warden_view v = {0};
 
-	warden_stat_read(&board->place[place].stat, &v);
+	/* A warden that was preempted while it wrote is waited for; one that was killed then has no view to wait for. */
+	for (int i = 0; i < 1000 && warden_stat_read(&board->place[place].stat, &v); i++)
+		usleep(1000);
 	return v;
 }
 
