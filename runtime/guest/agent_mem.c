@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kcmp.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 
 #include "rle/cleanup.h"
 #include "rle/mapops.h"
@@ -178,6 +180,8 @@ struct step {
 	struct agent_mem *m;
 	struct agent_take *out;
 	struct agent_ranges fresh; /* pinned, and then held, in this step */
+	struct agent_ranges open;  /* pinned in this step, shared memory that others may change (PIN_OPEN) */
+	struct agent_table exact;  /* the frames of those that are held */
 	uint64_t first, end;
 	uint64_t touch;
 	int err;
@@ -192,6 +196,10 @@ static void on_stretch(void *ctx, const struct pin_stretch *s)
 	case PIN_DONE:
 	case PIN_REPLACED:
 		err = agent_ranges_add(&step->fresh, s->addr / DS_PAGE_BYTES, s->bytes / DS_PAGE_BYTES);
+		step->err = err ? err : step->err;
+		break;
+	case PIN_OPEN:
+		err = agent_ranges_add(&step->open, s->addr / DS_PAGE_BYTES, s->bytes / DS_PAGE_BYTES);
 		step->err = err ? err : step->err;
 		break;
 	case PIN_ALREADY:
@@ -289,6 +297,93 @@ static int hold_fresh(struct step *step)
 	return err;
 }
 
+static int not_held(struct step *step, uint64_t vpn, uint64_t npages)
+{
+	pin_drop(&step->m->pin, vpn * DS_PAGE_BYTES, npages * DS_PAGE_BYTES);
+	return hold_release(&step->m->hold, vpn, npages);
+}
+
+/* Shared memory, a piece of one mapping: by way of its file. */
+static int hold_piece(struct step *step, int fd, uint64_t page, uint64_t vpn, uint32_t npages)
+{
+	uint64_t frame[HOLD_SHARED_PAGES];
+	int err = hold_take_shared(&step->m->hold, fd, page, vpn, npages, frame);
+
+	if (err == -EIO || err == -ENOMEM)
+		return err;
+	if (err) {
+		step->out->left_out[PIN_REFUSED] += npages;
+		return not_held(step, vpn, npages);
+	}
+	for (uint32_t i = 0, n; i < npages && !err; i += n) {
+		const struct rle_run run = {.vpn = {vpn + i}, .pfn = {frame[i]}};
+		struct rle_run part = run;
+
+		for (n = 1; i + n < npages && frame[i] && frame[i + n] == frame[i] + n;)
+			n++;
+		part.npages = n;
+		if (frame[i])
+			err = agent_table_push(&step->exact, &part, RLE_END_HOLE);
+		if (frame[i] && !err)
+			err = agent_ranges_add(&step->fresh, vpn + i, n);
+		else if (!err)
+			err = not_held(step, vpn + i, n);
+	}
+	return err;
+}
+
+/* The part of a mapping that is in @r.  What is not in memory's own file system has been refused by the ring. */
+static int hold_mapping(struct step *step, const struct ds_agent_range *r, uint64_t first, uint64_t end, uint64_t offset_pages)
+{
+	const uint64_t from = r->vpn > first ? r->vpn : first, to = r->vpn + r->npages < end ? r->vpn + r->npages : end;
+	cleanup_close int fd = -1;
+	struct statfs fs;
+	char path[96];
+	int err = 0;
+
+	if (from >= to)
+		return 0;
+	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, step->m->remote.helper, first * DS_PAGE_BYTES, end * DS_PAGE_BYTES);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	if (fd < 0 || fstatfs(fd, &fs) || fs.f_type != TMPFS_MAGIC) {
+		step->out->left_out[PIN_SHARED] += to - from;
+		return not_held(step, from, to - from);
+	}
+	for (uint64_t vpn = from; vpn < to && !err;) {
+		const uint32_t n = to - vpn < HOLD_SHARED_PAGES ? to - vpn : HOLD_SHARED_PAGES;
+
+		err = hold_piece(step, fd, offset_pages + (vpn - first), vpn, n);
+		vpn += n;
+	}
+	return err;
+}
+
+static int hold_shared(struct step *step)
+{
+	cleanup_free char *line = NULL;
+	FILE *maps = NULL;
+	size_t room = 0;
+	int err = 0;
+
+	if (!step->open.n)
+		return 0;
+	maps = fdopen(dup(step->m->remote.maps_fd), "r");
+	if (!maps)
+		return -errno;
+	rewind(maps);
+	while (!err && getline(&line, &room, maps) > 0) {
+		uint64_t start, end, offset;
+		char perm[5];
+
+		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64, &start, &end, perm, &offset) != 4 || perm[3] != 's')
+			continue;
+		for (size_t i = 0; i < step->open.n && !err; i++)
+			err = hold_mapping(step, &step->open.r[i], start / DS_PAGE_BYTES, end / DS_PAGE_BYTES, offset / DS_PAGE_BYTES);
+	}
+	fclose(maps);
+	return err;
+}
+
 /* --- scanning --------------------------------------------------------------------------------------------------- */
 
 /* Hands on what of a run may be told: what is held since this step, or has the frame that the host knows. */
@@ -305,6 +400,12 @@ static int keep_run(void *ctx, const struct rle_run *run, enum rle_end end)
 		if (keep) {
 			/* A private page of a file would be the page cache's. */
 			keep = left.attr & RLE_ATTR_MAY_SHARE || !(left.attr & RLE_ATTR_FILE);
+			if (keep && left.attr & RLE_ATTR_MAY_SHARE && step->m->apart) {
+				const struct rle_map exact = agent_table_view(&step->exact);
+
+				keep = rle_map_lookup(&exact, left.vpn, &hit) && hit.pfn.n == left.pfn.n;
+				n = keep && hit.npages < n ? hit.npages : keep ? n : 1;
+			}
 		} else if (rle_map_lookup(&told, left.vpn, &hit)) {
 			n = n < hit.npages ? n : hit.npages;
 			keep = hit.pfn.n == left.pfn.n;
@@ -423,6 +524,7 @@ static int pin_and_scan(void *ctx)
 
 	err = err ? err : pin_touched(step);
 	err = err ? err : hold_fresh(step);
+	err = err ? err : hold_shared(step);
 	if (err)
 		return err;
 	rle_enc_init(&e, RLE_SPLIT_ATTR, keep_run, step, &m->src.frames);
@@ -462,7 +564,10 @@ static void let_go(struct agent_mem *m, const struct agent_ranges *pages)
 static void undo(struct step *step)
 {
 	let_go(step->m, &step->fresh);
+	let_go(step->m, &step->open);
 	agent_ranges_clear(&step->fresh);
+	agent_ranges_clear(&step->open);
+	agent_table_free(&step->exact);
 	agent_take_free(step->out);
 }
 
@@ -575,5 +680,7 @@ int agent_mem_take(struct agent_mem *m, uint64_t first, uint64_t npages, uint64_
 	}
 	agent_account_settle(m->account, m->slot, m->pin.pages);
 	agent_ranges_free(&step.fresh);
+	agent_ranges_free(&step.open);
+	agent_table_free(&step.exact);
 	return err;
 }

@@ -29,8 +29,9 @@
  *
  * A user who means harm: the helper does nothing but what it is told (remote.h), so pins and holds are made as they should be,
  * and what is held stays held.  What such a user can do is to take the pins of an own program away: its own mirror is wrong then.
- * Shared memory could be changed by a process that is not stopped, between holding and scanning, so it is left out of the shadows
- * of programs that are not root's, or that somebody else asked for (@apart).
+ * Shared memory can be changed by a process that is not stopped, between holding and scanning.  In the shadows of programs that are not
+ * root's, or that somebody else asked for (@apart), it is held by way of its file (hold_take_shared()), and told where the program has
+ * the same frames.
  */
 #ifndef GUEST_AGENT_MEM_H
 #define GUEST_AGENT_MEM_H
@@ -56,7 +57,7 @@ struct agent_mem {
 	struct rle_src src;
 	bool src_open;
 	struct hold hold;		/* what keeps the frames that the host was told of, and some more */
-	bool apart;			/* only what no other process can change: PIN_APART */
+	bool apart;			/* other processes of the same user may mean harm: PIN_APART */
 	struct agent_table told;	/* what the host was told; the caller puts things in and takes them out */
 	struct agent_ranges blocked;	/* not to be pinned for now, announced by a DROP; the caller's */
 	struct ds_agent_range reserve;	/* room for the capsule; npages 0: none */
@@ -81,7 +82,7 @@ struct agent_take {
  * @m: filled in; give back with agent_mem_close(), also after a failure
  * @t: the process
  * @flags: enum ds_local_flags
- * @apart: only memory that nobody but the process can change
+ * @apart: other processes of the same user may mean harm
  * @reserve_pages: room for the capsule; 0: none.  That there is no such room is no failure
  * @account: shared
  * @slot: this child's

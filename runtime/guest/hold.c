@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/uio.h>
@@ -15,11 +16,14 @@
 
 #include "rle/addr.h"
 #include "rle/cleanup.h"
+#include "rle/pte.h"
 #include "runtime/guest/remote.h"
 
 #define PAGE DS_PAGE_BYTES
 #define ANYBODYS_BOX_PAGES 256u /* /proc/sys/fs/pipe-max-size; more takes CAP_SYS_RESOURCE */
 #define BOXES_AT_ONCE 8
+#define HUGE_PAGES 512
+#define POPULATE_WRITE 23 /* MADV_POPULATE_WRITE, Linux 5.14 */
 #define SAFE_BUFFER_BYTES (64 << 20) /* for the messages that carry boxes, some hundred bytes each */
 #define PIECES_MAX (REMOTE_DATA_BYTES / sizeof(struct iovec) < IOV_MAX ? REMOTE_DATA_BYTES / sizeof(struct iovec) : IOV_MAX)
 
@@ -265,6 +269,50 @@ int hold_take(struct hold *h, struct remote *r, const struct hold_range *pages, 
 	return err || !k ? err : take(h, r, piece, k, missed, ctx);
 }
 
+/*
+ * In a mapping of our own, which has no entries at first.  Populating it makes them; from then on there are no more faults, as references
+ * for reading are refused where a mapping cannot be read, unless the entry is there.  So an entry that is there at the
+ * end is the one that was referenced.  It lies so that the kernel cannot map a huge page there, which would be more than was touched.
+ */
+static int reference(struct hold *h, char *at, uint32_t npages, uint64_t *frame)
+{
+	struct iovec all = {at, npages * PAGE};
+
+	if (madvise(at, all.iov_len, POPULATE_WRITE))
+		return -errno;
+	if (vmsplice(h->mouth[1], &all, 1, SPLICE_F_NONBLOCK) != (ssize_t)all.iov_len ||
+	    pread(h->pagemap_fd, frame, npages * 8, (uintptr_t)at / PAGE * 8) != (ssize_t)npages * 8) {
+		empty(h, h->mouth[0]);
+		return -EFAULT;
+	}
+	for (uint32_t i = 0; i < npages; i++)
+		frame[i] = frame[i] & RLE_PTE_PRESENT ? frame[i] & RLE_PTE_PFN_MASK : 0;
+	return 0;
+}
+
+int hold_take_shared(struct hold *h, int fd, uint64_t page, uint64_t vpn, uint32_t npages, uint64_t *frame)
+{
+	const size_t bytes = (npages + 1) * PAGE;
+	char *room, *at;
+	int err;
+
+	if (h->broken || !npages || npages > HOLD_SHARED_PAGES)
+		return h->broken ? -EIO : -EINVAL;
+	room = mmap(NULL, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (room == MAP_FAILED)
+		return -errno;
+	at = room + (((uintptr_t)room / PAGE - page) % HUGE_PAGES ? 0 : PAGE);
+	err = mmap(at, npages * PAGE, PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, page * PAGE) == at ? 0 : -errno;
+	err = err ? err : reference(h, at, npages, frame);
+	munmap(room, bytes);
+	if (err)
+		return err;
+	err = file(h, h->mouth[0], vpn, npages);
+	if (err)
+		empty(h, h->mouth[0]);
+	return err;
+}
+
 /* --- letting go --------------------------------------------------------------------------------------------------------- */
 
 static bool touches(const struct hold_box *b, uint64_t vpn, uint64_t end)
@@ -339,7 +387,9 @@ int hold_open(struct hold *h)
 
 	*h = HOLD_NONE;
 	h->sink = open("/dev/null", O_WRONLY | O_CLOEXEC);
-	if (h->sink < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, h->safe))
+	h->pagemap_fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (h->sink < 0 || h->pagemap_fd < 0 || pipe2(h->mouth, O_CLOEXEC | O_NONBLOCK) ||
+	    fcntl(h->mouth[1], F_SETPIPE_SZ, HOLD_SHARED_PAGES * PAGE) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, h->safe))
 		return -errno;
 	if (setsockopt(h->safe[0], SOL_SOCKET, SO_SNDBUFFORCE, &buffer, sizeof(buffer)))
 		setsockopt(h->safe[0], SOL_SOCKET, SO_SNDBUF, &buffer, sizeof(buffer));
@@ -358,10 +408,11 @@ void hold_close(struct hold *h)
 		free(h->box[i].part);
 	}
 	free(h->box);
-	for (int i = 0; i < 2; i++)
-		if (h->safe[i] >= 0)
-			close(h->safe[i]);
-	if (h->sink >= 0)
-		close(h->sink);
+	for (int i = 0; i < 2; i++) {
+		cleanup_close_fn(&h->safe[i]);
+		cleanup_close_fn(&h->mouth[i]);
+	}
+	cleanup_close_fn(&h->sink);
+	cleanup_close_fn(&h->pagemap_fd);
 	*h = HOLD_NONE;
 }

@@ -18,7 +18,8 @@
  *     moved by the kernel (migration, collapse and same-page merging look at the count of references, reclaim keeps it).
  * So a page table that is read after hold_take(), with everything still standing, shows frames that are held; but only in
  * memory that nobody else can change from outside: private, of no file (PIN_APART).  Of a file, shared memory among them, somebody who has it
- * too can take pages away (truncation, holes) and have others put there in between.
+ * too can take pages away (truncation, holes) and have others put there in between.  Shared memory is therefore held by way of a mapping
+ * of our own, of the same file (hold_take_shared()): no page gets into that one but by our touching it.
  *
  * Letting go of some pages of a box, whose order is fixed, takes moving the others into another one: microseconds.
  *
@@ -35,14 +36,17 @@
 #include <stdint.h>
 
 #define HOLD_BOX_PAGES 1024u
+#define HOLD_SHARED_PAGES 256u
 
 struct remote;
 struct hold_box;
 
-/** struct hold - What is held of one process; private to hold.c.  Zero-filled with both of @safe -1, hold_close() accepts it. */
+/** struct hold - What is held of one process; private to hold.c.  hold_close() accepts HOLD_NONE. */
 struct hold {
 	int safe[2];	/* a socketpair; what was sent into the first and not received keeps the boxes */
 	int sink;	/* where references go that are given up */
+	int mouth[2];	/* a pipe: references of our own on their way into a box */
+	int pagemap_fd;	/* our own */
 	struct hold_box *box;
 	size_t n;
 	size_t spare;	/* an empty one, for moving */
@@ -50,11 +54,11 @@ struct hold {
 	bool broken;	/* boxes and what is known of them do not agree any more: nothing is let go of, nothing taken */
 };
 
-/** HOLD_NONE - What hold_close() leaves. */
+/** HOLD_NONE - What it is before hold_open(), and hold_close() leaves. */
 #define HOLD_NONE                             \
 	(struct hold)                         \
 	{                                     \
-		.safe = {-1, -1}, .sink = -1, \
+		.safe = {-1, -1}, .sink = -1, .mouth = {-1, -1}, .pagemap_fd = -1, \
 	}
 
 /** struct hold_range - Pages. */
@@ -84,6 +88,21 @@ int hold_safe(const struct hold *h);
  * -ETOOMANYREFS: no more boxes can be had; -ENOMEM; -EIO: broken.  After an error what was taken already is held: hold_release().
  */
 int hold_take(struct hold *h, struct remote *r, const struct hold_range *pages, size_t n, hold_missed_fn missed, void *ctx);
+
+/**
+ * hold_take_shared() - Hold pages of shared memory, and tell which frames that are
+ * @h: open
+ * @fd: the file in memory, open for reading and writing
+ * @page: the first of its pages
+ * @vpn: the address to file them under
+ * @npages: how many, HOLD_SHARED_PAGES at most
+ * @frame: filled in, for each page: the frame that is held; 0: none, it was taken away meanwhile
+ *
+ * Pages that the file does not have are made.  The program's own page table may show other frames: only the same ones are held.
+ *
+ * Return: 0; -errno: none is held.
+ */
+int hold_take_shared(struct hold *h, int fd, uint64_t page, uint64_t vpn, uint32_t npages, uint64_t *frame);
 
 /** hold_release() - Let go of what is held of these pages.  Return: 0; -errno: it stays held, to the end. */
 int hold_release(struct hold *h, uint64_t vpn, uint64_t npages);

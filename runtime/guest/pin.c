@@ -420,7 +420,7 @@ static enum pin_outcome hold_shared(const struct job *job, uint64_t addr, uint64
 	*err = attr & RLE_ATTR_WRITE ? hold(job->p, addr, bytes, as_it_is) : -EFAULT;
 	switch (-*err) {
 	case 0:
-		return PIN_DONE;
+		return job->flags & PIN_APART ? PIN_OPEN : PIN_DONE;
 	case EOPNOTSUPP:
 	case EFAULT:
 		return PIN_SHARED;
@@ -546,7 +546,7 @@ static int pin_mappings(struct job *job, int maps_fd, char *buf, uint64_t addr, 
 			report(job, from, to, PIN_KERNEL, 0);
 		else if (!(vma.prot & (RLE_ATTR_READ | RLE_ATTR_WRITE | RLE_ATTR_EXEC)))
 			report(job, from, to, PIN_NOACCESS, 0);
-		else if (job->flags & PIN_APART && (vma.prot & RLE_ATTR_MAY_SHARE || vma.hugetlb))
+		else if (job->flags & PIN_APART && vma.hugetlb)
 			report(job, from, to, PIN_SHARED, 0);
 		else if ((err = pin_mapping(job, from, to, vma.prot)) != 0)
 			return err;
@@ -598,6 +598,7 @@ const char *pin_why(enum pin_outcome outcome)
 	static const char *const why[PIN_NOUTCOMES] = {
 		[PIN_DONE] = "pinned",
 		[PIN_REPLACED] = "pinned, replaced by anonymous pages",
+		[PIN_OPEN] = "pinned, shared memory",
 		[PIN_ALREADY] = "pinned before",
 		[PIN_ABSENT] = "no page there yet",
 		[PIN_HOLE] = "nothing is mapped there",

@@ -76,10 +76,11 @@ struct pin {
 	struct freeze *frozen;
 };
 
-/** enum pin_outcome - What became of a stretch; all but the first two are not pinned. */
+/** enum pin_outcome - What became of a stretch; all but the first three are not pinned. */
 enum pin_outcome {
 	PIN_DONE,
 	PIN_REPLACED,  /* pinned, after private file pages were replaced by anonymous ones */
+	PIN_OPEN,      /* pinned, in shared memory: PIN_APART's caller has to know */
 	PIN_ALREADY,   /* was pinned before */
 	PIN_ABSENT,    /* no page there yet: touch it, or see PIN_POPULATE */
 	PIN_HOLE,      /* nothing is mapped there */
@@ -110,7 +111,7 @@ enum pin_flags {
 	PIN_ALONE = 2,	  /* no other thread runs, and nobody else writes to this memory: private file pages may be replaced;
 			   * for another process only while pin_frozen() holds */
 	PIN_APART = 4,	  /* nothing that a file, or another mapping of it, could take away: private pages of files are always replaced,
-			   * shared memory and huge pages of the pool are left out (PIN_SHARED) */
+			   * huge pages of the pool are left out (PIN_SHARED), and shared memory is told apart (PIN_OPEN) */
 };
 
 /**

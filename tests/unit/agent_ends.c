@@ -409,6 +409,13 @@ static void test_user(void)
 	command(C_HIDE, 1);
 	host = stand(local, pid, 0, frames);
 	tap_ok(((struct ds_local_started *)local_msg)->pinned_pages, "a user's own process can have a shadow");
+	const struct ds_agent_attach *a = (const struct ds_agent_attach *)host_msg;
+	const uint64_t board_vpn = (uintptr_t)board / PAGE;
+	struct rle_map told = map_of(a->nranges, a->map_bytes, sizeof(*a), pid, "a user's ATTACH");
+
+	tap_ok(has(&told, board_vpn, true_frame(pid, board_vpn), NULL), "shared memory is in it");
+	tap_ok(has(&told, board->area / PAGE, frames[0], NULL), "and private memory");
+	rle_map_close(&told);
 	/* Half of the 8 that there may be are the most that a user can have. */
 	pid_t more[4];
 	int hosts[4];

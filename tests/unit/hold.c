@@ -370,6 +370,51 @@ static void refused(void)
 	end(pid, &r, &pin);
 }
 
+static bool kept_shared(uint64_t pfn)
+{
+	const uint64_t flags = of_frame("/proc/kpageflags", pfn);
+
+	return flags >> KPF_SWAPBACKED & 1 && flags >> KPF_UPTODATE & 1 && of_frame("/proc/kpagecount", pfn) == 0;
+}
+
+/* Shared memory, which somebody else takes pages out of. */
+static void shared(void)
+{
+	int fd = memfd_create("shared", MFD_CLOEXEC);
+	uint64_t got[HOLD_SHARED_PAGES], word[16];
+	struct hold h = HOLD_NONE;
+	char *p;
+	int same = 0, pagemap = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+
+	if (ftruncate(fd, 16 * PAGE))
+		die("ftruncate");
+	p = mmap(NULL, 16 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	memset(p, 3, 16 * PAGE);
+	hold_open(&h);
+	tap_eq(hold_take_shared(&h, fd, 2, 1000, 12, got), 0, "pages of shared memory are held by way of another mapping");
+	if (pread(pagemap, word, sizeof(word), (uintptr_t)p / PAGE * 8) != sizeof(word))
+		die("pagemap");
+	for (int i = 0; i < 12; i++)
+		same += got[i] && got[i] == (word[i + 2] & RLE_PTE_PFN_MASK);
+	tap_eq(same, 12, "they are the frames that everybody has");
+	fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, 0, 16 * PAGE);
+	memset(p, 4, 16 * PAGE);
+	same = 0;
+	for (int i = 0; i < 12; i++)
+		same += kept_shared(got[i]);
+	tap_eq(same, 12, "taken out of the file they stay, and are nobody's");
+	hold_release(&h, 1000, 4);
+	same = 0;
+	for (int i = 4; i < 12; i++)
+		same += kept_shared(got[i]);
+	tap_ok(h.pages == 8 && same == 8, "and are let go of as others are");
+	tap_ok(hold_take_shared(&h, pagemap, 0, 2000, 1, got) < 0, "what cannot be mapped is an error");
+	hold_close(&h);
+	munmap(p, 16 * PAGE);
+	close(fd);
+	close(pagemap);
+}
+
 /* More pages than a box has places, in pieces, and taken away here and there: a model says what must be left. */
 static void many(void)
 {
@@ -458,6 +503,7 @@ int main(void)
 	held();
 	kept_by_the_safe();
 	refused();
+	shared();
 	many();
 	return tap_done();
 }
