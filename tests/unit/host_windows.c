@@ -1,7 +1,6 @@
 /* host_windows.c - the device window: room in it, a thread put into a VMM, files mapped there, and what goes wrong
  *
- * The VMM is a process of this test that has the window's memfd mapped and two threads: one waits in poll() as QEMU's main thread
- * does, one loads and stores as told and has all signals blocked but SIGSEGV, SIGFPE and SIGILL, as QEMU's processors have.
+ * The VMM is played: vmm_played.h.
  */
 #include "runtime/host/windows.h"
 
@@ -22,133 +21,14 @@
 #include "rle/cleanup.h"
 #include "runtime/host/window.h"
 #include "tests/tap.h"
+#include "tests/vmm_played.h"
 
-#define PAGES 64u
-#define BYTES (PAGES * DS_PAGE_BYTES)
+#define PAGES VMM_PAGES
+#define BYTES VMM_WINDOW
 #define WAIT_MS 60000
-#define NOWHERE UINT64_MAX /* an access to an address where nothing is */
 
 static char path[108];
-static int shm;
 static struct windows *w;
-
-/* --- a VMM ------------------------------------------------------------------------------------------------------------- */
-
-struct vmm {
-	pid_t pid;
-	int sock;
-};
-
-struct access {
-	uint64_t at;
-	uint32_t store, value;
-};
-
-struct cpu {
-	volatile uint8_t *window;
-	int sock;
-};
-
-static void *run_cpu(void *arg)
-{
-	const struct cpu *cpu = arg;
-	const volatile uint8_t *volatile nowhere = (const volatile uint8_t *)8;
-	struct access a;
-
-	while (recv(cpu->sock, &a, sizeof(a), 0) == sizeof(a)) {
-		if (a.at == UINT64_MAX)
-			a.value = *nowhere;
-		else if (a.store)
-			cpu->window[a.at] = (uint8_t)a.value;
-		else
-			a.value = cpu->window[a.at];
-		send(cpu->sock, &a, sizeof(a), MSG_NOSIGNAL);
-	}
-	_exit(0);
-}
-
-static void be_vmm(int sock)
-{
-	struct cpu cpu = {mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, shm, 0), sock};
-	const sigset_t none = {0};
-	sigset_t set;
-	pthread_t thread;
-
-	sigfillset(&set);
-	sigdelset(&set, SIGSEGV);
-	sigdelset(&set, SIGFPE);
-	sigdelset(&set, SIGILL);
-	pthread_sigmask(SIG_SETMASK, &set, NULL);
-	pthread_create(&thread, NULL, run_cpu, &cpu);
-	pthread_sigmask(SIG_SETMASK, &none, NULL);
-	for (int turns = 0;; turns++)
-		poll(NULL, 0, turns % 2 ? -1 : 50); /* both kinds of restarting */
-}
-
-static struct vmm start_vmm(void)
-{
-	struct vmm v;
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
-		exit(2);
-	v.pid = fork();
-	if (!v.pid) {
-		close(pair[0]);
-		be_vmm(pair[1]);
-	}
-	close(pair[1]);
-	v.sock = pair[0];
-	return v;
-}
-
-static int end_vmm(struct vmm *v)
-{
-	int status = 0;
-
-	close(v->sock);
-	waitpid(v->pid, &status, 0);
-	return status;
-}
-
-/* Return: the byte; -1: the VMM has died of it. */
-static int access_at(const struct vmm *v, uint64_t page, uint64_t offset, int store)
-{
-	struct access a = {.at = page == NOWHERE ? UINT64_MAX : page * DS_PAGE_BYTES + offset, .store = store >= 0, .value = (uint32_t)store};
-
-	if (send(v->sock, &a, sizeof(a), MSG_NOSIGNAL) != sizeof(a) || recv(v->sock, &a, sizeof(a), 0) != sizeof(a))
-		return -1;
-	return (int)a.value;
-}
-
-static int load(const struct vmm *v, uint64_t page)
-{
-	return access_at(v, page, 7, -1);
-}
-
-static int tasks(const struct vmm *v)
-{
-	char name[64];
-	struct stat st;
-
-	snprintf(name, sizeof(name), "/proc/%d/task", v->pid);
-	return stat(name, &st) ? -1 : (int)st.st_nlink - 2;
-}
-
-static char state_of(const struct vmm *v)
-{
-	char name[64], line[128] = "";
-	char state = '?';
-	FILE *f;
-
-	snprintf(name, sizeof(name), "/proc/%d/stat", v->pid);
-	f = fopen(name, "re");
-	if (f && fgets(line, sizeof(line), f))
-		sscanf(strrchr(line, ')') + 1, " %c", &state);
-	if (f)
-		fclose(f);
-	return state;
-}
 
 /* Whether its main thread comes to sleep, as it does when nobody has stopped it. */
 static bool goes_on(const struct vmm *v)
@@ -293,7 +173,7 @@ static void test_room(void)
 
 static void begin(struct vmm *v, int *a, int *b)
 {
-	const struct windows_params p = {.vm = "one", .path = path, .uid = geteuid(), .shm = shm, .bytes = BYTES};
+	const struct windows_params p = {.vm = "one", .path = path, .uid = geteuid(), .shm = vmm_shm, .bytes = BYTES};
 
 	*v = start_vmm();
 	if (load(v, 1) < 0 || windows_new(&w, &p)) /* the VMM answers, so it has the window mapped */
@@ -377,16 +257,16 @@ static void test_library(const char *self)
 		char number[3][16];
 
 		close(pair[0]);
-		fcntl(shm, F_SETFD, 0);
+		fcntl(vmm_shm, F_SETFD, 0);
 		snprintf(number[0], sizeof(number[0]), "%d", pair[1]);
-		snprintf(number[1], sizeof(number[1]), "%d", shm);
+		snprintf(number[1], sizeof(number[1]), "%d", vmm_shm);
 		execle("/proc/self/exe", "vmm", number[0], number[1], (char *)NULL, env);
 		_exit(2);
 	}
 	close(pair[1]);
 	v.sock = pair[0];
 	if (!tap_ok(load(&v, 1) == 0, "a VMM is started with the library") ||
-	    windows_new(&w, &(const struct windows_params){.vm = "two", .path = path, .uid = geteuid(), .shm = shm, .bytes = BYTES}))
+	    windows_new(&w, &(const struct windows_params){.vm = "two", .path = path, .uid = geteuid(), .shm = vmm_shm, .bytes = BYTES}))
 		return;
 	tap_eq(tasks(&v), 3, "and has its thread from the start");
 	windows_vmm(w, v.pid, true);
@@ -399,7 +279,7 @@ static void test_library(const char *self)
 	tap_eq(load(&v, m.mapped.extent[0].page + 3), 0, "a page that is gone does not end it");
 	windows_free(w);
 	tap_ok(becomes(&v, m.mapped.extent[0].page, 0), "the window is whole when the connection ends");
-	windows_new(&w, &(const struct windows_params){.vm = "two", .path = path, .uid = geteuid(), .shm = shm, .bytes = BYTES});
+	windows_new(&w, &(const struct windows_params){.vm = "two", .path = path, .uid = geteuid(), .shm = vmm_shm, .bytes = BYTES});
 	windows_vmm(w, v.pid, true);
 	close(a);
 	a = windows_join(w, 22);
@@ -439,7 +319,7 @@ static void test_faults(void)
 	tap_ok(!r.err && load(&v, r.mapped.extent[0].page) == 1, "a file that can only be read is mapped");
 	tap_eq(access_at(&v, r.mapped.extent[0].page, 3, 9), 9, "the guest writes there all the same: the VMM lives");
 	tap_eq(byte_of(file, 0, 3), 1, "and the file is as it was");
-	tap_eq(load(&v, NOWHERE), -1, "a fault elsewhere is what it was: the VMM dies of it");
+	tap_eq(load(&v, VMM_NOWHERE), -1, "a fault elsewhere is what it was: the VMM dies of it");
 	windows_free(w);
 	close(a);
 	close(b);
@@ -466,7 +346,7 @@ static void test_killed(void)
 		load(&v, 1);
 		pid = fork();
 		if (!pid) {
-			const struct windows_params p = {.vm = "one", .path = path, .uid = geteuid(), .shm = shm, .bytes = BYTES};
+			const struct windows_params p = {.vm = "one", .path = path, .uid = geteuid(), .shm = vmm_shm, .bytes = BYTES};
 
 			close(v.sock);
 			if (windows_new(&w, &p))
@@ -503,7 +383,7 @@ int main(int argc, char **argv)
 	char self[400] = "", folder[] = "/tmp/windows-XXXXXX";
 
 	if (argc == 3) {
-		shm = atoi(argv[2]);
+		vmm_shm = atoi(argv[2]);
 		be_vmm(atoi(argv[1]));
 	}
 	if (readlink("/proc/self/exe", self, sizeof(self) - 1) > 0 && strrchr(self, '/'))
@@ -512,9 +392,7 @@ int main(int argc, char **argv)
 	if (!mkdtemp(folder))
 		return 2;
 	snprintf(path, sizeof(path), "%s/window", folder);
-	shm = memfd_create("ivshmem", MFD_CLOEXEC);
-	if (shm < 0 || ftruncate(shm, BYTES))
-		return 2;
+	vmm_make_window();
 	test_mapping();
 	test_library(self);
 	test_faults();
