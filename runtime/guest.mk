@@ -1,6 +1,6 @@
 # guest.mk - what runs in the guest: dsmap, and guest.a with what the agent, the library and tests share
 
-$(B)/lib/guest.a: $(call obj,runtime/guest/pin.c runtime/guest/remote.c runtime/guest/tracee.c runtime/guest/inject.c runtime/guest/inject_prepare.c \
+$(B)/lib/guest.a: $(call obj,runtime/guest/pin.c runtime/guest/pin_why.c runtime/guest/remote.c runtime/guest/tracee.c runtime/guest/inject.c runtime/guest/inject_prepare.c \
 	runtime/guest/inject_remove.c runtime/guest/freeze.c runtime/guest/tracer.c runtime/guest/hold.c) \
 	$(B)/obj/runtime/guest/helper.o
 

@@ -6,20 +6,18 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/kcmp.h>
-#include <linux/magic.h>
 #include <poll.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
-#include <sys/vfs.h>
 
 #include "rle/cleanup.h"
 #include "rle/mapops.h"
 #include "rle/pagemap.h"
 #include "rle/vma.h"
+#include "runtime/guest/agent_step.h"
 #include "runtime/guest/freeze.h"
 
 #define PF_IO_WORKER 0x00000010 /* include/linux/sched.h: a kernel thread in a process's memory, which ptrace does not stop */
@@ -176,20 +174,9 @@ static int still(struct agent_mem *m, agent_mem_check_fn check, void *ctx, struc
 
 /* --- pinning ---------------------------------------------------------------------------------------------------- */
 
-struct step {
-	struct agent_mem *m;
-	struct agent_take *out;
-	struct agent_ranges fresh; /* pinned, and then held, in this step */
-	struct agent_ranges open;  /* pinned in this step, shared memory that others may change (PIN_OPEN) */
-	struct agent_table exact;  /* the frames of those that are held */
-	uint64_t first, end;
-	uint64_t touch;
-	int err;
-};
-
 static void on_stretch(void *ctx, const struct pin_stretch *s)
 {
-	struct step *step = ctx;
+	struct agent_step *step = ctx;
 	int err = 0;
 
 	switch (s->outcome) {
@@ -214,7 +201,7 @@ static void on_stretch(void *ctx, const struct pin_stretch *s)
 }
 
 /* Pins [vpn, end) but what is blocked or dsagent's own. */
-static int pin_allowed(struct step *step, uint64_t vpn, uint64_t end, unsigned int flags)
+static int pin_allowed(struct agent_step *step, uint64_t vpn, uint64_t end, unsigned int flags)
 {
 	struct agent_mem *m = step->m;
 	int err = 0;
@@ -246,7 +233,7 @@ static bool mapping_of(struct agent_mem *m, uint64_t vpn, struct rle_vma *vma)
 }
 
 /* Makes the page that was asked for, and some around it, if it was not there. */
-static int pin_touched(struct step *step)
+static int pin_touched(struct agent_step *step)
 {
 	uint64_t same, from, to;
 	struct rle_vma vma;
@@ -262,134 +249,12 @@ static int pin_touched(struct step *step)
 	return pin_allowed(step, from, to, PIN_ALONE | PIN_POPULATE);
 }
 
-struct missed {
-	struct step *step;
-	struct agent_ranges pages;
-	int err;
-};
-
-static void on_missed(void *ctx, uint64_t vpn, uint64_t npages)
-{
-	struct missed *missed = ctx;
-	int err = agent_ranges_add(&missed->pages, vpn, npages);
-
-	missed->err = err ? err : missed->err;
-	missed->step->out->left_out[PIN_REFUSED] += npages;
-}
-
-/* Only what is held counts as pinned in this step. */
-static int hold_fresh(struct step *step)
-{
-	__attribute__((cleanup(agent_ranges_free))) struct agent_ranges none = {0};
-	struct missed missed = {.step = step};
-	struct agent_mem *m = step->m;
-	int err;
-
-	_Static_assert(sizeof(struct hold_range) == sizeof(struct ds_agent_range) &&
-			       offsetof(struct hold_range, npages) == offsetof(struct ds_agent_range, npages), "one is read as the other");
-	err = hold_take(&m->hold, &m->remote, (const struct hold_range *)step->fresh.r, step->fresh.n, on_missed, &missed);
-	none = missed.pages;
-	err = err ? err : missed.err;
-	for (size_t i = 0; i < none.n && !err; i++) {
-		pin_drop(&m->pin, none.r[i].vpn * DS_PAGE_BYTES, none.r[i].npages * DS_PAGE_BYTES);
-		err = agent_ranges_cut(&step->fresh, none.r[i].vpn, none.r[i].npages);
-	}
-	return err;
-}
-
-static int not_held(struct step *step, uint64_t vpn, uint64_t npages)
-{
-	pin_drop(&step->m->pin, vpn * DS_PAGE_BYTES, npages * DS_PAGE_BYTES);
-	return hold_release(&step->m->hold, vpn, npages);
-}
-
-/* Shared memory, a piece of one mapping: by way of its file. */
-static int hold_piece(struct step *step, int fd, uint64_t page, uint64_t vpn, uint32_t npages)
-{
-	uint64_t frame[HOLD_SHARED_PAGES];
-	int err = hold_take_shared(&step->m->hold, fd, page, vpn, npages, frame);
-
-	if (err == -EIO || err == -ENOMEM)
-		return err;
-	if (err) {
-		step->out->left_out[PIN_REFUSED] += npages;
-		return not_held(step, vpn, npages);
-	}
-	for (uint32_t i = 0, n; i < npages && !err; i += n) {
-		const struct rle_run run = {.vpn = {vpn + i}, .pfn = {frame[i]}};
-		struct rle_run part = run;
-
-		for (n = 1; i + n < npages && frame[i] && frame[i + n] == frame[i] + n;)
-			n++;
-		part.npages = n;
-		if (frame[i])
-			err = agent_table_push(&step->exact, &part, RLE_END_HOLE);
-		if (frame[i] && !err)
-			err = agent_ranges_add(&step->fresh, vpn + i, n);
-		else if (!err)
-			err = not_held(step, vpn + i, n);
-	}
-	return err;
-}
-
-/* The part of a mapping that is in @r.  What is not in memory's own file system has been refused by the ring. */
-static int hold_mapping(struct step *step, const struct ds_agent_range *r, uint64_t first, uint64_t end, uint64_t offset_pages)
-{
-	const uint64_t from = r->vpn > first ? r->vpn : first, to = r->vpn + r->npages < end ? r->vpn + r->npages : end;
-	cleanup_close int fd = -1;
-	struct statfs fs;
-	char path[96];
-	int err = 0;
-
-	if (from >= to)
-		return 0;
-	snprintf(path, sizeof(path), "/proc/%d/map_files/%" PRIx64 "-%" PRIx64, step->m->remote.helper, first * DS_PAGE_BYTES, end * DS_PAGE_BYTES);
-	fd = open(path, O_RDWR | O_CLOEXEC);
-	if (fd < 0 || fstatfs(fd, &fs) || fs.f_type != TMPFS_MAGIC) {
-		step->out->left_out[PIN_SHARED] += to - from;
-		return not_held(step, from, to - from);
-	}
-	for (uint64_t vpn = from; vpn < to && !err;) {
-		const uint32_t n = to - vpn < HOLD_SHARED_PAGES ? to - vpn : HOLD_SHARED_PAGES;
-
-		err = hold_piece(step, fd, offset_pages + (vpn - first), vpn, n);
-		vpn += n;
-	}
-	return err;
-}
-
-static int hold_shared(struct step *step)
-{
-	cleanup_free char *line = NULL;
-	FILE *maps = NULL;
-	size_t room = 0;
-	int err = 0;
-
-	if (!step->open.n)
-		return 0;
-	maps = fdopen(dup(step->m->remote.maps_fd), "r");
-	if (!maps)
-		return -errno;
-	rewind(maps);
-	while (!err && getline(&line, &room, maps) > 0) {
-		uint64_t start, end, offset;
-		char perm[5];
-
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64, &start, &end, perm, &offset) != 4 || perm[3] != 's')
-			continue;
-		for (size_t i = 0; i < step->open.n && !err; i++)
-			err = hold_mapping(step, &step->open.r[i], start / DS_PAGE_BYTES, end / DS_PAGE_BYTES, offset / DS_PAGE_BYTES);
-	}
-	fclose(maps);
-	return err;
-}
-
 /* --- scanning --------------------------------------------------------------------------------------------------- */
 
 /* Hands on what of a run may be told: what is held since this step, or has the frame that the host knows. */
 static int keep_run(void *ctx, const struct rle_run *run, enum rle_end end)
 {
-	struct step *step = ctx;
+	struct agent_step *step = ctx;
 	struct rle_map told = agent_table_view(&step->m->told);
 	struct rle_run left = *run, hit;
 
@@ -485,7 +350,7 @@ static int on_change(void *ctx, const struct rle_change *c)
 }
 
 /* What the host was told of the window against what is there. */
-static int compare(struct step *step)
+static int compare(struct agent_step *step)
 {
 	__attribute__((cleanup(agent_table_free))) struct agent_table before = {0};
 	struct rle_map told = agent_table_view(&step->m->told), was, now;
@@ -502,7 +367,7 @@ static int compare(struct step *step)
 
 int agent_mem_compare(struct agent_mem *m, struct agent_take *out)
 {
-	struct step step = {.m = m, .out = out, .end = USER_PAGES, .touch = AGENT_MEM_NO_PAGE};
+	struct agent_step step = {.m = m, .out = out, .end = USER_PAGES, .touch = AGENT_MEM_NO_PAGE};
 	struct rle_enc e;
 	int err;
 
@@ -516,15 +381,15 @@ int agent_mem_compare(struct agent_mem *m, struct agent_take *out)
 
 static int pin_and_scan(void *ctx)
 {
-	struct step *step = ctx;
+	struct agent_step *step = ctx;
 	struct agent_mem *m = step->m;
 	bool all = !step->first && step->end == USER_PAGES;
 	struct rle_enc e;
 	int err = pin_allowed(step, step->first, step->end, PIN_ALONE);
 
 	err = err ? err : pin_touched(step);
-	err = err ? err : hold_fresh(step);
-	err = err ? err : hold_shared(step);
+	err = err ? err : agent_hold_fresh(step);
+	err = err ? err : agent_hold_shared(step);
 	if (err)
 		return err;
 	rle_enc_init(&e, RLE_SPLIT_ATTR, keep_run, step, &m->src.frames);
@@ -561,7 +426,7 @@ static void let_go(struct agent_mem *m, const struct agent_ranges *pages)
 }
 
 /* What was pinned in a step that came to nothing is let go of again. */
-static void undo(struct step *step)
+static void undo(struct agent_step *step)
 {
 	let_go(step->m, &step->fresh);
 	let_go(step->m, &step->open);
@@ -608,7 +473,7 @@ static int too_little(const struct agent_mem *m, const struct agent_take *out, u
 	return 0;
 }
 
-static int take_once(struct agent_mem *m, struct step *step, agent_mem_check_fn check, void *ctx, uint64_t lease, struct agent_refusal *why)
+static int take_once(struct agent_mem *m, struct agent_step *step, agent_mem_check_fn check, void *ctx, uint64_t lease, struct agent_refusal *why)
 {
 	bool all = step->end - step->first > PIN_BUFFER_MAX_BYTES / DS_PAGE_BYTES;
 	struct inject_err ierr = {0};
@@ -651,7 +516,7 @@ int agent_mem_take(struct agent_mem *m, uint64_t first, uint64_t npages, uint64_
 		   struct agent_take *out, struct agent_refusal *why)
 {
 	uint64_t end = npages > USER_PAGES || first > USER_PAGES - npages ? USER_PAGES : first + npages, lease;
-	struct step step = {.m = m, .out = out, .first = first, .end = end, .touch = touch};
+	struct agent_step step = {.m = m, .out = out, .first = first, .end = end, .touch = touch};
 	int err = -1;
 
 	*out = (struct agent_take){0};
