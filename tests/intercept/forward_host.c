@@ -296,6 +296,16 @@ static void host(void *argument)
 	serve();
 }
 
+__attribute__((constructor(101))) static void read_user(int argc, char **argv, char **envp)
+{
+	(void)argc;
+	(void)argv;
+	for (envp = intercept_environment(envp); *envp; envp++)
+		if (!strncmp(*envp, "DS_FORWARD_USER=", 16))
+			for (const char *at = *envp + 16; *at; at++)
+				user = 10 * user + (uint32_t)(*at - '0');
+}
+
 static void make_host(void)
 {
 	struct sockaddr_un address = {.sun_family = AF_UNIX};
