@@ -66,6 +66,11 @@ static void remove_order(struct authority *a, uint32_t i)
 	a->norders--;
 }
 
+uint32_t authority_orders(const struct authority *a)
+{
+	return a->norders;
+}
+
 int authority_order(struct authority *a, const struct ds_shadow_seg *seg, uint32_t nsegs)
 {
 	uint32_t wanted = 0;

@@ -76,6 +76,9 @@ int authority_order(struct authority *a, const struct ds_shadow_seg *seg, uint32
  */
 void authority_file(struct authority *a, const struct authority_call *call);
 
+/** authority_orders() - How many orders are outstanding. */
+uint32_t authority_orders(const struct authority *a);
+
 /** authority_cancel() - Takes back all orders that have a page of [vpn, vpn + npages).  Return: how many. */
 uint32_t authority_cancel(struct authority *a, uint64_t vpn, uint64_t npages);
 
