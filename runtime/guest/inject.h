@@ -4,9 +4,9 @@
  *
  * One thread of the program (the main thread unless that one cannot be stopped now) is seized and stopped, made to do two system calls, and let
  * go: mmap() of a few pages for the helper's code and buffer, and clone(CLONE_VM) of the helper.  The other threads run on.
- * Everything else that the helper needs (its socket, its ring, closing what it inherited, blocking signals, dropping
- * privileges) it does itself, driven by ptrace as a process of its own, so nothing ever appears in the program's descriptor
- * table.  The thread's stop lasts a fraction of a millisecond.
+ * Everything else that the helper needs (closing what it inherited, descriptors from us, the desk, its ring) it does itself,
+ * driven by ptrace as a process of its own, which it stays for good (remote.h), so nothing ever appears in the program's
+ * descriptor table.  The thread's stop lasts a fraction of a millisecond.
  *
  * What a stopped thread was doing goes on as if nothing had been:
  *   registers	The integer ones are put back; system calls leave the others (x87, SSE, AVX, ...) alone.
@@ -23,8 +23,8 @@
  *   intercepted calls	(Syscall User Dispatch) The two calls are made at an instruction that is exempt, if one is found.
  *   restartable sequences	A thread stopped inside one finds it aborted, as after any preemption.
  *
- * What is visible afterwards: in /proc/PID/maps a page of code and a buffer, in the middle of the largest hole; in ps one more
- * process, of the same name, a child of the program.  wait() does not see it: its exit signal is 0, and only __WALL or
+ * What is visible afterwards: in /proc/PID/maps two pages and the desk, in the middle of the largest hole; in ps one more
+ * process, ds-helper, a child of the program, which is traced.  wait() does not see it: its exit signal is 0, and only __WALL or
  * __WCLONE ask for such children.  fork() does not pass the pages on (MADV_DONTFORK).  After inject_remove() nothing is
  * left, save that the helper's page faults and memory count in getrusage(RUSAGE_CHILDREN).
  *
@@ -73,7 +73,7 @@ int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inje
  * @r: from inject_helper(); REMOTE_NONE afterwards, whatever happens
  * @why: filled in on failure
  *
- * Pins are gone with the ring, unless pin_adopt() holds it.  In a program that has called exec there is only something to reap.
+ * Pins are gone with the ring; what hold.h holds is not.  In a program that has called exec there is only something to reap.
  *
  * Return: 0; -errno: the program could not be stopped; pages of the helper's remain in it.
  */

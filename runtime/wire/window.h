@@ -24,7 +24,7 @@
  * Who may reach what.  The descriptor of the window that a program gets leads to the whole window, since the guest's kernel can
  * cut it no smaller: it can reach mappings of other programs in the same VM that have a shadow.  dsagent gives it to programs
  * of root, who can open the window anyway, and to others only if it was told that users of this guest need not be kept
- * from each other (--users).  Other VMs have another window; nothing of the host's is in it but what was mapped for this VM.
+ * from each other (--users-window).  Other VMs have another window; nothing of the host's is in it but what was mapped for this VM.
  *
  * Life.  Pages of the window belong to a shadow, and are taken back when it ends, whoever ended it.  The mapping is not inherited by
  * fork() (MADV_DONTFORK), as many drivers have it too.  When a shadow ends and its program goes on, dsagent puts memory without access
