@@ -33,7 +33,8 @@
  * CAP_IPC_LOCK.  The kernel counts a huge page whole when any of it is pinned, and on 6.1 lets go of dropped
  * buffers about a second later, so PIN_SLACK_PAGES of the limit are left free and what does not fit is reported.
  *
- * The pins live as long as any descriptor of the ring (what dsagent does so that frames outlive it is in hold.h).  A process that takes one (pin_adopt(); io_uring descriptors cannot be
+ * The pins live as long as any descriptor of the ring (what dsagent does so that frames outlive it is in hold.h).  A process that
+ * takes one (pin_adopt(); io_uring descriptors cannot be
  * sent over a socket, kernels since 6.7 and their stable series refuse it) keeps the frames allocated after the owner has
  * exited, so that late writes of a mirror never land in memory that somebody else got.  A forked child inherits the
  * descriptor, so it holds the frames too, but its own pages are copies that are not pinned.
