@@ -31,12 +31,13 @@ static int64_t offset_ns;
 
 static const struct {
 	const char *name;
-	uint8_t nr;
+	uint16_t nr;
 } functions[] = {
 	{"__vdso_clock_gettime", __NR_clock_gettime},
 	{"__vdso_gettimeofday", __NR_gettimeofday},
 	{"__vdso_time", __NR_time},
 	{"__vdso_clock_getres", __NR_clock_getres},
+	{"__vdso_getcpu", __NR_getcpu},
 };
 
 /* Where it is, by the auxiliary vector. */
