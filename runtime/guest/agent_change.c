@@ -290,6 +290,16 @@ static int refresh_demand(struct agent_shadow *s, const struct ds_local_range *r
 	return 0;
 }
 
+int agent_ready(struct agent_shadow *s, const struct ds_agent_range *r, struct agent_refusal *why)
+{
+	const struct ds_local_range range = {r->vpn, r->npages};
+	const struct agent_ranges one = {.r = (struct ds_agent_range *)r, .n = 1};
+
+	if (agent_ranges_within(&one, &s->mappings) && !agent_ranges_meet(&s->holes, r->vpn, r->npages))
+		return 0;
+	return refresh_demand(s, &range, 1, why);
+}
+
 void agent_refresh(struct agent_shadow *s, const struct ds_local_ranges *m)
 {
 	const struct ds_local_range *r = (const struct ds_local_range *)(m + 1);

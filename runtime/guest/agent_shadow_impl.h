@@ -105,6 +105,13 @@ void agent_drop(struct agent_shadow *s, const struct ds_local_ranges *m);
 /** agent_refresh() - DS_LOCAL_REFRESH. */
 void agent_refresh(struct agent_shadow *s, const struct ds_local_ranges *m);
 
+/**
+ * agent_ready() - On demand: the host knows that the process has a mapping at these pages, and of no page that it is a hole
+ *
+ * Return: 0; 1: the host refuses, @why; -1: the shadow ends.
+ */
+int agent_ready(struct agent_shadow *s, const struct ds_agent_range *r, struct agent_refusal *why);
+
 /** agent_take_back() - The host loses these pages, then they are let go of.  Return: 0; -1: the shadow ends. */
 int agent_take_back(struct agent_shadow *s, const struct ds_agent_range *r, size_t n);
 

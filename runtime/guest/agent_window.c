@@ -22,11 +22,16 @@ void agent_window(struct agent_shadow *s, const struct ds_local_window *m)
 {
 	struct ds_local_windowed answer = {.pid = s->p->target->pid, .flags = m->flags};
 	struct ds_agent_map ask = {.want = m->want};
+	const struct ds_agent_range range = {m->want.vpn, m->want.npages};
 	const uint32_t seq = m->head.seq; /* the message may be gone after the wait */
-	struct agent_refusal why;
+	struct agent_refusal why = {0};
 	struct agent_wait w;
-	int r;
+	int r = s->p->want->mode == DS_LOCAL_DEMAND ? agent_ready(s, &range, &why) : 0; /* the shadow maps it, too, in a mapping of the process */
 
+	if (r > 0)
+		agent_tell_refused(s, DS_LOCAL_REFUSED, seq, &why);
+	if (r)
+		return;
 	r = agent_send(s, &ask, sizeof(ask), DS_AGENT_MAP, agent_wait_begin(s, &w, DS_AGENT_MAPPED), NULL, 0, NULL, 0);
 	if (r) {
 		agent_wait_drop(s, &w);

@@ -17,7 +17,7 @@
  * know what to do then.  A forked child does not have them (MADV_DONTFORK), and this table is wiped in it.
  *
  * The shadow has the file at the same address, so system calls of the host can have buffers there.  For that the host has to know
- * of the mapping first: the room is announced as new memory is.
+ * of the mapping first, so dsagent announces the room as it does new memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -180,7 +180,6 @@ static int64_t map_into(uint64_t at, uint64_t bytes, const struct intercept_call
 	struct ds_window_map want = {at / FORWARD_PAGE, bytes / FORWARD_PAGE, call->arg[5], (uint32_t)call->arg[4],
 				     (uint32_t)prot & (PROT_READ | PROT_WRITE)};
 	const struct ds_window_unmap back = {want.vpn, want.npages};
-	const uint64_t room[4] = {at, at + bytes, 0, 0};
 	struct ds_window_mapped got = {0};
 	int32_t fd = window_fd(-1);
 	const bool asks = fd < 0;
@@ -190,9 +189,7 @@ static int64_t map_into(uint64_t at, uint64_t bytes, const struct intercept_call
 
 	if (raw < -1)
 		return raw;
-	rc = forward_agent_change(false, room);
-	if (!rc)
-		rc = forward_agent_map(&want, &fd, &got);
+	rc = forward_agent_map(&want, &fd, &got);
 	if (asks)
 		fd = window_fd(fd);
 	rc = rc ? rc : got.err;
