@@ -63,7 +63,8 @@ static bool has(const struct attendant *a, pid_t tid, const struct place *p)
 	struct iovec there = {(void *)(p->handle_at + offsetof(struct intercept_handle, traced)), sizeof(head)}; /* NOLINT: an address there */
 
 	_Static_assert(offsetof(struct intercept_handle, cookie) == offsetof(struct intercept_handle, traced) + 8, "read at once");
-	return process_vm_readv(tid, &local, 1, &there, 1, 0) == (ssize_t)sizeof(head) && head[1] == a->cookie;
+	return process_vm_readv(tid, &local, 1, &there, 1, 0) == (ssize_t)sizeof(head) && head[0] == INTERCEPT_TRACED &&
+	       head[1] == a->cookie;
 }
 
 static int remember(struct attendant *a, pid_t tid, uint32_t place)
@@ -113,17 +114,22 @@ static int note_place(struct attendant *a, pid_t tid, const struct intercept_han
 	return remember(a, tid, (uint32_t)a->nplaces);
 }
 
-static int load(struct attendant *a, pid_t tid, bool traced)
+static int load(struct attendant *a, pid_t tid, enum intercept_monitor monitor)
 {
+	const bool followed = monitor != INTERCEPT_ALONE;
 	struct intercept_handle handle;
 	uint64_t handle_at = 0;
-	int rc = load_into(&a->file, tid, traced, a->cookie, &handle, &handle_at);
+	int rc;
+
+	if (followed && load_is_go(tid))
+		monitor = INTERCEPT_FOLLOWED;
+	rc = load_into(&a->file, tid, monitor, a->cookie, &handle, &handle_at);
 
 	if (rc && rc != -ESRCH)
 		fprintf(stderr, "dsrun: process %d runs without its calls being seen: %s\n", tid, strerror(-rc));
-	if (traced)
+	if (followed)
 		remember(a, tid, 0);
-	return rc || !traced ? rc : note_place(a, tid, &handle, handle_at);
+	return rc || monitor != INTERCEPT_TRACED ? rc : note_place(a, tid, &handle, handle_at);
 }
 
 static bool jump(void *context, pid_t tid, const struct intercept_call *call, struct monitor_jump *to)
@@ -149,7 +155,7 @@ static void event(void *context, pid_t tid, enum monitor_event what, int64_t oth
 				a->threads[i].tid = 0;
 	}
 	if (what == MONITOR_EXEC)
-		load(a, tid, true);
+		load(a, tid, INTERCEPT_TRACED);
 }
 
 /* --- the attendant ---------------------------------------------------------------------------------------------------------------- */
@@ -221,7 +227,7 @@ static _Noreturn void serve(int fd, pid_t tid, enum attend_how how, const char *
 	if (how == ATTEND_LOAD) {
 		got = await_exec(fd, tid);
 		if (got) {
-			load(&a, got, false);
+			load(&a, got, INTERCEPT_ALONE);
 			ptrace(PTRACE_DETACH, got, NULL, NULL);
 		}
 		_exit(0);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -154,6 +155,36 @@ void load_close(struct load_file *f)
 	*f = (struct load_file){0};
 }
 
+bool load_is_go(pid_t tid)
+{
+	cleanup_close int fd = -1;
+	Elf64_Ehdr e;
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/%d/exe", tid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0 || pread(fd, &e, sizeof(e), 0) != sizeof(e) || memcmp(e.e_ident, ELFMAG, SELFMAG) != 0 || e.e_ident[EI_CLASS] != ELFCLASS64)
+		return false;
+	for (unsigned int i = 0; i < e.e_phnum && i < 128; i++) {
+		struct {
+			Elf64_Nhdr head;
+			char name[4];
+		} note;
+		Elf64_Phdr p;
+
+		if (pread(fd, &p, sizeof(p), (off_t)(e.e_phoff + i * sizeof(p))) != sizeof(p))
+			return false;
+		for (uint64_t at = 0; p.p_type == PT_NOTE && at < p.p_filesz && at < PAGE;) {
+			if (pread(fd, &note, sizeof(note), (off_t)(p.p_offset + at)) != sizeof(note))
+				break;
+			if (note.head.n_namesz == 4 && !memcmp(note.name, "Go\0", 4))
+				return true;
+			at += sizeof(note.head) + ((note.head.n_namesz + UINT64_C(3)) & ~UINT64_C(3)) + ((note.head.n_descsz + UINT64_C(3)) & ~UINT64_C(3));
+		}
+	}
+	return false;
+}
+
 /* --- the image, at its place ---------------------------------------------------------------------------------------------------- */
 
 static int relocate(const struct load_file *f, uint8_t *image, uint64_t base)
@@ -272,9 +303,9 @@ static int place(struct plan *p, const struct intercept_handle *ours, uint64_t *
 	return (int)rc;
 }
 
-int load_into(const struct load_file *file, pid_t tid, bool traced, uint64_t cookie, struct intercept_handle *where, uint64_t *handle_at)
+int load_into(const struct load_file *file, pid_t tid, enum intercept_monitor monitor, uint64_t cookie, struct intercept_handle *where, uint64_t *handle_at)
 {
-	const struct intercept_handle ours = {.traced = traced, .cookie = cookie};
+	const struct intercept_handle ours = {.traced = monitor, .cookie = cookie};
 	struct plan p = {.file = file, .tid = tid};
 	uint64_t all = ~UINT64_C(0), mask, base = 0;
 	struct user_regs_struct begin;

@@ -49,11 +49,14 @@ int load_open(struct load_file *file, const char *path);
 /** load_close() - Frees it. */
 void load_close(struct load_file *file);
 
+/** load_is_go() - Whether Go has built the program that @tid executes: it has stacks that no trap of a monitor's can borrow (stacks.c). */
+bool load_is_go(pid_t tid);
+
 /**
  * load_into() - Puts it into a program
  * @tid: in its PTRACE_EVENT_EXEC stop, traced by the caller with PTRACE_O_TRACESYSGOOD; afterwards in another stop, from where it
  *       begins with the library
- * @traced: a monitor makes the traps
+ * @monitor: whether there is one
  * @cookie: what the handle there will hold
  * @where: filled in: the handle as it lies there
  * @handle_at: its address there
@@ -62,6 +65,6 @@ void load_close(struct load_file *file);
  *
  * Return: 0; -ESRCH: it was killed; -ENOEXEC: no x86-64 program; -ENOMEM; -errno.
  */
-int load_into(const struct load_file *file, pid_t tid, bool traced, uint64_t cookie, struct intercept_handle *where, uint64_t *handle_at);
+int load_into(const struct load_file *file, pid_t tid, enum intercept_monitor monitor, uint64_t cookie, struct intercept_handle *where, uint64_t *handle_at);
 
 #endif

@@ -305,16 +305,17 @@ static void elections(void)
 		pthread_create(&t[i], NULL, read_and_tell, (void *)(long)ends[i][0]);
 	pause_ms(200);
 	for (int i = 0; i < 5; i++) {
-		alarm_ms(20 + 10 * i, 0);
+		alarm_ms(20 + 10 * i, 50); /* more than once: it may come before the call */
 		is(read(ends[N][0], &c, 1));
+		alarm_ms(0, 0);
 	}
-	say("by the first %d, by others %d\n", by_first, by_others);
+	say("by the first %d, by others %d\n", by_first >= 5, by_others);
 	/* to one of the others */
 	for (int i = 0; i < 3; i++)
 		pthread_kill(t[4], SIGUSR1);
 	for (int i = 0; i < 2000 && __atomic_load_n(&by_others, __ATOMIC_RELAXED) == 0; i++)
 		pause_ms(10);
-	say("by the first %d, by others %d\n", by_first, by_others > 0);
+	say("by others %d\n", by_others > 0);
 	for (int i = 0; i < N; i++)
 		is(write(ends[i][1], "x", 1));
 	for (int i = 0; i < N; i++) {
@@ -395,9 +396,19 @@ static void print_event(int fd, char *room, size_t bytes)
 static void watching(void)
 {
 	static char room[4096] __attribute__((aligned(8)));
-	int fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC), wd;
-	struct pollfd p = {fd, POLLIN, 0};
+	int fd, wd, tries = 0;
+	struct pollfd p = {-1, POLLIN, 0};
 
+	/* The user's other programs may have as many as a user may have, for a moment. */
+	while ((fd = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) < 0 && errno == EMFILE && tries++ < 250)
+		pause_ms(100);
+	while (inotify_add_watch(fd, dir, IN_CREATE) < 0 && errno == EMFILE && tries++ < 250)
+		pause_ms(100);
+	if (fd < 0 || (inotify_add_watch(fd, dir, IN_CREATE) < 0 && errno == EMFILE)) {
+		say("no inotify instance left\n");
+		return;
+	}
+	p.fd = fd;
 	is(wd = inotify_add_watch(fd, dir, IN_CREATE | IN_DELETE | IN_MOVED_TO));
 	say("%d, %d\n", fd, fcntl(fd, F_GETFD));
 	is(inotify_add_watch(fd, in("nothere"), IN_CREATE));

@@ -6,7 +6,8 @@
  * So a thread that hears of one leaves it to the first thread if that one sleeps too, would take it, and hears of it
  * likewise; it looks again a little later.  A signal for this thread alone is not left to anybody: proc(5), SigPnd.
  *
- * If the first thread is not in a turn, it has the signal blocked, or has been given it.  Among the others it is who comes first.
+ * If the first thread is not in a turn, it has the signal blocked, or has been given it; but it may be about to begin a turn, so it
+ * is not looked for just once.  Among the others it is who comes first.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +15,7 @@
 
 #include "runtime/guest/forward/forward.h"
 
-#define TAKES_NS NS_PER_SEC
+#define NEARS_NS NS_PER_SEC
 
 /* Signals that are pending for the calling thread alone.  Return: all, if that cannot be found out. */
 static uint64_t own_pending(void)
@@ -39,37 +40,38 @@ static uint64_t own_pending(void)
 	return set;
 }
 
-static int64_t first_takes_ns; /* since when the first thread has been about to take one; 0: it is not */
+static int64_t nears_ns; /* since when the first thread has been about to block signals or to unblock them; 0: it is not */
 
-void forward_election_won(const struct forward_entry *mine)
+bool forward_election_nears(int32_t tid)
 {
-	if (mine->tid == forward_live->pid && clone_threads())
-		__atomic_store_n(&first_takes_ns, forward_now_ns(), __ATOMIC_SEQ_CST);
+	if (tid != forward_live->pid || !clone_threads())
+		return false;
+	__atomic_store_n(&nears_ns, forward_now_ns(), __ATOMIC_SEQ_CST);
+	return true;
 }
 
-/* A handler that leaves by siglongjmp() does not come here: hence the time. */
 void forward_election_over(void)
 {
-	if (__atomic_load_n(&first_takes_ns, __ATOMIC_RELAXED) && (int32_t)raw0(__NR_gettid) == forward_live->pid)
-		__atomic_store_n(&first_takes_ns, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&nears_ns, 0, __ATOMIC_SEQ_CST);
 }
 
-static bool first_takes(void)
+/* A handler that leaves by siglongjmp() does not go on to its end: hence the limit. */
+static bool is_near(void)
 {
-	const int64_t since = __atomic_load_n(&first_takes_ns, __ATOMIC_SEQ_CST);
+	const int64_t since = __atomic_load_n(&nears_ns, __ATOMIC_SEQ_CST);
 
-	return since && forward_now_ns() - since < TAKES_NS;
+	return since && forward_now_ns() - since < NEARS_NS;
 }
 
-bool forward_election_lost(const struct forward_entry *mine)
+bool forward_election_lost(const struct forward_entry *mine, uint32_t looks)
 {
 	const struct forward_entry *first;
 	uint64_t pending = 0;
 
 	if (!clone_threads() || mine->tid == forward_live->pid)
 		return false;
-	first = forward_pool_sleeper(forward_live->pid);
-	if (!first && !first_takes())
+	first = forward_pool_of(forward_live->pid);
+	if (!first && !is_near() && looks)
 		return false;
 	if (raw2(__NR_rt_sigpending, &pending, 8))
 		return false;

@@ -181,7 +181,7 @@ struct forward_entry {
 	struct ds_forward_slot *slot;
 	char *scratch; /* FORWARD_SCRATCH bytes behind the slot */
 	int32_t bell, sigfd;
-	int32_t tid;	 /* of the thread whose turn it is, once it has slept */
+	int32_t tid;	 /* of the thread whose turn it is */
 	uint64_t sigset; /* of sigfd */
 	uint64_t mask;	 /* of the thread that sleeps */
 	uint32_t sleeps; /* and is to hear of changes of actions */
@@ -209,15 +209,19 @@ struct forward_entry *forward_pool_lend(void);
 /** forward_pool_evict() - Every executor has a call: interrupts one of them, a different one each time. */
 void forward_pool_evict(void);
 
-/** forward_pool_sleeper() - The entry in which thread @tid sleeps, or has slept in the same turn.  Return: NULL: there is none. */
-struct forward_entry *forward_pool_sleeper(int32_t tid);
+/** forward_pool_of() - The entry that thread @tid has.  Return: NULL: it is in no turn. */
+struct forward_entry *forward_pool_of(int32_t tid);
 
-/** forward_election_won() - The calling thread will unblock signals and take one; @over: it has done so. */
-void forward_election_won(const struct forward_entry *mine);
+/**
+ * forward_election_nears() - The calling thread, @tid, is about to begin a turn, or to end one in which it was told of a signal
+ *
+ * Return: whether that matters: forward_election_over() is to be called then, when it has.
+ */
+bool forward_election_nears(int32_t tid);
 void forward_election_over(void);
 
-/** forward_election_lost() - Whether the signal that thread @mine hears of is the first thread's (election.c). */
-bool forward_election_lost(const struct forward_entry *mine);
+/** forward_election_lost() - Whether the signal that thread @mine hears of, for the @looks'th time, is left to the first thread (election.c). */
+bool forward_election_lost(const struct forward_entry *mine, uint32_t looks);
 
 /** forward_pool_each() - Calls @fn for each entry that has a bell. */
 void forward_pool_each(void (*fn)(struct forward_entry *e));

@@ -333,7 +333,7 @@ void forward_pool_evict(void)
 	}
 }
 
-struct forward_entry *forward_pool_sleeper(int32_t tid)
+struct forward_entry *forward_pool_of(int32_t tid)
 {
 	for (uint32_t i = 0; i < FORWARD_POOL; i++)
 		if (__atomic_load_n(&entries[i].busy, __ATOMIC_SEQ_CST) && __atomic_load_n(&entries[i].tid, __ATOMIC_SEQ_CST) == tid)

@@ -27,7 +27,7 @@
 #include "runtime/guest/forward/forward.h"
 
 #define AGAIN_NS (NS_PER_SEC / 10) /* an interruption is said again, in case the host's call had not begun */
-#define LEFT_NS 5000000		   /* a signal that is left to another thread is looked for again after that */
+#define LEFT_NS 2000000		   /* a signal that is left to another thread is looked for again after that */
 #define SPINS 32u		   /* between two looks at the clock */
 #define TRIES 5u		   /* a millisecond each, before another call is interrupted */
 #define LENT_TRIES 5000u		   /* a millisecond each */
@@ -222,6 +222,7 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 	struct forward_entry *e = turn->entry;
 	struct pollfd two[2];
 	enum forward_event event = FORWARD_E_DONE;
+	uint32_t looks = 0;
 	int64_t left_ns = 0; /* a signal has been left to another thread: until then */
 
 	if (!fds) {
@@ -230,7 +231,6 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 	}
 	fds[0] = (struct pollfd){.fd = e->bell, .events = POLLIN};
 	__atomic_store_n(&e->mask, turn->mask, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&e->tid, clone_threads() ? (int32_t)raw0(__NR_gettid) : forward_live->pid, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&e->sleeps, !turn->told, __ATOMIC_SEQ_CST);
 	if (!turn->told)
 		watch_signals(e);
@@ -261,7 +261,7 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 		if (is_done(e))
 			break;
 		if (fds[1].revents) {
-			if (forward_election_lost(e)) {
+			if (forward_election_lost(e, looks++)) {
 				left_ns = forward_now_ns() + LEFT_NS;
 				fds[1].fd = -1;
 				continue;
@@ -325,6 +325,7 @@ int64_t forward_turn_begin_again(struct forward_turn *turn, uint32_t evictions)
 {
 	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
 	const struct __kernel_timespec pause = {0, 1000000};
+	const int32_t tid = clone_threads() ? (int32_t)raw0(__NR_gettid) : forward_live->pid;
 	uint32_t tries = 0;
 	int64_t error = 0;
 
@@ -332,11 +333,20 @@ int64_t forward_turn_begin_again(struct forward_turn *turn, uint32_t evictions)
 	if (!forward_alive())
 		return -EIO;
 	for (;;) {
+		const bool candidate = forward_election_nears(tid);
+
 		raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &turn->mask, 8);
 		turn->entry = forward_pool_take(&error);
+		if (turn->entry) {
+			__atomic_store_n(&turn->entry->mask, turn->mask, __ATOMIC_SEQ_CST);
+			__atomic_store_n(&turn->entry->tid, tid, __ATOMIC_SEQ_CST);
+		} else {
+			raw4(__NR_rt_sigprocmask, SIG_SETMASK, &turn->mask, 0, 8);
+		}
+		if (candidate)
+			forward_election_over();
 		if (turn->entry)
 			return 0;
-		raw4(__NR_rt_sigprocmask, SIG_SETMASK, &turn->mask, 0, 8);
 		if (error != -EAGAIN)
 			return error;
 		if (++tries % (TRIES << (evictions < SHIFT_MAX ? evictions : SHIFT_MAX)) == 0)
@@ -384,12 +394,12 @@ void forward_turn_end(struct forward_turn *turn)
 {
 	const uint64_t mask = turn->mask;
 
-	if (turn->told)
-		forward_election_won(turn->entry);
+	const bool candidate = turn->told && forward_election_nears(turn->entry->tid);
+
 	forward_pool_give(turn->entry);
 	turn->entry = NULL;
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
-	if (turn->told)
+	if (candidate)
 		forward_election_over();
 }
 

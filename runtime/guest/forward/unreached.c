@@ -104,7 +104,7 @@ int64_t forward_unreached(const struct intercept_call *call, enum intercept_reac
 
 	(void)call;
 	if (why == INTERCEPT_STATIC) {
-		if (intercept_traced())
+		if (intercept_followed())
 			return 0;
 		if (forward_settings.run && forward_settings.library)
 			fd = attend();

@@ -158,11 +158,15 @@ int intercept_start(const struct intercept_config *config)
 
 	intercept_config = *config;
 	stack_end = ((uint64_t)__builtin_frame_address(0) & ~UINT64_C(4095)) + 4096;
-	if (intercept_traced()) { /* which puts the library into further programs too, and makes the traps */
+	if (intercept_followed())
 		intercept_config.preload = NULL;
+	if (intercept_traced()) {
 		intercept_config.patch = false;
 		return 0;
 	}
+	stacks_start();
+	if (stacks_small)
+		intercept_config.patch = false;
 	rc = signals_start();
 	return rc ? rc : clone_arm();
 }

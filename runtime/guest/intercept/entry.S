@@ -167,6 +167,23 @@ intercept_entry:
 	jmp *%rcx
 	.cfi_endproc
 
+	/* as intercept_entry, on a stack of ours (stacks.c): r11 the program's */
+	.globl intercept_entry_small
+	.hidden intercept_entry_small
+	.type intercept_entry_small, @function
+intercept_entry_small:
+	.cfi_startproc
+	.cfi_undefined %rip
+	push %r11
+	push %rcx
+	lea 4f(%rip), %rcx
+	jmp intercept_entry
+4:	pop %rcx
+	pop %rsp
+	jmp *%rcx
+	.cfi_endproc
+	.size intercept_entry_small, . - intercept_entry_small
+
 	/* the program begins (loaded.h): rsi its start, which expects rdx to be 0 and the stack as it is */
 	.globl intercept_begin
 	.hidden intercept_begin

@@ -55,13 +55,30 @@ void intercept_restorer(void);
 void intercept_jump_entry(void);
 void intercept_begin(void);
 
+void intercept_entry_small(void);
+
+/* stacks.c */
+extern bool stacks_small; /* the program's own stacks are too small to be borrowed */
+
+/** stacks_start() - Finds that out. */
+void stacks_start(void);
+
+/** stacks_top() - The end of the calling thread's stack here.  Return: 0: there is none to be had. */
+uint64_t stacks_top(void);
+
 /* loaded.c */
 extern struct intercept_handle intercept_handle __attribute__((visibility("protected")));
 
 /** intercept_traced() - Whether a monitor makes the traps. */
 static inline bool intercept_traced(void)
 {
-	return intercept_handle.traced;
+	return intercept_handle.traced == INTERCEPT_TRACED;
+}
+
+/** intercept_followed() - Whether a monitor puts the library into further programs. */
+static inline bool intercept_followed(void)
+{
+	return intercept_handle.traced != INTERCEPT_ALONE;
 }
 
 /** loaded_construct() - Called by entry.S; @stack: as the kernel leaves it to a program. */

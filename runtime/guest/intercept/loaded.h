@@ -15,6 +15,13 @@
 #define INTERCEPT_HANDLE "intercept_handle"
 #define INTERCEPT_HANDLE_MAGIC UINT64_C(0x6c646e6168534424)
 
+/** enum intercept_monitor - Whether there is one, that puts the library into further programs too. */
+enum intercept_monitor {
+	INTERCEPT_ALONE = 0,
+	INTERCEPT_TRACED,   /* it makes the traps */
+	INTERCEPT_FOLLOWED, /* the traps are the library's own */
+};
+
 /** struct intercept_handle - The library's one symbol that others see; addresses are where it was loaded. */
 struct intercept_handle {
 	uint64_t magic;
@@ -22,7 +29,7 @@ struct intercept_handle {
 	uint64_t entry;		    /* where a call goes on: intercept_entry */
 	uint64_t exempt, exempt_end; /* calls from here are the library's own */
 	uint64_t init, ninit;	    /* the tracer's: the constructors */
-	uint64_t traced;	    /* the tracer's: a monitor makes the traps */
+	uint64_t traced;	    /* the tracer's: enum intercept_monitor */
 	uint64_t cookie;	    /* the tracer's, to know the library by */
 };
 

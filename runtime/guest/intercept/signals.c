@@ -131,10 +131,21 @@ static void outside(siginfo_t *info, ucontext_t *context)
 		show(tid);
 }
 
+/* Whether a call has to be made on the stack that it comes with (stacks.c): the end of a handler; a thread that is made; a handler's. */
+static bool stays(const ucontext_t *context)
+{
+	const greg_t *regs = context->uc_mcontext.gregs;
+	const uint64_t sp = (uint64_t)regs[REG_RSP], nr = (uint64_t)regs[REG_RAX];
+
+	return nr == __NR_rt_sigreturn || nr == __NR_clone3 || (nr == __NR_clone && regs[REG_RSI]) ||
+	       (!(context->uc_stack.ss_flags & SS_DISABLE) && sp - (uint64_t)context->uc_stack.ss_sp <= context->uc_stack.ss_size);
+}
+
 static void on_sigsys(int signal, siginfo_t *info, void *context_pointer)
 {
 	ucontext_t *context = context_pointer;
 	greg_t *regs = context->uc_mcontext.gregs;
+	uint64_t top;
 
 	(void)signal;
 	if (info->si_code != SYS_USER_DISPATCH) {
@@ -147,6 +158,11 @@ static void on_sigsys(int signal, siginfo_t *info, void *context_pointer)
 	}
 	regs[REG_RCX] = regs[REG_RIP];
 	regs[REG_RIP] = (greg_t)intercept_entry;
+	if (stacks_small && !stays(context) && (top = stacks_top())) {
+		regs[REG_R11] = regs[REG_RSP];
+		regs[REG_RSP] = (greg_t)top;
+		regs[REG_RIP] = (greg_t)intercept_entry_small;
+	}
 }
 
 /* A SIGSYS that the program handles with SA_RESTART, or ignores, is not to end a call that is blocked; traps do not care. */
