@@ -27,6 +27,9 @@ intercept_raw:
 	mov %r8, %r10
 	mov %r9, %r8
 	mov 8(%rsp), %r9
+	.globl intercept_syscall
+	.hidden intercept_syscall
+intercept_syscall:	/* a call in registers, for who comes with a stack that the return address is on */
 	syscall
 	ret
 	.cfi_endproc
