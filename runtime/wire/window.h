@@ -14,6 +14,9 @@
  *     |  MAPPED		and back, with the pages of the window; from dsagent a descriptor of the window comes along
  *     '- mmap(address, .., MAP_SHARED | MAP_FIXED, window, page), each extent
  *
+ *   a page that is gone when the guest touches it (the file was cut): the VMM gets the fault, puts an empty page there, and says so;
+ *     SPOILT to dsagent's child, a SIGBUS for the program
+ *
  *   program -- munmap(), or anything else that takes mapped pages away, when it is done
  *     '- UNMAP the same way: the VMM has the window's own memory there again, the room is free
  *
@@ -31,7 +34,7 @@
  * in the place of its mappings before the host gives the pages to anybody else: the program gets SIGSEGV there.
  *
  * Errors are the host's, as -errno in MAPPED: what mmap() of the descriptor says there; -ENOMEM: the window has no room, or not in
- * WINDOW_EXTENTS_MAX pieces; -ENODEV: the VM has no window, or the VMM cannot be made to map (dshost's log says why).
+ * DS_WINDOW_EXTENTS_MAX pieces; -ENODEV: the VM has no window, or the VMM cannot be made to map (dshost's log says why).
  *
  * The first page of the window is not given out: struct ds_window_header is there, by which dsagent knows which of the guest's
  * ivshmem devices it is.

@@ -11,6 +11,7 @@
  *   transfer.c  to the host and back, signals             cwd.c      the working directory
  *   pool.c      slots, bells                              poll.c     waiting for descriptors of both sides
  *   agent.c     what dsagent is told and asked            memory.c   mmap of the host's files; the mirror is told of changes
+ *							   window.c   what of them is mapped shared
  *   child.c     processes that have no shadow (yet)       exec.c     programs that lie on the host; what the next one inherits
  *   birth.c     fork, vfork                               heir.c, estate.c   descriptors that are inherited (estate.h)
  *   device.c    ioctl: descriptors that drivers make
