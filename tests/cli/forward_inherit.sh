@@ -25,6 +25,8 @@ read -r _ <&"${estates[0]}"
 
 mkdir -p "$TMP/seed"
 seq 50 >"$TMP/seed/f"
+printf '#!/bin/sh\necho name "$0" "$@"\n' >"$TMP/seed/name"
+chmod 755 "$TMP/seed/name"
 printf 'all: one two\n\tcat one two >all\none two:\n\techo made $@ >$@\n' >"$TMP/seed/Makefile"
 cat >"$TMP/seed/script" <<'END'
 #!/bin/bash
@@ -78,6 +80,7 @@ E
 cat $P/o"
 	same "$sh: command substitution" $sh -c "x=\$(head -n 1 <$P/f); echo \"\$x\$(wc -l <$P/f)\""
 	same "$sh: a working directory there" $sh -c "cd $P && ls >o && (cd / && pwd) && pwd && cat <o && sh -c 'pwd; cat f | wc -l'"
+	same "$sh: programs of the host, by relative paths" $sh -c "chmod +x $P/script; cd $P && ./script f o && cd / && .$P/script $P/f $P/o; cp /bin/echo $P/e; cd $P; ./e x; ../host/e y; ./name a; ../host/name b; $P/name c; cd ..; host/name d"
 	same "$sh: a script of the host" $sh "$P/script" "$P/f" "$P/o"
 	same "$sh: which is a program to others" $sh -c "chmod +x $P/script; $P/script $P/f $P/o; exec $P/script $P/o $P/o2"
 done
@@ -98,7 +101,8 @@ same "flock" bash -c 'exec 9>$0/lock; flock -x 9; (flock -n 9 && echo the same l
 same "a child that is gone has given up its lock" bash -c 'for i in 1 2 3 4 5 6 7 8; do (flock -x 9; exec 9>&-; :) 9>$0/lock; flock -n $0/lock echo free $i; done' "$P"
 # shellcheck disable=SC2016
 same "a fifo of the host between children" bash -c 'mkfifo $0/fifo; (echo through the fifo >$0/fifo) & cat $0/fifo; wait
-	exec 3<>$0/fifo; (echo once >&3); read x <&3; echo $x; cat $0/fifo 3>&- & p=$!; exec 4>$0/fifo 3>&-; (ls -d / >&4); (exec 4>&-; exec sleep 100) & s=$!
+	exec 3<>$0/fifo; (echo once >&3); read x <&3; echo $x; (exec <$0/fifo 3>&-; : >$0/opened; exec cat) & p=$!
+	until [ -e $0/opened ]; do sleep 0.05; done; exec 4>$0/fifo 3>&-; (ls -d / >&4); (exec 4>&-; exec sleep 100) & s=$!
 	exec 4>&-; wait $p; kill $s; echo the end was seen; rm $0/fifo' "$P"
 # shellcheck disable=SC2016
 same "the parent goes first" bash -c '(exec 3>$0/o; (sleep 0.3; echo late >&3) & ); for i in $(seq 100); do [ -s $0/o ] && break; sleep 0.1; done; cat $0/o' "$P"

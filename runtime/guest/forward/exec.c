@@ -135,7 +135,7 @@ static char *parse_script(char *head, char **argument)
 }
 
 /* The interpreter with the script's path in place of the first argument. */
-static int64_t run_script(struct intercept_call *call, char *head, const char *path, uint64_t argv, enum forward_who who)
+static int64_t run_script(struct intercept_call *call, char *head, uint64_t path, uint64_t argv, enum forward_who who)
 {
 	char *argument, *interpreter = parse_script(head, &argument);
 	uint64_t n = 0, word = 0, bytes, at = 0;
@@ -159,7 +159,7 @@ static int64_t run_script(struct intercept_call *call, char *head, const char *p
 	list[at++] = (uint64_t)interpreter;
 	if (argument)
 		list[at++] = (uint64_t)argument;
-	list[at++] = (uint64_t)path;
+	list[at++] = path;
 	result = n > 1 && intercept_fetch(list + at, argv + 8, (n - 1) * 8) ? -EFAULT : 0;
 	if (!result) {
 		struct intercept_call other = *call;
@@ -188,8 +188,7 @@ static int64_t exec_host(struct intercept_call *call, uint64_t path_at, uint64_t
 	rc = fetch_file(path, memfd, head, who);
 	if (!rc && head[0] == '#' && head[1] == '!') {
 		raw1(__NR_close, memfd);
-		forward_path_back(&forward_settings.prefixes, path, sizeof(path)); /* which the interpreter is to open */
-		return run_script(call, head, path, argv, who);
+		return run_script(call, head, path_at, argv, who); /* which the interpreter finds as the program does */
 	}
 	if (!rc) {
 		other.arg[0] = (uint64_t)memfd;
