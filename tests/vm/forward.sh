@@ -14,7 +14,7 @@ kernel=${DS_VM_KERNEL:-6.1} machine=${DS_VM_MACHINE:-pc}
 for program in dshost dsagent dsrun; do
 	[ -x "$BIN/$program" ] || { skip "forwarding from end to end" "$program is not built" && tap_done && exit; }
 done
-for program in git sqlite3 curl gcc make setpriv unshare; do
+for program in git sqlite3 curl redis-check-rdb gcc make setpriv unshare; do
 	command -v $program >/dev/null || { skip "forwarding from end to end" "$program is not installed" && tap_done && exit; }
 done
 BIN=$(realpath "$BIN")
@@ -44,6 +44,7 @@ tree() { # tree FOLDER: the directory that programs work on
 	printf '#!/usr/bin/python3 -B\nimport sys\nprint(sys.argv)\n' >"$1/c/script"
 	chmod 755 "$1/c/script"
 	mkfifo "$1/fifo"
+	mkdir "$1/conform"
 	chown -hR 65534:65534 "$1"
 	find "$1" -exec touch -h -d '2020-02-02 02:02:02.5' {} +
 }
@@ -59,6 +60,7 @@ rm -rf /tmp/forward-local
 cat >"$TMP/policy" <<EOT
 allow vm=one program=/usr/bin/** service=forward executors=16 memory=16M net=host calls=file,dir,socket,poll,info path=/mnt/data:$TMP/theirs:rw path=/mnt/ro:$TMP/ro:ro
 allow vm=one program=/usr/lib/** service=forward executors=4 memory=16M path=/mnt/data:$TMP/theirs:rw
+allow vm=one program=**/conform service=forward executors=2 memory=16M path=/mnt/data:$TMP/theirs:rw
 allow vm=one program=**/memfd:* service=forward executors=4 memory=16M path=/mnt/data:$TMP/theirs:rw
 EOT
 printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name one -- "$@"\n' "$BIN/dshost" "$TMP/run" >"$TMP/through"
@@ -70,7 +72,34 @@ python3 tests/vm/forward_host.py "$TMP" "$TMP/run" "$BIN/dshost" "$port" >"$TMP/
 helper=$!
 trap 'kill $helper $daemon 2>/dev/null; rm -rf "$TMP" /tmp/forward-local' EXIT
 
-export FORWARD_PORT=$port
+# Servers of the host.  redis-check-rdb is the server's program under another name (Debian: redis-tools).
+(exec -a redis-server redis-check-rdb --port $((port + 2)) --bind 127.0.0.1 --save '' --dir "$TMP") >"$TMP/redis" 2>&1 &
+redis=$!
+mkdir -p "$TMP/nginx/logs" "$TMP/html"
+seq 20000 >"$TMP/html/page"
+chmod -R a+rX "$TMP/html"
+cat >"$TMP/nginx/conf" <<EOT
+daemon off;
+master_process off;
+pid $TMP/nginx/pid;
+error_log $TMP/nginx/error;
+events { worker_connections 64; }
+http { access_log off; client_body_temp_path $TMP/nginx/b; proxy_temp_path $TMP/nginx/p; fastcgi_temp_path $TMP/nginx/f;
+	uwsgi_temp_path $TMP/nginx/u; scgi_temp_path $TMP/nginx/s;
+	server { listen 127.0.0.1:$((port + 3)); root $TMP/html; } }
+EOT
+nginx=
+if program=$(tests/vm/nginx 2>"$TMP/nginx/none"); then
+	"$program" -e "$TMP/nginx/error" -p "$TMP/nginx" -c "$TMP/nginx/conf" >"$TMP/nginx/out" 2>&1 &
+	nginx=$!
+	export FORWARD_NGINX=$((port + 3))
+fi
+trap 'kill $helper $daemon $redis $nginx 2>/dev/null; rm -rf "$TMP" /tmp/forward-local' EXIT
+for _ in $(seq 300); do
+	redis-cli -p $((port + 2)) ping >"$TMP/ping" 2>&1 && curl -s "http://127.0.0.1:$port/" >"$TMP/ping" && break || sleep 0.1
+done
+
+export FORWARD_PORT=$port FORWARD_CONFORM=${BIN%/bin}/tests/conform/conform
 unshare -m --propagation private sh -c 'mount -t tmpfs -o mode=755 forward /mnt && mkdir /mnt/data /mnt/ro && mount --bind "$1/ours" /mnt/data &&
 	mount --bind "$1/ro" /mnt/ro && mount -o remount,bind,ro /mnt/ro && exec tests/vm/guest/forward want "$1/want"' - "$TMP" >"$TMP/want.log" 2>&1
 is "$? $(cat "$TMP/want.log")" "0 " "the commands were run on the host"
@@ -78,8 +107,8 @@ rm -rf /tmp/forward-local
 
 args=()
 for word in -chardev "pipe,id=host,path=$TMP/vm" -device virtserialport,chardev=host,name=vm.host; do args+=(--qemu "$word"); done
-vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 200 --through "$TMP/through" "${args[@]}" -- \
-	env "BIN=$BIN" "FORWARD_PORT=$port" ${FORWARD_ONLY:+"FORWARD_ONLY=$FORWARD_ONLY"} tests/vm/guest/forward_boot "$TMP/want"
+vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 400 --through "$TMP/through" "${args[@]}" -- \
+	env "BIN=$BIN" "FORWARD_PORT=$port" "FORWARD_CONFORM=$FORWARD_CONFORM" ${FORWARD_NGINX:+"FORWARD_NGINX=$FORWARD_NGINX"} ${FORWARD_ONLY:+"FORWARD_ONLY=$FORWARD_ONLY"} tests/vm/guest/forward_boot "$TMP/want"
 if [ -s "$TMP/guest" ] && [ -z "${FORWARD_ONLY:-}" ]; then
 	list() { (cd "$1" && find . -name .git -prune -o -name mapped -prune -o -printf '%p %y %m %U:%G %n %l\n' | sort && find . -type f -not -path '*/.git/*' -exec md5sum {} + | sort -k 2); }
 	diff <(list "$TMP/ours") <(list "$TMP/theirs") >"$TMP/trees"
@@ -89,6 +118,7 @@ if [ -s "$TMP/guest" ] && [ -z "${FORWARD_ONLY:-}" ]; then
 		[ "$(git -c safe.directory='*' -C "$TMP/theirs/repo" rev-parse HEAD)" = "$(git -c safe.directory='*' -C "$TMP/ours/repo" rev-parse HEAD)" ]
 	ok $? "and so is the history that was committed there"
 fi
+[ -n "$nginx" ] || skip "curl and nginx" "$(head -n 1 "$TMP/nginx/none")"
 sed 's/^/# helper: /' "$TMP/helper"
 [ $tap_bad = 0 ] || tail -n 40 "$TMP/log" | sed 's/^/# log: /'
 tap_done

@@ -282,5 +282,26 @@ def blocked(d, name):
     print("its own side:", os.path.exists("/proc/self/stat"))
 
 
+def bomb(d):
+    """Forks, and its children fork, and all of them want the host's file; whatever they get, it ends."""
+    os.open(d, os.O_RDONLY)
+    depth = 0
+    for _ in range(3):
+        if os.fork() == 0:
+            depth += 1
+        try:
+            os.stat(os.path.join(d, "tree/hello"))
+        except OSError:
+            pass
+    try:
+        while True:
+            os.wait()
+    except ChildProcessError:
+        pass
+    if depth:
+        os._exit(0)
+    print("done")
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](*sys.argv[2:])
