@@ -387,23 +387,6 @@ int64_t forward_close_range(uint64_t first, uint64_t last, uint64_t flags);
  */
 int64_t forward_fd_cross(struct forward_turn *turn, int64_t raw, uint64_t fd, bool cloexec);
 
-/** forward_message_call() - sendmsg, recvmsg, sendmmsg, recvmmsg on a socket of the host (message.c).  Return: its result. */
-int64_t forward_message_call(const struct intercept_call *call);
-
-/** forward_between_call() - sendfile, splice between the sides (between.c).  Return: whether it did it. */
-bool forward_between_call(const struct intercept_call *call, int64_t *result);
-
-/**
- * forward_address_call() - connect, bind (cross.c)
- * @host: the socket is the host's already
- *
- * Return: whether it was a path of the host's, and done.
- */
-bool forward_address_call(const struct intercept_call *call, bool host, int64_t *result);
-
-/** forward_watch_call() - inotify_add_watch of what is the host's, or by a descriptor that is (cross.c).  Return: its result. */
-int64_t forward_watch_call(const struct intercept_call *call, enum forward_side path, bool rewrite);
-
 /** forward_open_call() - What makes a descriptor on the host. */
 int64_t forward_open_call(const struct intercept_call *call, const struct forward_rule *rule);
 
