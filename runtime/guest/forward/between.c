@@ -14,7 +14,7 @@
 #include <linux/mman.h>
 #include <sys/stat.h>
 
-#include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/sides.h"
 
 #define BUFFERS 4u
 #define BUFFER_BYTES (UINT64_C(64) << 10)

@@ -14,7 +14,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-#include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/sides.h"
 
 #define ADDRESS_MAX 128u
 #define NAME_AT offsetof(struct sockaddr_un, sun_path)

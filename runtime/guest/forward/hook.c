@@ -3,6 +3,7 @@
 #include <fcntl.h>
 
 #include "runtime/guest/forward/policy.h"
+#include "runtime/guest/forward/sides.h"
 
 #ifndef __NR_fchmodat2
 #define __NR_fchmodat2 452

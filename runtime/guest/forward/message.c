@@ -16,7 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 
-#include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/sides.h"
 
 #define SCM_RIGHTS_ 1
 #define SCM_PIDFD_ 4 /* Linux 6.5 */
