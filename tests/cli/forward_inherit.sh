@@ -44,7 +44,7 @@ forwarded() { # forwarded COMMAND...: with the library, and the directory on the
 		DS_FORWARD_ARGS="$root:16" "$@"
 }
 same() { # same WHAT COMMAND...
-	local what=$1 side difference
+	local what=$1 difference
 	shift
 	rm -rf "$TMP/p" "$root" "$TMP/after.n" "$TMP/after.f"
 	mkdir -p "$TMP/p" "$root$TMP/p"
