@@ -448,7 +448,8 @@ int64_t forward_call_then(const struct intercept_call *call, const struct forwar
 		if (result)
 			return result;
 		result = forward_turn_call(&turn, call->nr, call->arg);
-		evicted = forward_turn_evicted(&turn, result);
+		/* Such a call may end so by itself (KVM_RUN: immediate_exit), and its callers make it again. */
+		evicted = !(rule->flags & FORWARD_NO_RESTART) && forward_turn_evicted(&turn, result);
 		again = evicted || (result == -EINTR && !(rule->flags & FORWARD_NO_RESTART) && forward_turn_restarts(&turn));
 		if (result >= 0 && then)
 			result = then(&turn, result, ctx);
