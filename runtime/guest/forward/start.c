@@ -83,18 +83,20 @@ static void without(const char *why)
 bool forward_become(void)
 {
 	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
-	static uint32_t lock;
-	static int32_t holder; /* a thread of a process: in a forked child it may be nobody */
+	static int32_t lock; /* 0, or the process one of whose threads has it; in a forked child that may be its parent's */
+	const int32_t self = forward_live->pid;
 	char why[256] = "the system refused";
 	uint64_t mask;
 	bool alive;
 
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &all, &mask, 8);
-	if (holder != forward_live->pid)
-		lock = 0;
-	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
+	for (;;) {
+		int32_t was = __atomic_load_n(&lock, __ATOMIC_RELAXED);
+
+		if (was != self && __atomic_compare_exchange_n(&lock, &was, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+			break;
 		raw0(__NR_sched_yield);
-	holder = forward_live->pid;
+	}
 	if (__atomic_load_n(&forward_live->state, __ATOMIC_ACQUIRE) == FORWARD_L_CHILD && start_shadow(why)) {
 		__atomic_store_n(&forward_live->state, FORWARD_L_GONE, __ATOMIC_RELEASE);
 		forward_say("no shadow: ", why);
