@@ -191,12 +191,13 @@ static int exchange(void *ask, uint16_t kind, uint64_t bytes, void *got, uint64_
 {
 	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
 	struct ds_local_refused *no = got;
+	uint32_t turns = 0;
 	uint64_t mask;
 	int64_t rc = -ESRCH;
 
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
 	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
-		raw0(__NR_sched_yield);
+		forward_yield(&turns);
 	if (forward_agent_active()) { /* of a shadow that has ended nothing is asked: the answer might be long in coming */
 		*(struct ds_local_head *)ask = head_of(kind, bytes);
 		rc = raw6(__NR_sendto, connection, ask, bytes, MSG_NOSIGNAL, 0, 0);

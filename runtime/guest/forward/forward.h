@@ -350,6 +350,15 @@ void forward_actions_changed(void);
 /** forward_now_ns() - CLOCK_MONOTONIC. */
 int64_t forward_now_ns(void);
 
+/**
+ * forward_yield() - Another thread is waited for
+ * @turns: how often already; 0 at first
+ *
+ * Yields at first, then sleeps, up to 2 ms.  A loop of yields would starve the one that is waited for: under a monitor each
+ * is two stops that the same process serves as it serves those of the other thread, and of its host.
+ */
+void forward_yield(uint32_t *turns);
+
 /* --- descriptors (fds.c, open.c) ------------------------------------------------------------------------------------ */
 
 #define FORWARD_FD_HOST 1

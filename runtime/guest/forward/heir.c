@@ -24,10 +24,11 @@ static uint32_t lock, passing;
 static void lock_heir(uint64_t *mask)
 {
 	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
+	uint32_t turns = 0;
 
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &all, mask, 8);
 	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
-		raw0(__NR_sched_yield);
+		forward_yield(&turns);
 }
 
 static void unlock_heir(const uint64_t *mask)

@@ -86,6 +86,7 @@ bool forward_become(void)
 	static int32_t lock; /* 0, or the process one of whose threads has it; in a forked child that may be its parent's */
 	const int32_t self = forward_live->pid;
 	char why[256] = "the system refused";
+	uint32_t turns = 0;
 	uint64_t mask;
 	bool alive;
 
@@ -95,7 +96,7 @@ bool forward_become(void)
 
 		if (was != self && __atomic_compare_exchange_n(&lock, &was, self, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
 			break;
-		raw0(__NR_sched_yield);
+		forward_yield(&turns);
 	}
 	if (__atomic_load_n(&forward_live->state, __ATOMIC_ACQUIRE) == FORWARD_L_CHILD && start_shadow(why)) {
 		__atomic_store_n(&forward_live->state, FORWARD_L_GONE, __ATOMIC_RELEASE);

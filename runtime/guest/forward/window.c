@@ -69,10 +69,11 @@ int forward_window_start(void)
 static void take_table(uint64_t *mask)
 {
 	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
+	uint32_t turns = 0;
 
 	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &all, mask, 8);
 	while (__atomic_exchange_n(&table->lock, 1, __ATOMIC_ACQUIRE))
-		raw0(__NR_sched_yield);
+		forward_yield(&turns);
 }
 
 static void give_table(const uint64_t *mask)
