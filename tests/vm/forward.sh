@@ -99,7 +99,11 @@ for _ in $(seq 300); do
 	redis-cli -p $((port + 2)) ping >"$TMP/ping" 2>&1 && curl -s "http://127.0.0.1:$port/" >"$TMP/ping" && break || sleep 0.1
 done
 
-export FORWARD_PORT=$port FORWARD_CONFORM=${BIN%/bin}/tests/conform/conform
+# What the user nobody executes lies where that user may go: this tree may be root's alone.
+mkdir -p "$TMP/tools/bin" "$TMP/tools/lib"
+cp "$BIN/dsrun" "$TMP/tools/bin/" && cp "${BIN%/bin}/lib/libdsforward.so" "$TMP/tools/lib/" && cp "${BIN%/bin}/tests/conform/conform" tests/vm/guest/forward_prog.py "$TMP/tools/"
+chmod -R a+rX "$TMP/tools"
+export FORWARD_PORT=$port FORWARD_TOOLS=$TMP/tools FORWARD_CONFORM=$TMP/tools/conform
 unshare -m --propagation private sh -c 'mount -t tmpfs -o mode=755 forward /mnt && mkdir /mnt/data /mnt/ro && mount --bind "$1/ours" /mnt/data &&
 	mount --bind "$1/ro" /mnt/ro && mount -o remount,bind,ro /mnt/ro && exec tests/vm/guest/forward want "$1/want"' - "$TMP" >"$TMP/want.log" 2>&1
 is "$? $(cat "$TMP/want.log")" "0 " "the commands were run on the host"
@@ -108,7 +112,7 @@ rm -rf /tmp/forward-local
 args=()
 for word in -chardev "pipe,id=host,path=$TMP/vm" -device virtserialport,chardev=host,name=vm.host; do args+=(--qemu "$word"); done
 vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 400 --through "$TMP/through" "${args[@]}" -- \
-	env "BIN=$BIN" "FORWARD_PORT=$port" "FORWARD_CONFORM=$FORWARD_CONFORM" ${FORWARD_NGINX:+"FORWARD_NGINX=$FORWARD_NGINX"} ${FORWARD_ONLY:+"FORWARD_ONLY=$FORWARD_ONLY"} tests/vm/guest/forward_boot "$TMP/want"
+	env "BIN=$BIN" "FORWARD_PORT=$port" "FORWARD_TOOLS=$FORWARD_TOOLS" "FORWARD_CONFORM=$FORWARD_CONFORM" ${FORWARD_NGINX:+"FORWARD_NGINX=$FORWARD_NGINX"} ${FORWARD_ONLY:+"FORWARD_ONLY=$FORWARD_ONLY"} tests/vm/guest/forward_boot "$TMP/want"
 if [ -s "$TMP/guest" ] && [ -z "${FORWARD_ONLY:-}" ]; then
 	list() { (cd "$1" && find . -name .git -prune -o -name mapped -prune -o -printf '%p %y %m %U:%G %n %l\n' | sort && find . -type f -not -path '*/.git/*' -exec md5sum {} + | sort -k 2); }
 	diff <(list "$TMP/ours") <(list "$TMP/theirs") >"$TMP/trees"
