@@ -35,6 +35,8 @@
 #define NOT_YET 2 /* in host_asleep; not 0, so a call would ring */
 #define FULL_NS (NS_PER_SEC / 10)
 #define ANSWER_NS (10 * NS_PER_SEC)
+#define MOMENT_NS 20000 /* between two looks for an answer; doubles */
+#define MOMENT_MAX_NS 1000000
 
 struct vsock_address {
 	uint16_t family, reserved;
@@ -222,7 +224,7 @@ static int64_t connect_bell(struct forward_entry *e)
 {
 	struct ds_forward_hello hello = {.magic = DS_FORWARD_MAGIC, .version = DS_FORWARD_VERSION, .slot = (uint64_t)e->slot,
 					 .spin_ns = forward_settings.spin_ns};
-	int64_t fd = open_bell(), rc;
+	int64_t fd = open_bell(), rc, moment_ns = MOMENT_NS;
 
 	if (fd < 0)
 		return fd;
@@ -236,7 +238,7 @@ static int64_t connect_bell(struct forward_entry *e)
 	/* An executor has the bell when it has said whether it sleeps; if there is none for it, the stream ends. */
 	for (int64_t until = forward_now_ns() + ANSWER_NS; __atomic_load_n(&e->slot->host_asleep, __ATOMIC_ACQUIRE) == NOT_YET;) {
 		struct pollfd pfd = {.fd = (int32_t)fd, .events = POLLIN};
-		struct __kernel_timespec moment = {0, 20000};
+		struct __kernel_timespec moment = {0, moment_ns};
 		uint8_t byte;
 
 		if (forward_now_ns() > until ||
@@ -245,6 +247,8 @@ static int64_t connect_bell(struct forward_entry *e)
 			raw1(__NR_close, fd);
 			return -ECONNREFUSED;
 		}
+		if (moment_ns < MOMENT_MAX_NS)
+			moment_ns *= 2;
 	}
 	forward_own_add(fd, &e->bell);
 	return 0;
