@@ -189,15 +189,11 @@ static uint32_t order(struct ds_local_range out[2], const uint64_t r[4])
 /* A question and its answer, with signals blocked.  Return: 0 or -errno. */
 static int exchange(void *ask, uint16_t kind, uint64_t bytes, void *got, uint64_t room, int32_t *fd)
 {
-	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
 	struct ds_local_refused *no = got;
-	uint32_t turns = 0;
 	uint64_t mask;
 	int64_t rc = -ESRCH;
 
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &all, &mask, 8);
-	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
-		forward_yield(&turns);
+	forward_lock(&lock, &mask);
 	if (forward_agent_active()) { /* of a shadow that has ended nothing is asked: the answer might be long in coming */
 		*(struct ds_local_head *)ask = head_of(kind, bytes);
 		rc = raw6(__NR_sendto, connection, ask, bytes, MSG_NOSIGNAL, 0, 0);
@@ -210,8 +206,7 @@ static int exchange(void *ask, uint16_t kind, uint64_t bytes, void *got, uint64_
 			forward_dead(rc == -EPERM ? no->text : rc == -ETIMEDOUT ? "dsagent did not answer in time" : "dsagent went away");
 		}
 	}
-	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK, &mask, 0, 8);
+	forward_unlock(&lock, &mask);
 	return rc < 0 ? (int)rc : 0;
 }
 

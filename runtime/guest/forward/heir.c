@@ -21,22 +21,6 @@ struct forward_estate forward_inherited = {.stream = -1};
 struct forward_heir forward_heir;
 static uint32_t lock, passing;
 
-static void lock_heir(uint64_t *mask)
-{
-	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
-	uint32_t turns = 0;
-
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &all, mask, 8);
-	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
-		forward_yield(&turns);
-}
-
-static void unlock_heir(const uint64_t *mask)
-{
-	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, mask, 0, 8);
-}
-
 uint32_t forward_heir_pairs(struct ds_estate_pair *pair, const uint8_t *state, const uint16_t *key, bool exec)
 {
 	uint32_t n = 0;
@@ -126,7 +110,7 @@ void forward_heir_claim(void)
 	uint64_t mask;
 	uint32_t n;
 
-	lock_heir(&mask);
+	forward_lock(&lock, &mask);
 	if (forward_inherited.stream >= 0) {
 		n = forward_heir_pairs(forward_heir.pair, forward_fd_state, forward_heir.key, false);
 		if (n && forward_estate_claim(&forward_inherited, forward_pool_own_token(), forward_heir.pair, n, &forward_heir.answer) < (int64_t)n)
@@ -134,7 +118,7 @@ void forward_heir_claim(void)
 		forward_own_close(forward_inherited.stream);
 		forward_inherited.stream = -1;
 	}
-	unlock_heir(&mask);
+	forward_unlock(&lock, &mask);
 }
 
 static bool has_key(uint16_t key)
@@ -159,12 +143,12 @@ void forward_heir_closed(struct forward_birth *birth, uint64_t fd)
 		forward_fd_set(fd, 0);
 		return;
 	}
-	lock_heir(&mask);
+	forward_lock(&lock, &mask);
 	pair = (struct ds_estate_pair){.from = forward_heir.key[(uint32_t)fd]};
 	forward_fd_set(fd, 0);
 	if (forward_inherited.stream >= 0 && !has_key(pair.from))
 		forward_estate_drop(&forward_inherited, &pair, 1, &forward_heir.answer);
-	unlock_heir(&mask);
+	forward_unlock(&lock, &mask);
 }
 
 void forward_heir_copied(struct forward_birth *birth, uint64_t from, uint64_t to, bool cloexec)
@@ -204,9 +188,9 @@ void forward_exit(enum forward_who who)
 			if (forward_fd_host(fd) && n++ < CLOSED_MAX)
 				forward_quick(__NR_close, fd, 0, 0, 0);
 	if (who == FORWARD_CHILD && forward_inherited.stream >= 0 && forward_fds_any()) {
-		lock_heir(&mask);
+		forward_lock(&lock, &mask);
 		forward_estate_drop(&forward_inherited, NULL, 0, &forward_heir.answer);
-		unlock_heir(&mask);
+		forward_unlock(&lock, &mask);
 	}
 	if (who != FORWARD_VCHILD)
 		forward_trace_summary();
@@ -251,7 +235,7 @@ bool forward_heir_pass(struct forward_birth *birth, enum forward_who who, int32_
 	if (!begin_passing())
 		return false;
 	if (!shared) /* the lock would stay with a child that has gone */
-		lock_heir(&mask);
+		forward_lock(&lock, &mask);
 	*stream = -1;
 	if (shared ? birth && birth->inherits : who == FORWARD_ME || forward_inherited.stream >= 0) {
 		n = forward_heir_pairs(heir->pair, shared ? heir->state : forward_fd_state, who == FORWARD_ME ? NULL : heir->key, true);
@@ -264,7 +248,7 @@ bool forward_heir_pass(struct forward_birth *birth, enum forward_who who, int32_
 		*stream = e.stream;
 	}
 	if (!shared)
-		unlock_heir(&mask);
+		forward_unlock(&lock, &mask);
 	return true;
 }
 

@@ -29,7 +29,7 @@ static struct {
 	uint64_t start, end;
 } fresh[FRESH_MAX];
 static uint32_t nfresh; /* FRESH_MAX and more: everything is new */
-static uint32_t lock;	/* of these */
+static uint32_t lock; /* of these; across an exchange with dsagent at the longest: nobody who waits for it is needed to end that */
 static uint32_t used;		    /* the host has had a call */
 static uint64_t stack_low, stack_top, heap_end;
 
@@ -43,36 +43,19 @@ static bool telling(void)
 	return __atomic_load_n(&used, __ATOMIC_RELAXED) && forward_agent_active();
 }
 
-/* Held with signals blocked, across an exchange with dsagent at the longest: nobody who waits for it is needed to end that. */
-static void lock_fresh(uint64_t *mask)
-{
-	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
-	uint32_t turns = 0;
-
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &all, mask, 8);
-	while (__atomic_exchange_n(&lock, 1, __ATOMIC_ACQUIRE))
-		forward_yield(&turns);
-}
-
-static void unlock_fresh(const uint64_t *mask)
-{
-	__atomic_store_n(&lock, 0, __ATOMIC_RELEASE);
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, mask, 0, 8);
-}
-
 static void note_fresh(uint64_t start, uint64_t end)
 {
 	uint64_t mask;
 
 	if (!telling() || start >= end)
 		return;
-	lock_fresh(&mask);
+	forward_lock(&lock, &mask);
 	if (nfresh < FRESH_MAX) {
 		fresh[nfresh].start = start;
 		fresh[nfresh].end = end;
 	}
 	__atomic_store_n(&nfresh, nfresh + 1, __ATOMIC_RELAXED);
-	unlock_fresh(&mask);
+	forward_unlock(&lock, &mask);
 }
 
 void forward_memory_start(void)
@@ -135,7 +118,7 @@ void forward_memory_ready(uint64_t nr, const uint64_t arg[6], bool nested)
 	/* Who finds the lock taken waits: what it announces may be what this call points to. */
 	if (!first && !deeper && !__atomic_load_n(&lock, __ATOMIC_ACQUIRE) && !__atomic_load_n(&nfresh, __ATOMIC_ACQUIRE))
 		return;
-	lock_fresh(&mask);
+	forward_lock(&lock, &mask);
 	first = !__atomic_exchange_n(&used, 1, __ATOMIC_RELAXED);
 	if (deeper && here < stack_low) {
 		stack_low = here & ~(FORWARD_PAGE - 1);
@@ -147,7 +130,7 @@ void forward_memory_ready(uint64_t nr, const uint64_t arg[6], bool nested)
 	}
 	if (first || deeper || nfresh >= FRESH_MAX || (nfresh && nested) || points_to_fresh(arg))
 		announce(first);
-	unlock_fresh(&mask);
+	forward_unlock(&lock, &mask);
 }
 
 bool forward_memory_again(int64_t result, uint32_t *tries)
@@ -156,9 +139,9 @@ bool forward_memory_again(int64_t result, uint32_t *tries)
 
 	if (result != -EFAULT || (*tries)++ || !forward_agent_active())
 		return false;
-	lock_fresh(&mask);
+	forward_lock(&lock, &mask);
 	announce(true);
-	unlock_fresh(&mask);
+	forward_unlock(&lock, &mask);
 	return true;
 }
 

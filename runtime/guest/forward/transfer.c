@@ -34,9 +34,6 @@
 #define EVICTED_NS 3000000	   /* who was interrupted stays away for so long */
 #define SHIFT_MAX 6u		   /* both double with each interruption, so often at most */
 #define BIT(n) (UINT64_C(1) << ((n) - 1))
-#define YIELDS 8u
-#define YIELD_NS 16000 /* doubles each time */
-#define YIELD_SHIFT_MAX 7u
 #define NO_SET UINT64_MAX /* no set is this: SIGKILL is never in it */
 
 struct action {
@@ -54,16 +51,6 @@ static struct {
 	uint32_t at;	/* `changes` then, plus one; 0: being written */
 	uint32_t taken; /* by who writes: one at a time, and nobody waits for it */
 } cached;
-
-void forward_yield(uint32_t *turns)
-{
-	const struct __kernel_timespec pause = {0, YIELD_NS << (*turns < YIELDS ? 0 : *turns - YIELDS < YIELD_SHIFT_MAX ? *turns - YIELDS : YIELD_SHIFT_MAX)};
-
-	if ((*turns)++ < YIELDS)
-		raw0(__NR_sched_yield);
-	else
-		raw2(__NR_nanosleep, &pause, 0);
-}
 
 int64_t forward_now_ns(void)
 {

@@ -37,7 +37,7 @@ struct piece {
 /* Wiped in a forked child. */
 struct table {
 	uint32_t n; /* pieces up to the last that is used */
-	uint32_t lock;
+	uint32_t lock; /* never held across an exchange with dsagent */
 	uint32_t has_fd;
 	int32_t fd; /* of the window */
 	struct piece piece[PIECES_MAX];
@@ -63,23 +63,6 @@ int forward_window_start(void)
 	raw3(__NR_madvise, at, bytes, MADV_WIPEONFORK);
 	table = (struct table *)at;
 	return 0;
-}
-
-/* Held with signals blocked, and never across an exchange with dsagent. */
-static void take_table(uint64_t *mask)
-{
-	const uint64_t all = ALL_SIGNALS & ~SIGSYS_BIT;
-	uint32_t turns = 0;
-
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, &all, mask, 8);
-	while (__atomic_exchange_n(&table->lock, 1, __ATOMIC_ACQUIRE))
-		forward_yield(&turns);
-}
-
-static void give_table(const uint64_t *mask)
-{
-	__atomic_store_n(&table->lock, 0, __ATOMIC_RELEASE);
-	raw4(__NR_rt_sigprocmask, SIG_SETMASK_HOW, mask, 0, 8);
 }
 
 /* Return: whether there was room. */
@@ -148,7 +131,7 @@ static int32_t window_fd(int32_t came)
 	uint64_t mask;
 	int32_t fd;
 
-	take_table(&mask);
+	forward_lock(&table->lock, &mask);
 	if (came >= 0 && !table->has_fd) {
 		forward_own_add(came, &table->fd);
 		table->has_fd = 1;
@@ -156,7 +139,7 @@ static int32_t window_fd(int32_t came)
 		raw1(__NR_close, came);
 	}
 	fd = table->has_fd ? table->fd : -1;
-	give_table(&mask);
+	forward_unlock(&table->lock, &mask);
 	return fd;
 }
 
@@ -201,9 +184,9 @@ static int64_t map_into(uint64_t at, uint64_t bytes, const struct intercept_call
 	for (uint32_t i = 0; i < got.nextents && i < DS_WINDOW_EXTENTS_MAX; i++)
 		pages += got.extent[i].npages;
 	rc = got.nextents <= DS_WINDOW_EXTENTS_MAX && pages == want.npages && fd >= 0 ? map_extents(at, prot, fd, &got) : -ENODEV;
-	take_table(&mask);
+	forward_lock(&table->lock, &mask);
 	added = !rc && add((struct piece){at, at + bytes, (int32_t)raw, got.prot});
-	give_table(&mask);
+	forward_unlock(&table->lock, &mask);
 	if (added)
 		return 0;
 	raw6(__NR_mmap, at, bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0);
@@ -292,9 +275,9 @@ void forward_window_gone(uint64_t start, uint64_t end)
 	if (!forward_window_touches(start, end))
 		return;
 	do {
-		take_table(&mask);
+		forward_lock(&table->lock, &mask);
 		found = take_out(start, end, &what, &raw);
-		give_table(&mask);
+		forward_unlock(&table->lock, &mask);
 		if (!found)
 			return;
 		forward_agent_unmap(&what);
@@ -309,11 +292,11 @@ int64_t forward_window_protect(uint64_t start, uint64_t end, uint64_t prot)
 
 	if (!forward_window_touches(start, end))
 		return 0;
-	take_table(&mask);
+	forward_lock(&table->lock, &mask);
 	for (uint32_t i = 0; i < table->n; i++)
 		if (table->piece[i].start && table->piece[i].start < end && table->piece[i].end > start && prot & ~(uint64_t)table->piece[i].prot)
 			rc = -EACCES;
-	give_table(&mask);
+	forward_unlock(&table->lock, &mask);
 	return rc;
 }
 
@@ -328,14 +311,14 @@ int64_t forward_window_sync(uint64_t start, uint64_t end, uint64_t flags)
 		return -EINVAL;
 	if (!(flags & MS_SYNC))
 		return 0;
-	take_table(&mask);
+	forward_lock(&table->lock, &mask);
 	for (uint32_t i = 0; i < table->n && n < sizeof(raws) / sizeof(*raws); i++) {
 		const struct piece *p = &table->piece[i];
 
 		if (p->start && p->start < end && p->end > start && p->raw >= 0 && (!n || raws[n - 1] != p->raw))
 			raws[n++] = p->raw;
 	}
-	give_table(&mask);
+	forward_unlock(&table->lock, &mask);
 	for (uint32_t i = 0; i < n && !rc; i++)
 		rc = forward_quick(__NR_fdatasync, (uint64_t)raws[i], 0, 0, 0);
 	return rc;
