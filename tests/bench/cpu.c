@@ -12,15 +12,9 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
+#include "tests/bench/median.h"
 
 static double us(struct timeval t)
 {
@@ -43,11 +37,11 @@ int main(int argc, char **argv)
 
 	for (int r = 0; cpu && wall && rss && failed && r < runs; r++) {
 		for (int i = 0; i < n; i++) {
-			struct timespec a, b;
+			double start;
 			struct rusage ru;
 			int status;
 
-			clock_gettime(CLOCK_MONOTONIC, &a);
+			start = bench_now_us();
 			pid_t pid = fork();
 
 			if (!pid) {
@@ -62,22 +56,19 @@ int main(int argc, char **argv)
 				_exit(127);
 			}
 			wait4(pid, &status, 0, &ru);
-			clock_gettime(CLOCK_MONOTONIC, &b);
+			wall[i * runs + r] = bench_now_us() - start;
 			failed[i] = status ? status : failed[i];
 			if (status && !keep_going) {
 				fprintf(stderr, "cpu: %s ended with status %d: %s\n", argv[2 + 2 * i], status, argv[3 + 2 * i]);
 				return 2;
 			}
 			cpu[i * runs + r] = us(ru.ru_utime) + us(ru.ru_stime);
-			wall[i * runs + r] = (b.tv_sec - a.tv_sec) * 1e6 + (b.tv_nsec - a.tv_nsec) / 1e3;
 			if (ru.ru_maxrss > rss[i])
 				rss[i] = ru.ru_maxrss;
 		}
 	}
 	for (int i = 0; i < n; i++) {
-		qsort(cpu + i * runs, runs, sizeof(*cpu), by_value);
-		qsort(wall + i * runs, runs, sizeof(*wall), by_value);
-		printf("%s %.0f %.0f %ld", argv[2 + 2 * i], cpu[i * runs + runs / 2], wall[i * runs + runs / 2], rss[i]);
+		printf("%s %.0f %.0f %ld", argv[2 + 2 * i], bench_median(cpu + i * runs, runs), bench_median(wall + i * runs, runs), rss[i]);
 		if (failed[i])
 			printf(" status %d", WIFEXITED(failed[i]) ? WEXITSTATUS(failed[i]) : 128 + WTERMSIG(failed[i]));
 		putchar('\n');

@@ -15,6 +15,7 @@
  */
 #include <pthread.h>
 
+#include "tests/bench/median.h"
 #include "tests/demand_host.h"
 
 #define FAULTS 2000u
@@ -23,27 +24,6 @@
 #define ROUNDS_MAX 99
 #define SEQUENTIAL_PAGES 16384u
 #define FIRST_PAGES 153600u
-
-static double now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n)
-{
-	qsort(v, n, sizeof(*v), by_value);
-	return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
 
 /* --- bare -------------------------------------------------------------------------------------------------------- */
 
@@ -91,10 +71,10 @@ static double bare_fault(const struct host *h)
 		if (bare_uffd < 0 || ioctl(bare_uffd, UFFDIO_API, &api) || ioctl(bare_uffd, UFFDIO_REGISTER, &reg) ||
 		    pthread_create(&t, NULL, bare_handler, area))
 			err(2, "userfaultfd");
-		took = now_us();
+		took = bench_now_us();
 		for (uint64_t i = 0; i < FAULTS; i++)
 			sum ^= *(volatile uint64_t *)(area + i * STRIDE * PAGE);
-		took = (now_us() - took) / FAULTS;
+		took = (bench_now_us() - took) / FAULTS;
 		if (!sum)
 			err(2, "nothing was there");
 		_exit(write(pair[1], &took, sizeof(took)) != sizeof(took));
@@ -160,11 +140,11 @@ static double demand_us(uint64_t npages, uint64_t a_run, uint64_t touched, bool 
 
 	pages_of(npages, a_run, dh.h.ram_pages);
 	dh.guarded = guarded;
-	took = now_us();
+	took = bench_now_us();
 	if (dh_start("calls", 1, 0) != DS_SHADOW_STATUS)
 		errx(2, "no capsule: reason %u err %d index %" PRIu64, dh.h.refused.reason, dh.h.refused.err, dh.h.refused.index);
 	touch_us(touched, 1);
-	took = now_us() - took;
+	took = bench_now_us() - took;
 	dh_end();
 	return took;
 }
@@ -183,13 +163,13 @@ static double eager_us(uint64_t npages, uint64_t a_run, uint64_t touched)
 		runs[n] = (struct rle_run){{BASE + n * a_run}, {dh.h.ram_pages - (n + 1) * a_run}, (uint32_t)a_run, RW};
 	memset(&dh.g, 0, sizeof(dh.g));
 	dh.g.h = dh.h;
-	took = now_us();
+	took = bench_now_us();
 	if (guarded_spawn(&dh.g, "calls", &want, &p) || guarded_boot(&dh.g, "calls", 1, runs, n) != DS_SHADOW_STATUS)
 		errx(2, "no eager capsule: reason %u", dh.g.h.refused.reason);
 	host_message(&dh.g.h, 0, &r, sizeof(r));
 	if (guarded_receive(&dh.g, &m, HOST_TIMEOUT_MS) != DS_SHADOW_MESSAGE)
 		errx(2, "no answer of the eager capsule");
-	took = now_us() - took;
+	took = bench_now_us() - took;
 	guarded_end(&dh.g);
 	free(runs);
 	return took;
@@ -215,6 +195,6 @@ int main(int argc, char **argv)
 		v[1][i] = is_fault ? fault(false) : demand_us(npages, a_run, touched, false);
 		v[2][i] = is_fault ? bare_fault(&dh.h) : eager_us(npages, a_run, touched);
 	}
-	printf("%.2f %.2f %.2f\n", median(v[0], rounds) / unit, median(v[1], rounds) / unit, median(v[2], rounds) / unit);
+	printf("%.2f %.2f %.2f\n", bench_median(v[0], rounds) / unit, bench_median(v[1], rounds) / unit, bench_median(v[2], rounds) / unit);
 	return 0;
 }

@@ -18,6 +18,7 @@
 #include <sys/syscall.h>
 
 #include "runtime/host/callgroup.h"
+#include "tests/bench/median.h"
 #include "tests/forward_thread.h"
 #include "tests/guarded.h"
 
@@ -36,13 +37,6 @@ static struct fwd spinner, sleeper;
 static volatile uint32_t *word; /* of the ring */
 static int pair[2], file_fd;
 static uint8_t buffer[MIB];
-
-static int by_value(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
 
 /* The other end of ring and ping-pong; each is used alone, so it does not spin while it is to sleep. */
 static void partner(bool ring)
@@ -192,8 +186,7 @@ int main(int argc, char **argv)
 			;
 	}
 	for (int w = 0; w < NWHAT; w++) {
-		qsort(ns[w], (size_t)rounds, sizeof(double), by_value);
-		m[w] = ns[w][rounds / 2];
+		m[w] = bench_median(ns[w], (size_t)rounds);
 		printf("%s %.0f\n", names[w], m[w]);
 	}
 	printf("spinning/getppid %.2f\nspinning/ring %.2f\nsleeping/pingpong %.2f\nforward4k/pread4k %.2f\nforward512k/pread512k %.2f\n",

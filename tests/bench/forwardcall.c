@@ -7,25 +7,17 @@
  * with and without dsrun, on files of both sides (tests/bench/forward_vm).
  */
 #include <fcntl.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tests/bench/median.h"
 
 #define MB (1 << 20)
 
 static int fd;
 static const char *path;
 static char *buffer;
-
-static int64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return ts.tv_sec * INT64_C(1000000000) + ts.tv_nsec;
-}
 
 static int seek(void)
 {
@@ -49,35 +41,27 @@ static int open_close(void)
 	return other < 0 || close(other);
 }
 
-static int by_value(const void *a, const void *b)
-{
-	const int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 static int measure(const char *name, int (*call)(void), int count, int rest_us)
 {
-	int64_t *took = calloc((size_t)count, sizeof(*took));
+	double *took = calloc((size_t)count, sizeof(*took));
 
 	if (!took)
 		return 2;
 	for (int i = -count / 10 - 1; i < count; i++) { /* the first ones do not count */
-		int64_t start;
+		double start;
 
 		if (rest_us)
 			usleep((useconds_t)rest_us);
-		start = now_ns();
+		start = bench_now_ns();
 		if (call()) {
 			perror(name);
 			free(took);
 			return 2;
 		}
 		if (i >= 0)
-			took[i] = now_ns() - start;
+			took[i] = bench_now_ns() - start;
 	}
-	qsort(took, (size_t)count, sizeof(*took), by_value);
-	printf("%s %lld\n", name, (long long)took[count / 2]);
+	printf("%s %.0f\n", name, bench_median(took, (size_t)count));
 	free(took);
 	return 0;
 }

@@ -6,35 +6,13 @@
  * is sent to a capsule until its STATUS is here: reading and checking the map, moving out of the way, mapping.  "bare" is a
  * process that calls mmap() in a loop.  Both take turns.  Prints for each number of runs: RUNS OURS_US BARE_US, medians.
  */
-#include <time.h>
-
+#include "tests/bench/median.h"
 #include "tests/capsule_host.h"
 
 #define ROUNDS_MAX 99
 #define FIRST_VPN 0x500000000u
 
 static struct rle_run *runs;
-
-static double now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *v, size_t n)
-{
-	qsort(v, n, sizeof(*v), by_value);
-	return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
-}
 
 /* In a child, as a mirror of its own. */
 static double bare(const struct host *h, size_t n)
@@ -47,13 +25,13 @@ static double bare(const struct host *h, size_t n)
 		err(2, "pipe");
 	child = fork();
 	if (!child) {
-		const double start = now_us();
+		const double start = bench_now_us();
 
 		for (size_t i = 0; i < n; i++)
 			if (mmap((void *)(runs[i].vpn.n * PAGE), PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, h->ram_fd,
 				 (off_t)(runs[i].pfn.n * PAGE)) == MAP_FAILED)
 				err(2, "mmap of run %zu", i);
-		took = now_us() - start;
+		took = bench_now_us() - start;
 		_exit(write(pair[1], &took, sizeof(took)) != sizeof(took));
 	}
 	close(pair[1]);
@@ -73,10 +51,10 @@ static double ours(struct host *h, size_t n)
 	host_exec(h, "checksum");
 	boot = host_boot(h, "checksum", 1);
 	fd = host_data(runs, n, NULL, 0, &boot.data);
-	start = now_us();
+	start = bench_now_us();
 	if (host_boot_send(h, &boot, fd) != DS_SHADOW_STATUS)
 		errx(2, "refused: reason %u, err %d", h->refused.reason, h->refused.err);
-	start = now_us() - start;
+	start = bench_now_us() - start;
 	host_end(h);
 	return start;
 }
@@ -102,7 +80,7 @@ int main(int argc, char **argv)
 			a[r] = ours(&h, n);
 			b[r] = bare(&h, n);
 		}
-		printf("%zu %.0f %.0f\n", n, median(a, (size_t)rounds), median(b, (size_t)rounds));
+		printf("%zu %.0f %.0f\n", n, bench_median(a, (size_t)rounds), bench_median(b, (size_t)rounds));
 		free(runs);
 	}
 	host_free(&h);

@@ -20,35 +20,15 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tests/bench/median.h"
 
 #define BATCHES 101
 #define BATCH_NS 300000.0 /* a batch is about this long */
 #define ROUNDS_MAX 1001
 
 static int null_fd;
-
-static double now_ns(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec * 1e9 + (double)t.tv_nsec;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *values, size_t n)
-{
-	qsort(values, n, sizeof(*values), by_value);
-	return values[n / 2];
-}
 
 /* The shape that places in libraries have: the number, the instruction. */
 static void raw(void)
@@ -73,11 +53,11 @@ static void read_null(void)
 
 static double batch(void (*call)(void), unsigned int n)
 {
-	const double start = now_ns();
+	const double start = bench_now_ns();
 
 	for (unsigned int i = 0; i < n; i++)
 		call();
-	return (now_ns() - start) / n;
+	return (bench_now_ns() - start) / n;
 }
 
 static double measure(void (*call)(void))
@@ -90,7 +70,7 @@ static double measure(void (*call)(void))
 		n *= 2;
 	for (int i = 0; i < BATCHES; i++)
 		values[i] = batch(call, n);
-	return median(values, BATCHES);
+	return bench_median(values, BATCHES);
 }
 
 /* --- user notification ------------------------------------------------------------------------------------------------ */
@@ -143,7 +123,7 @@ static int notify(void)
 
 static double run_ms(const char *lib, char **argv)
 {
-	const double start = now_ns();
+	const double start = bench_now_ns();
 	int status, null;
 	pid_t pid = fork();
 
@@ -163,7 +143,7 @@ static double run_ms(const char *lib, char **argv)
 		fprintf(stderr, "intercept_calls: %s ended with %#x\n", argv[0], status);
 		exit(2);
 	}
-	return (now_ns() - start) / 1e6;
+	return (bench_now_ns() - start) / 1e6;
 }
 
 static int whole(int argc, char **argv)
@@ -181,8 +161,8 @@ static int whole(int argc, char **argv)
 		if (monitor)
 			values[2][i] = run_ms(NULL, argv + 4);
 	}
-	printf("%.3f %.3f", median(values[0], (size_t)rounds), median(values[1], (size_t)rounds));
-	printf(monitor ? " %.3f\n" : " -\n", median(values[2], (size_t)rounds));
+	printf("%.3f %.3f", bench_median(values[0], (size_t)rounds), bench_median(values[1], (size_t)rounds));
+	printf(monitor ? " %.3f\n" : " -\n", bench_median(values[2], (size_t)rounds));
 	return 0;
 }
 

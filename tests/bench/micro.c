@@ -9,32 +9,17 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "rle/proc.h"
 #include "rle/stats.h"
+#include "tests/bench/median.h"
 
 #define TURNS 2000
 
 static struct rle_stats stats;
 static char buf[65536];
 static uint64_t words[8192];
-
-static double now_us(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return t.tv_sec * 1e6 + t.tv_nsec / 1e3;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
 
 static int count_run(void *ctx, const struct rle_run *run, enum rle_end end)
 {
@@ -101,24 +86,29 @@ static bool ours(struct rle_src *src, pid_t pid)
 	return ok;
 }
 
+static void tell(const char *what, double *bare_us, double *ours_us, size_t n)
+{
+	const double a = bench_median(bare_us, n), b = bench_median(ours_us, n);
+
+	printf("%s %.1f %.1f %.2f\n", what, a, b, b / a);
+}
+
 static void tiny(struct rle_src *src, pid_t pid)
 {
 	static double a[TURNS], b[TURNS];
 
 	for (int i = 0; i < TURNS; i++) {
-		double t0 = now_us(), t1, t2;
+		double t0 = bench_now_us(), t1, t2;
 
 		bare(pid);
-		t1 = now_us();
+		t1 = bench_now_us();
 		if (!ours(src, pid))
 			exit(2);
-		t2 = now_us();
+		t2 = bench_now_us();
 		a[i] = t1 - t0;
 		b[i] = t2 - t1;
 	}
-	qsort(a, TURNS, sizeof(*a), by_value);
-	qsort(b, TURNS, sizeof(*b), by_value);
-	printf("tiny %.1f %.1f %.2f\n", a[TURNS / 2], b[TURNS / 2], b[TURNS / 2] / a[TURNS / 2]);
+	tell("tiny", a, b, TURNS);
 }
 
 static double join_all(struct rle_src *src, const pid_t *pids, ssize_t n, bool forget)
@@ -129,10 +119,10 @@ static double join_all(struct rle_src *src, const pid_t *pids, ssize_t n, bool f
 	for (ssize_t i = 0; i < n; i++) {
 		if (forget)
 			rle_src_snapshot(src);
-		double t0 = now_us();
+		double t0 = bench_now_us();
 
 		ours(src, pids[i]);
-		t += now_us() - t0;
+		t += bench_now_us() - t0;
 	}
 	return t;
 }
@@ -147,9 +137,7 @@ static void join(struct rle_src *src)
 		a[i] = join_all(src, pids, n, true);
 		b[i] = join_all(src, pids, n, false);
 	}
-	qsort(a, 5, sizeof(*a), by_value);
-	qsort(b, 5, sizeof(*b), by_value);
-	printf("join %.1f %.1f %.2f\n", a[2], b[2], b[2] / a[2]);
+	tell("join", a, b, 5);
 	free(pids);
 }
 

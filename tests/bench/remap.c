@@ -13,8 +13,9 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tests/bench/median.h"
 
 #define MAPPINGS_MAX 70000
 #define ROUNDS_MAX 99
@@ -24,21 +25,6 @@ static struct {
 	int prot;
 } map[MAPPINGS_MAX];
 static size_t nmaps;
-
-static double now_us(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e6 + (double)ts.tv_nsec / 1e3;
-}
-
-static int by_value(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
 
 /* Fills map[] with what has the inode that is mapped at @address.  Return: a descriptor of that file. */
 static int read_maps(const char *pid, uint64_t address)
@@ -87,13 +73,13 @@ static double once(int fd)
 		err(2, "pipe");
 	child = fork();
 	if (!child) {
-		const double start = now_us();
+		const double start = bench_now_us();
 
 		for (size_t i = 0; i < nmaps; i++)
 			if (mmap((void *)map[i].from, map[i].to - map[i].from, map[i].prot, MAP_SHARED | MAP_FIXED_NOREPLACE, fd,
 				 (off_t)map[i].offset) == MAP_FAILED)
 				map[i].from = 0; /* what this program itself has there is left out: a handful at most */
-		took = now_us() - start;
+		took = bench_now_us() - start;
 		_exit(write(pair[1], &took, sizeof(took)) != sizeof(took));
 	}
 	close(pair[1]);
@@ -118,8 +104,7 @@ int main(int argc, char **argv)
 		pages += (map[i].to - map[i].from) / 4096;
 	for (int r = 0; r < rounds; r++)
 		took[r] = once(fd);
-	qsort(took, (size_t)rounds, sizeof(*took), by_value);
-	printf("%zu %" PRIu64 " %.0f\n", nmaps, pages, took[rounds / 2]);
+	printf("%zu %" PRIu64 " %.0f\n", nmaps, pages, bench_median(took, (size_t)rounds));
 	close(fd);
 	return 0;
 }

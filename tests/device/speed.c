@@ -16,8 +16,9 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "tests/bench/median.h"
 
 #define PAGE 4096u
 #define MAPPED_BYTES (4u << 20)
@@ -26,37 +27,21 @@
 static double *took;
 static unsigned int count;
 
-static double now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
-}
-
-static int rising(const void *a, const void *b)
-{
-	const double x = *(const double *)a, y = *(const double *)b;
-
-	return x < y ? -1 : x > y;
-}
-
 static void tell(const char *name, unsigned int n)
 {
-	qsort(took, n, sizeof(*took), rising);
-	printf("%s %.0f\n", name, took[n / 2]);
+	printf("%s %.0f\n", name, bench_median(took, n));
 }
 
 static void calls(const char *name, int fd, unsigned long command)
 {
 	for (unsigned int i = 0; i < count; i++) {
-		const double from = now_ns();
+		const double from = bench_now_ns();
 
 		if ((command ? ioctl(fd, command, 0) : (int)lseek(fd, 0, SEEK_CUR)) < 0) {
 			printf("%s none\n", name);
 			return;
 		}
-		took[i] = now_ns() - from;
+		took[i] = bench_now_ns() - from;
 	}
 	tell(name, count);
 }
@@ -83,7 +68,7 @@ static void mappings(int kvm, int vcpu)
 	const unsigned int n = count < 200 ? count : 200;
 
 	for (unsigned int i = 0; i < n; i++) {
-		const double from = now_ns();
+		const double from = bench_now_ns();
 		void *at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu, 0);
 
 		if (at == MAP_FAILED) {
@@ -91,7 +76,7 @@ static void mappings(int kvm, int vcpu)
 			return;
 		}
 		munmap(at, bytes);
-		took[i] = now_ns() - from;
+		took[i] = bench_now_ns() - from;
 	}
 	tell("map", n);
 }
@@ -102,17 +87,17 @@ static void memory(const char *touch, const char *stream, volatile uint8_t *at, 
 	const unsigned int pages = MAPPED_BYTES / PAGE;
 
 	for (unsigned int i = 0; i < pages && i < count; i++) {
-		const double from = now_ns();
+		const double from = bench_now_ns();
 
 		(void)at[i * PAGE];
-		took[i] = now_ns() - from;
+		took[i] = bench_now_ns() - from;
 	}
 	tell(touch, pages < count ? pages : count);
 	for (unsigned int i = 0; i < ROUNDS; i++) {
-		const double from = now_ns();
+		const double from = bench_now_ns();
 
 		memcpy(to, (const void *)(uintptr_t)at, MAPPED_BYTES);
-		took[i] = (now_ns() - from) / pages;
+		took[i] = (bench_now_ns() - from) / pages;
 	}
 	tell(stream, ROUNDS);
 }

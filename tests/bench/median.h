@@ -1,0 +1,37 @@
+/* median.h - the clock of a measurement, and the middle of its rounds */
+#ifndef TESTS_BENCH_MEDIAN_H
+#define TESTS_BENCH_MEDIAN_H
+
+#include <stdlib.h>
+#include <time.h>
+
+/* bench_now_ns() - Nanoseconds of a clock that is never set. */
+static inline double bench_now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec * 1e9 + (double)ts.tv_nsec;
+}
+
+/* bench_now_us() - The same in microseconds. */
+static inline double bench_now_us(void)
+{
+	return bench_now_ns() / 1e3;
+}
+
+static inline int bench_by_value(const void *a, const void *b)
+{
+	const double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+/* bench_median() - The middle of @n values, of an even number the mean of both; @n is 1 or more.  @v is sorted by it. */
+static inline double bench_median(double *v, size_t n)
+{
+	qsort(v, n, sizeof(*v), bench_by_value);
+	return n % 2 ? v[n / 2] : (v[n / 2 - 1] + v[n / 2]) / 2;
+}
+
+#endif
