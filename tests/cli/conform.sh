@@ -4,22 +4,11 @@
 # tests/conform is run twice, by an ordinary user and by root: on a directory of its own file system, and, forwarded, on one that only the
 # host has (tests/intercept/forward_host.c).  What it prints is compared; wrong data it finds by itself.
 . tests/tap.sh
-dir=$(dirname "$BIN")/tests
-case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
-lib=$dir/intercept/forward_native.so conform=$TMP/conform
-P=$TMP/p/host root=$TMP/root
-if [ "$(id -u)" != 0 ]; then
-	skip "conformance of forwarding" "changing the root takes root"
-	tap_done
-	exit
-fi
-if [ "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib /bin/echo there 2>&1)" != there ]; then
-	skip "conformance of forwarding" "the kernel has no Syscall User Dispatch (Linux 5.11)"
-	tap_done
-	exit
-fi
+. tests/forward.bash
+forward_needs "conformance of forwarding"
+P=$TMP/p/host EXECUTORS=4 conform=$TMP/conform
 chmod 755 "$TMP"
-cp "$dir/conform/conform" "$conform"
+cp "$(dirname "$dir")/conform/conform" "$conform"
 
 same() { # same USER PART [SEED [COUNT]]
 	local user=$1 what="$2 of user $1${3:+, seed $3}"
@@ -32,8 +21,7 @@ same() { # same USER PART [SEED [COUNT]]
 	rm -rf "$P"
 	mkdir "$root$P"
 	chown "$user" "$root$P"
-	env DS_FORWARD_LIB="$lib" LD_PRELOAD="$lib" DS_FORWARD="$P" DS_FORWARD_BELL=@conform-test-% DS_FORWARD_ARGS="$root:4" \
-		DS_FORWARD_USER="$user" timeout 250 "$conform" -u "$user" "$P" "$@" >"$TMP/got" 2>&1 </dev/null
+	DS_FORWARD_USER=$user forwarded timeout 250 "$conform" -u "$user" "$P" "$@" >"$TMP/got" 2>&1 </dev/null
 	echo "status $?" >>"$TMP/got"
 	cmp -s "$TMP/want" "$TMP/got"
 	ok $? "$what: $(wc -l <"$TMP/want") lines are the same with and without forwarding"

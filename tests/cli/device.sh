@@ -3,9 +3,7 @@
 #
 # The host is a task that shares the program's memory and has another root (forward_host.c), in which /dev/kvm is.
 . tests/tap.sh
-dir=$(realpath "$(dirname "$BIN")")
-lib=$dir/tests/intercept/forward_native.so
-vmm=$dir/tests/device/vmm
+. tests/forward.bash
 
 # --- ready-made policies -------------------------------------------------------------------------------------------------
 for policy in runtime/policies/*.conf; do
@@ -21,17 +19,10 @@ matches "$(try --list-devices no-such-program)" "no-such-program: No such file .
 matches "$(try --list-devices true false)" "'false' is too much.*status 1 $" "and of one at a time"
 
 # --- the library ---------------------------------------------------------------------------------------------------------
-if [ "$(id -u)" != 0 ]; then
-	skip "a device through the library" "changing the root takes root"
-	tap_done
-	exit
-fi
-if [ "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib /bin/echo there 2>&1)" != there ]; then
-	skip "a device through the library" "the kernel has no Syscall User Dispatch (Linux 5.11)"
-	tap_done
-	exit
-fi
-root=$TMP/root
+forward_needs "a device through the library"
+vmm=$(dirname "$dir")/device/vmm
+export DS_FORWARD_DEVICE=1
+P=/dev/kvm EXECUTORS=8
 mkdir -p "$root/dev"
 if ! number=$(stat -c '%Hr %Lr' /dev/kvm 2>/dev/null) || ! (exec 3<>/dev/kvm) 2>/dev/null; then
 	skip "a device through the library" "this machine has no /dev/kvm that can be used"
@@ -44,15 +35,12 @@ if ! mknod "$root/dev/kvm" c $number 2>/dev/null || ! (exec 3<>"$root/dev/kvm") 
 	tap_done
 	exit
 fi
-forwarded() { # forwarded COMMAND...: /dev/kvm is the other side's
-	env DS_FORWARD_LIB="$lib" LD_PRELOAD="$lib" DS_FORWARD=/dev/kvm DS_FORWARD_DEVICE=1 DS_FORWARD_BELL=@device-test-% DS_FORWARD_ARGS="$root:8" "$@"
-}
 for what in numbers sum interrupted dirty embedded event ports mmio two; do
 	"$vmm" $what >"$TMP/n" 2>&1 3>&- || { skip "$what" "it does not work on this machine itself: $(head -n 1 "$TMP/n")" && continue; }
 	forwarded timeout 60 "$vmm" $what >"$TMP/f" 2>&1 3>&-
 	is "$(cat "$TMP/f")" "$(cat "$TMP/n")" "a virtual machine, $what: as without forwarding"
 done
 matches "$(DS_FORWARD_TRACE=- forwarded "$vmm" sum 2>&1)" 'ioctl\([0-9]+, 0xae80, 0\) = 0 .* both' "the trace has its commands"
-is "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib DS_FORWARD=/dev/nothing DS_FORWARD_DEVICE=1 DS_FORWARD_BELL=@device-test-% DS_FORWARD_ARGS="$root:8" cat /dev/nothing 2>&1)" \
+is "$(P=/dev/nothing forwarded cat /dev/nothing 2>&1)" \
 	"cat: /dev/nothing: No such file or directory" "a device that the host has not got is not there"
 tap_done

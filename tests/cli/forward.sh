@@ -4,20 +4,9 @@
 # Without a virtual machine: the host is a task that shares the program's memory and has another root (forward_host.c).  A
 # directory $P exists only there; the same program then runs with $P in its own file system, and everything is compared.
 . tests/tap.sh
-dir=$(dirname "$BIN")/tests/intercept
-case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
-lib=$dir/forward_native.so
-P=$TMP/p/host root=$TMP/root
-if [ "$(id -u)" != 0 ]; then
-	skip "forwarding" "changing the root takes root"
-	tap_done
-	exit
-fi
-if [ "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib /bin/echo there 2>&1)" != there ]; then
-	skip "forwarding" "the kernel has no Syscall User Dispatch (Linux 5.11)"
-	tap_done
-	exit
-fi
+. tests/forward.bash
+forward_needs "forwarding"
+P=$TMP/p/host
 
 mkdir -p "$TMP/seed/data/sub"
 for i in $(seq 40); do seq "$i" 300 >"$TMP/seed/data/sub/f$i.txt"; done
@@ -29,43 +18,7 @@ chmod 755 "$TMP/seed/data/hello" "$TMP/seed/data/echo"
 (cd "$TMP/seed/data" && tar cf ../a.tar sub)
 find "$TMP/seed" -exec touch -h -d '2020-05-06 07:08:09' {} +
 
-mkfifo "$TMP/estates"
-exec 8<>"$TMP/estates" # its input: it ends with this script
-coproc estates { exec "$dir/estates" "forward-estates-$$" <"$TMP/estates" 8>&-; }
-read -r _ <&"${estates[0]}"
-
-forwarded() { # forwarded COMMAND...: with the library, and the directory on the other side only
-	env DS_FORWARD_LIB="$lib" LD_PRELOAD="$lib" DS_FORWARD="$P" DS_FORWARD_BELL=@forward-test-% DS_FORWARD_ESTATES="@forward-estates-$$" \
-		DS_FORWARD_ARGS="$root:${EXECUTORS:-16}" "$@"
-}
-both() { # both COMMAND...: sets same, difference
-	rm -rf "$TMP/p" "$root" "$TMP/after.n" "$TMP/after.f"
-	mkdir -p "$TMP/p" "$root$TMP/p"
-	cp -a "$TMP/seed" "$P"
-	(cd "$TMP" && timeout 60 "$@") >"$TMP/out.n" 2>"$TMP/err.n" </dev/null
-	echo "status $?" >>"$TMP/err.n"
-	mv "$P" "$TMP/after.n" # its parent stays: programs that resolve links look at each directory
-	cp -a "$TMP/seed" "$root$P"
-	(cd "$TMP" && forwarded timeout 60 "$@") >"$TMP/out.f" 2>"$TMP/err.f" </dev/null
-	echo "status $?" >>"$TMP/err.f"
-	mv "$root$P" "$TMP/after.f"
-	difference=$(
-		diff "$TMP/out.n" "$TMP/out.f"
-		diff "$TMP/err.n" "$TMP/err.f"
-		diff -r --no-dereference "$TMP/after.n" "$TMP/after.f"
-		# Times that are as old as the seed must have been kept on both sides.
-		for side in n f; do
-			(cd "$TMP/after.$side" && find . -printf '%p %y %m %U %l %TY\n' | sed "s/ $(date +%Y)\$/ new/" | LC_ALL=C sort) >"$TMP/tree.$side"
-		done
-		diff "$TMP/tree.n" "$TMP/tree.f"
-	)
-}
-same() { # same WHAT COMMAND...
-	local what=$1
-	shift
-	both "$@"
-	is "$(head -n 20 <<<"$difference")" "" "$what: as on the host itself"
-}
+forward_estates
 
 # --- programs ------------------------------------------------------------------------------------------------------------
 same "ls -lR" ls -lR --time-style=+%s "$P/data"

@@ -4,24 +4,10 @@
 # As forward.sh: each case is a shell's or python's program that works on $P, run where $P is in its own file system and where it is the
 # host's only; output and files are compared.  Estates are kept by dshost's own code (tests/intercept/estates.c).
 . tests/tap.sh
-dir=$(dirname "$BIN")/tests/intercept
-case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
-lib=$dir/forward_native.so
-P=$TMP/p/host root=$TMP/root
-if [ "$(id -u)" != 0 ]; then
-	skip "descriptors that are inherited" "changing the root takes root"
-	tap_done
-	exit
-fi
-if [ "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib /bin/echo there 2>&1)" != there ]; then
-	skip "descriptors that are inherited" "the kernel has no Syscall User Dispatch (Linux 5.11)"
-	tap_done
-	exit
-fi
-mkfifo "$TMP/estates"
-exec 8<>"$TMP/estates" # its input: it ends with this script
-coproc estates { exec "$dir/estates" "forward-estates-$$" <"$TMP/estates" 8>&-; }
-read -r _ <&"${estates[0]}"
+. tests/forward.bash
+forward_needs "descriptors that are inherited"
+forward_estates
+P=$TMP/p/host
 
 mkdir -p "$TMP/seed"
 seq 50 >"$TMP/seed/f"
@@ -38,30 +24,6 @@ while read -r x; do [ "$x" = 3 ] && break; done <"$1"
 echo "stopped at $x"
 cat "$2"
 END
-
-forwarded() { # forwarded COMMAND...: with the library, and the directory on the other side only
-	env DS_FORWARD_LIB="$lib" LD_PRELOAD="$lib" DS_FORWARD="$P" DS_FORWARD_BELL=@forward-test-% DS_FORWARD_ESTATES="@forward-estates-$$" \
-		DS_FORWARD_ARGS="$root:16" "$@"
-}
-same() { # same WHAT COMMAND...
-	local what=$1 difference
-	shift
-	rm -rf "$TMP/p" "$root" "$TMP/after.n" "$TMP/after.f"
-	mkdir -p "$TMP/p" "$root$TMP/p"
-	cp -a "$TMP/seed" "$P"
-	(cd "$TMP" && timeout 100 "$@") >"$TMP/out.n" 2>&1 </dev/null
-	echo "status $?" >>"$TMP/out.n"
-	mv "$P" "$TMP/after.n"
-	cp -a "$TMP/seed" "$root$P"
-	(cd "$TMP" && forwarded timeout 100 "$@") >"$TMP/out.f" 2>&1 </dev/null
-	echo "status $?" >>"$TMP/out.f"
-	mv "$root$P" "$TMP/after.f"
-	difference=$(
-		diff "$TMP/out.n" "$TMP/out.f"
-		diff -r --no-dereference "$TMP/after.n" "$TMP/after.f"
-	)
-	is "$(head -n 20 <<<"$difference")" "" "$what"
-}
 
 # --- shells --------------------------------------------------------------------------------------------------------------
 for sh in dash bash; do

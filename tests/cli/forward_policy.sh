@@ -3,20 +3,8 @@
 #
 # As in forward.sh the host is a task that shares the program's memory and has another root (forward_host.c).
 . tests/tap.sh
-dir=$(dirname "$BIN")/tests/intercept
-case $dir in /*) ;; *) dir=$PWD/$dir ;; esac
-lib=$dir/forward_native.so
-root=$TMP/root
-if [ "$(id -u)" != 0 ]; then
-	skip "policies" "changing the root takes root"
-	tap_done
-	exit
-fi
-if [ "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib /bin/echo there 2>&1)" != there ]; then
-	skip "policies" "the kernel has no Syscall User Dispatch (Linux 5.11)"
-	tap_done
-	exit
-fi
+. tests/forward.bash
+forward_needs "policies"
 mkdir -p "$root/srv/data/sub" "$root/host/keep" "$TMP/host" "$TMP/local"
 echo "of the host" >"$root/srv/data/file"
 printf '#!/bin/sh\necho "$0" runs\n' >"$root/srv/data/script"

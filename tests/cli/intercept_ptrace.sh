@@ -128,7 +128,7 @@ is "$(run -- sh -c "'$TMP/prog.c'; echo \$?" 2>&1 | tail -n 1)" 126 "what cannot
 is "$(run --intercept=ptrace -- no/such/program 2>&1)" "dsrun: no/such/program: No such file or directory" "what is not there, under a monitor"
 # A program beside which somebody stands has no other children, nor other descriptors, than without.
 # shellcheck disable=SC2016
-list='ps --ppid $$ -o comm= | sort; ls /proc/self/fd | wc -l'
+list='children=$(ps --ppid $$ -o comm=); echo "$children"; ls /proc/self/fd | wc -l'
 is "$(run --intercept=ptrace -- sh -c "$list")" "$(run -- sh -c "$list")" "under a monitor a program has the children and descriptors that it has without"
 # shellcheck disable=SC2016
 is "$(run --intercept=ptrace -- sh -c 'kill -TERM $$' 2>/dev/null; echo $?)" 143 "it ends by its signal"
