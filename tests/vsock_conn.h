@@ -4,13 +4,13 @@
 #ifndef TESTS_VSOCK_CONN_H
 #define TESTS_VSOCK_CONN_H
 
-#include <dirent.h>
 #include <errno.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 
 #include "runtime/host/vsock.h"
+#include "tests/count_fds.h"
 #include "tests/tap.h"
 #include "tests/vsock_guest.h"
 
@@ -23,17 +23,6 @@ static int fd = -1; /* the stream that was accepted last */
 static uint32_t accepted, asked_guest_port, asked_host_port;
 static pid_t forked; /* a child that accept() has made, if it was asked to */
 static bool fork_next;
-
-static inline int count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 static inline int take(void *ctx, uint32_t guest_port, uint32_t host_port, int stream)
 {

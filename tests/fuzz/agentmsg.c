@@ -10,14 +10,7 @@
 #include <string.h>
 
 #include "rle/map.h"
-
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 static bool ends(const char *text, size_t bytes)
 {

@@ -8,8 +8,7 @@
 
 #include "collector/config.h"
 #include "collector/poolshm.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

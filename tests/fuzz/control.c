@@ -7,14 +7,7 @@
 #include <string.h>
 
 #include "runtime/host/control.h"
-
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 static void check(const void *packet, size_t bytes)
 {

@@ -7,14 +7,7 @@
 #include <string.h>
 
 #include "runtime/guest/forward/policy_text.h"
-
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 static struct policy_text p, one;
 

@@ -4,17 +4,10 @@
  * compared with those of the stream in one piece.
  */
 #include "runtime/guest/agent_hostmsg.h"
+#include "tests/fuzz/target.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check(const struct ds_agent_head *h)
 {

@@ -3,17 +3,10 @@
  * Input: one packet.  What was found good is held against what dsagent then relies on, asked in another way.
  */
 #include "runtime/guest/agent_local.h"
+#include "tests/fuzz/target.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_ranges(const uint8_t *packet, size_t size)
 {

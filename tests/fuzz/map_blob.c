@@ -11,14 +11,7 @@
 
 #include "rle/mapops.h"
 #include "rle/mapw.h"
-
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 /* The form is canonical: written again, from single pages where runs are short, the blob is the same. */
 static void check_rewrite(const struct rle_map *map, const void *blob, size_t blob_bytes)

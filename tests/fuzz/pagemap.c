@@ -8,8 +8,7 @@
 
 #include "rle/enc.h"
 #include "rle/stats.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 struct seen {
 	uint64_t end, pages, runs;

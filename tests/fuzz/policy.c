@@ -9,14 +9,7 @@
 
 #include "runtime/host/policy.h"
 #include "runtime/wire/shadow.h"
-
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 static void check_rule(const struct policy_rule *r, const struct policy_rule *before, size_t lines)
 {

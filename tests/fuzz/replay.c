@@ -18,12 +18,12 @@
 #include <unistd.h>
 
 #include "tests/tap.h"
+#include "tests/fuzz/target.h"
 
 #define SMALL_BYTES 2048    /* up to here every truncation is tried */
 #define LARGE_BYTES (1 << 20) /* beyond, a file does not belong into a corpus */
 #define FILE_SECONDS 30	    /* a target that takes longer hangs */
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static uint8_t *input;		   /* LARGE_BYTES, then the page that cannot be read */
 static volatile size_t *at_length; /* shared with the child: what it is at */

@@ -13,14 +13,7 @@
 #include "runtime/shadow/params.h"
 #include "runtime/shadow/place.h"
 #include "runtime/shadow/plan.h"
-
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "tests/fuzz/target.h"
 
 struct bounds {
 	const struct plan_limits *limits;

@@ -7,20 +7,14 @@
  * what is broken stays broken, and no descriptor is left at the end.
  */
 #include "runtime/host/vhostuser.h"
+#include "tests/fuzz/target.h"
 
 #include <fcntl.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
 #define RAM_BYTES (INT64_C(1) << 33)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check(const struct vhostuser *v)
 {

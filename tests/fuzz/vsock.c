@@ -18,16 +18,10 @@
 #include <sys/socket.h>
 
 #include "tests/vsock_guest.h"
+#include "tests/fuzz/target.h"
 
-#define MUST(cond)                                                                                                              \
-	do {                                                                                                                    \
-		if (!(cond))                                                                                                    \
-			__builtin_trap();                                                                                       \
-	} while (0)
 #define HOLDERS 32u
 #define RUNS_MAX 200 /* of a step; each does up to 64 packets a queue */
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 struct input {
 	const uint8_t *at;

@@ -1,7 +1,6 @@
 /* host_ivshmem.c - the ivshmem server: what a VM is told, bells, interrupts, VMs that come and go, and bad ones */
 #include "runtime/host/ivshmem.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -15,6 +14,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/count_fds.h"
 #include "tests/tap.h"
 
 #define SHM_BYTES (UINT64_C(1) << 20)
@@ -30,17 +30,6 @@ struct device {
 	uint32_t nbells, nvectors, bad;
 	int64_t id;
 };
-
-static int count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 static int work(void)
 {

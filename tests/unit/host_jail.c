@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "tests/count_fds.h"
 #include "tests/guarded.h"
 #include "tests/services/calls.h"
 #include "tests/tap.h"
@@ -194,18 +195,6 @@ static unsigned int groups_left(void)
 	return n;
 }
 
-static unsigned int own_fds(void)
-{
-	unsigned int n = 0;
-	DIR *d = opendir("/proc/self/fd");
-
-	while (d && readdir(d))
-		n++;
-	if (d)
-		closedir(d);
-	return n;
-}
-
 static int spawn_bad(struct jail_params *p, const char *service)
 {
 	int rc = guarded_spawn(&g, service, &want, p);
@@ -220,7 +209,7 @@ static void test_failures(void)
 {
 	struct jail_params p = {.threads = 3, .memory_bytes = 64 << 20};
 	static const struct filter broken = {.n = 1, .ins = {{0xffff, 0, 0, 0}}};
-	const unsigned int fds = own_fds();
+	const int fds = count_fds();
 	struct jail jail;
 	struct jail_err jerr;
 	char path[] = "/tmp/host_jail.XXXXXX";
@@ -238,7 +227,7 @@ static void test_failures(void)
 	tap_ok(jail_spawn(&p, &jail, &jerr) == -EINVAL && strstr(jerr.what, "filter"), "so is a filter that the kernel does not take");
 	close(p.exe_fd);
 	host_free(&g.h);
-	tap_eq(own_fds(), fds, "no descriptor is left behind");
+	tap_eq(count_fds(), fds, "no descriptor is left behind");
 	tap_eq(waitpid(-1, NULL, WNOHANG), -1, "and no process");
 }
 

@@ -5,7 +5,6 @@
  */
 #include "runtime/host/shadows.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -19,6 +18,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/count_fds.h"
 #include "tests/tap.h"
 
 #define PLACES 3u
@@ -27,17 +27,6 @@ static struct shadows_board *board;
 static struct shadows *s;
 static struct ramtable table;
 static int ram;
-
-static int count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 static void pause_ms(int ms)
 {

@@ -1,7 +1,6 @@
 /* host_vhostuser.c - the vhost-user back end: QEMU's order of messages over a socket, and everything that is refused */
 #include "runtime/host/vhostuser.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <string.h>
@@ -10,6 +9,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "tests/count_fds.h"
 #include "tests/tap.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -18,17 +18,6 @@
 static struct vhostuser v;
 static int sock[2]; /* QEMU's end, ours */
 static enum vhostuser_event event;
-
-static int count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
-}
 
 static int make_ram(uint64_t bytes)
 {

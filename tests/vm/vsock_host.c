@@ -6,7 +6,6 @@
  * with it what its port says (tests/vm/vsock.h).  When the guest has told everything for the first time the machine is
  * reset; after the second time it ends by itself.  Prints TAP.
  */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -25,6 +24,7 @@
 #include "runtime/host/qmp.h"
 #include "runtime/host/vhostuser.h"
 #include "runtime/host/vsock.h"
+#include "tests/count_fds.h"
 #include "tests/tap.h"
 #include "tests/vm/vsock.h"
 
@@ -47,17 +47,6 @@ static time_t now(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec;
-}
-
-static int count_fds(void)
-{
-	DIR *d = opendir("/proc/self/fd");
-	int n = 0;
-
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n;
 }
 
 /* --- streams: children, which may block ------------------------------------------------------------------------------ */
