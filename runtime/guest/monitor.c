@@ -16,6 +16,11 @@
  * after a signal begins from them.
  *
  * A thread may vanish at any time (SIGKILL): ESRCH is never an error here, its status comes by wait4().
+ *
+ * wait4(2) names the youngest thread first that has something to say.  Threads that stop again at once (who looks whether another has
+ * finished) would keep the others waiting for as long as they do so.  So it is asked until it names nobody, and then all whom it has
+ * named go on in that order: each once, before any of them a second time.  One that is named again before its turn has not gone
+ * on but was killed, perhaps by another thread's exec, which now has its number: what was told first is void (outdated()).
  */
 #include <elf.h>
 #include <errno.h>
@@ -55,6 +60,12 @@ struct monitor {
 	pid_t program;
 	bool started; /* the program, not yet what execs it */
 	int status;
+	struct {
+		pid_t tid;
+		int status;
+		bool over;
+	} *round; /* of whom wait4() has told */
+	size_t nround, round_room;
 };
 
 static struct thread *thread_of(struct monitor *m, pid_t tid)
@@ -235,28 +246,71 @@ static void stopped(struct monitor *m, struct thread *t, int status)
 	ptrace(PTRACE_SYSCALL, t->tid, NULL, NULL);
 }
 
-static int watch(struct monitor *m)
+/* All that wait4() has to tell, at least one thing.  Return: 0; -ECHILD: there is nobody left; -errno. */
+static int gather(struct monitor *m)
 {
-	struct thread *t;
 	int status;
 	pid_t tid;
 
-	while ((tid = wait4(-1, &status, __WALL, NULL)) > 0 || errno == EINTR) {
-		if (tid < 0)
-			continue;
-		t = thread_of(m, tid);
-		if (!t)
-			return -ENOMEM;
-		if (WIFSTOPPED(status)) {
-			stopped(m, t, status);
-			continue;
+	m->nround = 0;
+	for (;;) {
+		if (m->nround == m->round_room) {
+			const size_t room = m->round_room ? 2 * m->round_room : 64;
+			void *more = realloc(m->round, room * sizeof(*m->round));
+
+			if (!more)
+				return -ENOMEM;
+			m->round = more;
+			m->round_room = room;
 		}
-		event(m, tid, MONITOR_EXIT, status);
-		if (tid == m->program)
-			m->status = status;
-		t->tid = 0;
+		tid = wait4(-1, &status, __WALL | (m->nround ? WNOHANG : 0), NULL);
+		if (tid < 0 && errno == EINTR)
+			continue;
+		if (tid <= 0)
+			return tid && !m->nround ? -errno : 0;
+		for (size_t i = 0; i < m->nround; i++)
+			if (m->round[i].tid == tid && WIFSTOPPED(m->round[i].status))
+				m->round[i].over = true;
+		m->round[m->nround].tid = tid;
+		m->round[m->nround].over = false;
+		m->round[m->nround++].status = status;
 	}
-	return errno == ECHILD ? 0 : -errno;
+}
+
+static bool outdated(pid_t tid)
+{
+	siginfo_t info = {0};
+
+	return waitid(P_PID, (id_t)tid, &info, WSTOPPED | WEXITED | WNOWAIT | WNOHANG | __WALL) || info.si_pid;
+}
+
+static int told(struct monitor *m, pid_t tid, int status)
+{
+	struct thread *t = thread_of(m, tid);
+
+	if (!t)
+		return -ENOMEM;
+	if (WIFSTOPPED(status)) {
+		stopped(m, t, status);
+		return 0;
+	}
+	event(m, tid, MONITOR_EXIT, status);
+	if (tid == m->program)
+		m->status = status;
+	t->tid = 0;
+	return 0;
+}
+
+static int watch(struct monitor *m)
+{
+	int rc;
+
+	while (!(rc = gather(m)))
+		for (size_t i = 0; i < m->nround; i++)
+			if (!m->round[i].over && !(i && WIFSTOPPED(m->round[i].status) && outdated(m->round[i].tid)) &&
+			    told(m, m->round[i].tid, m->round[i].status))
+				return -ENOMEM;
+	return rc == -ECHILD ? 0 : rc;
 }
 
 /* In the child: waits until it is traced, becomes the program, tells why not. */
@@ -329,6 +383,7 @@ int monitor_run(const struct monitor_config *config, char *const argv[], int *st
 	close_both(ready);
 	close_both(failed);
 	free(m.threads);
+	free(m.round);
 	*status = m.status;
 	return rc;
 }
@@ -339,6 +394,7 @@ int monitor_follow(const struct monitor_config *config, pid_t pid, int *status)
 	int rc = ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) ? -errno : watch(&m); /* interrupted, it stops at its calls from here on */
 
 	free(m.threads);
+	free(m.round);
 	*status = m.status;
 	return rc;
 }
