@@ -437,5 +437,8 @@ int main(int argc, char **argv)
 	run(forward_cases_first, argv[2]);
 	run(forward_cases_wait, argv[2]);
 	run(forward_cases_breadth, argv[2]);
+	run(forward_cases_carry, argv[2]);
+	if (argv[2])
+		run(forward_cases_parts, argv[2]);
 	return 0;
 }

@@ -13,7 +13,8 @@ struct forward_case {
 	const char *name;
 	void (*run)(void);
 };
-extern const struct forward_case forward_cases_wait[], forward_cases_breadth[]; /* a name that is NULL ends them */
+extern const struct forward_case forward_cases_wait[], forward_cases_breadth[], forward_cases_carry[]; /* a name that is NULL ends them */
+extern const struct forward_case forward_cases_parts[]; /* programs that a case executes: by name only */
 
 extern const char *dir; /* of the host when calls are forwarded */
 extern volatile sig_atomic_t hits;

@@ -78,6 +78,29 @@ static int64_t transfer(int32_t stream, bool out, void *at, uint64_t bytes, int6
 	return 0;
 }
 
+/* What is there to be read stays there.  Return: 0 or -errno: it has not come by then. */
+static int64_t peek(int32_t stream, void *at, uint64_t bytes, int64_t until_ns)
+{
+	uint32_t turns = 0;
+
+	for (;;) {
+		const int64_t n = raw6(__NR_recvfrom, stream, at, bytes, MSG_PEEK | MSG_DONTWAIT, 0, 0);
+
+		if (n == (int64_t)bytes)
+			return 0;
+		if (n == 0 || (n < 0 && n != -EAGAIN && n != -EINTR))
+			return n ? n : -ECONNRESET;
+		if (forward_now_ns() >= until_ns)
+			return -ETIMEDOUT;
+		forward_yield(&turns);
+	}
+}
+
+static bool is_reply(const struct ds_estate_reply *r)
+{
+	return r->magic == DS_ESTATE_MAGIC && r->version == DS_ESTATE_VERSION && r->n <= DS_ESTATE_PAIRS_MAX;
+}
+
 /* Return: how many numbers came, -errno. */
 static int64_t exchange(int32_t stream, struct ds_estate_request *ask, const struct ds_estate_pair *pairs, struct forward_estate_answer *got)
 {
@@ -91,7 +114,7 @@ static int64_t exchange(int32_t stream, struct ds_estate_request *ask, const str
 		rc = transfer(stream, true, (void *)pairs, ask->npairs * sizeof(*pairs), until_ns); /* NOLINT: is read */
 	if (!rc)
 		rc = transfer(stream, false, &got->head, sizeof(got->head), until_ns);
-	if (!rc && (got->head.magic != DS_ESTATE_MAGIC || got->head.version != DS_ESTATE_VERSION || got->head.n > DS_ESTATE_PAIRS_MAX))
+	if (!rc && !is_reply(&got->head))
 		rc = -EPROTO;
 	if (!rc)
 		rc = transfer(stream, false, got->number, got->head.n * sizeof(got->number[0]), until_ns);
@@ -132,4 +155,73 @@ int64_t forward_estate_drop(const struct forward_estate *e, const struct ds_esta
 	struct ds_estate_request ask = {.what = DS_ESTATE_DROP, .npairs = n};
 
 	return exchange(e->stream, &ask, pairs, got);
+}
+
+/* --- an estate that is on its way (carry.c) --------------------------------------------------------------------------- */
+
+/* An estate of one descriptor, as its reply says. */
+static int64_t peek_one(int32_t stream, struct forward_carried *c, int64_t until_ns)
+{
+	int64_t rc = peek(stream, &c->head, sizeof(c->head), until_ns);
+
+	if (!rc && (!is_reply(&c->head) || c->head.what != DS_ESTATE_HELLO))
+		rc = -EPROTO;
+	if (!rc && (c->head.error || !c->head.n))
+		rc = c->head.error ? c->head.error : -EBADF;
+	return rc ? rc : peek(stream, c, offsetof(struct forward_carried, end), until_ns);
+}
+
+int64_t forward_estate_carry(const uint8_t *source, const struct ds_estate_pair *pair)
+{
+	struct {
+		struct ds_estate_request head;
+		struct ds_estate_pair pair;
+	} ask = {.head = {.magic = DS_ESTATE_MAGIC, .version = DS_ESTATE_VERSION, .what = DS_ESTATE_HELLO, .npairs = 1}, .pair = *pair};
+	const int64_t until_ns = forward_now_ns() + ANSWER_NS, fd = open_stream();
+	struct forward_carried c;
+	int64_t rc;
+
+	if (fd < 0)
+		return fd;
+	memcpy(ask.head.token, source, sizeof(ask.head.token));
+	rc = transfer((int32_t)fd, true, &ask, sizeof(ask), until_ns);
+	if (!rc)
+		rc = peek_one((int32_t)fd, &c, until_ns);
+	if (!rc)
+		return fd;
+	raw1(__NR_close, fd);
+	return rc;
+}
+
+/* Whether the other end is who keeps estates. */
+static bool leads_to_estates(int32_t fd)
+{
+	const char *path = forward_settings.estates;
+	union {
+		struct vsock_address vsock;
+		struct sockaddr_un local;
+	} a;
+	uint32_t bytes = sizeof(a);
+
+	memset(&a, 0, sizeof(a));
+	if (raw3(__NR_getpeername, fd, &a, &bytes))
+		return false;
+	if (!forward_settings.bell)
+		return a.vsock.family == AF_VSOCK_FAMILY && a.vsock.cid == HOST_CID && a.vsock.port == DS_ESTATE_PORT;
+	if (a.local.sun_family != AF_UNIX || !path || bytes != offsetof(struct sockaddr_un, sun_path) + strlen(path) + (*path != '@'))
+		return false;
+	if (!a.local.sun_path[0])
+		a.local.sun_path[0] = '@';
+	return !memcmp(a.local.sun_path, path, strlen(path));
+}
+
+bool forward_estate_carried(int32_t fd, uint8_t token[DS_ESTATE_TOKEN_BYTES], uint16_t *number)
+{
+	struct forward_carried c;
+
+	if (!leads_to_estates(fd) || peek_one(fd, &c, 0))
+		return false;
+	memcpy(token, c.head.token, sizeof(c.head.token));
+	*number = c.number;
+	return true;
 }

@@ -19,6 +19,8 @@
  * The host's descriptors are the same open file descriptions on both sides of all this: offsets are shared, and a pipe has ended
  * when the last process has closed it.  What belongs to a process on the host is the shadow's and does not go along: record locks
  * (fcntl), epoll companions.
+ *
+ * A message on a unix socket of the guest takes descriptors along in the same way, each in an estate of its own: carry.c.
  */
 #ifndef GUEST_FORWARD_ESTATE_H
 #define GUEST_FORWARD_ESTATE_H
@@ -38,6 +40,13 @@ struct forward_estate_answer {
 	uint16_t number[DS_ESTATE_PAIRS_MAX];
 };
 
+/** struct forward_carried - The reply that a carrier has in it (carry.c). */
+struct forward_carried {
+	struct ds_estate_reply head;
+	uint16_t number;
+	uint8_t end[];
+};
+
 /**
  * forward_estate_open() - Lays descriptors aside
  * @e: filled; its stream is not among our own descriptors yet (forward_own_add()), and closed by exec
@@ -55,6 +64,17 @@ int64_t forward_estate_claim(const struct forward_estate *e, const uint8_t *shad
 
 /** forward_estate_drop() - Closes those that pairs[].from name, or all.  Return: 0, -errno. */
 int64_t forward_estate_drop(const struct forward_estate *e, const struct ds_estate_pair *pairs, uint32_t n, struct forward_estate_answer *got);
+
+/**
+ * forward_estate_carry() - Lays one descriptor aside and leaves the answer in the stream, for who gets that
+ * @source: as forward_estate_open()
+ *
+ * With signals blocked.  Return: the stream, the caller's; -EBADF: the source has none of that number; -errno.
+ */
+int64_t forward_estate_carry(const uint8_t *source, const struct ds_estate_pair *pair);
+
+/** forward_estate_carried() - Whether a descriptor is such a stream; @token: of its estate, @number: of what is in it. */
+bool forward_estate_carried(int32_t fd, uint8_t token[DS_ESTATE_TOKEN_BYTES], uint16_t *number);
 
 /* --- birth.c: fork and vfork ---------------------------------------------------------------------------------------- */
 
@@ -105,6 +125,12 @@ void forward_heir_start(void);
 
 /** forward_heir_claim() - The shadow is there: gets what is left, and forgets the estate. */
 void forward_heir_claim(void);
+
+/** forward_heir_lend() - Lays @fd aside, of the shadow or of what it would claim, as forward_estate_carry() does. */
+int64_t forward_heir_lend(uint16_t fd);
+
+/** forward_heir_borrow() - Gets what has @number in the estate of @token for our shadow, at @fd.  Return: 0 or -errno. */
+int64_t forward_heir_borrow(const uint8_t *token, uint16_t number, uint16_t fd);
 
 /** forward_heir_closed() - Number @fd is no more; with the last one of a descriptor the estate drops it.  @birth: of vfork, else NULL. */
 void forward_heir_closed(struct forward_birth *birth, uint64_t fd);

@@ -60,6 +60,16 @@ void forward_fd_set(uint64_t fd, uint8_t state)
 		__atomic_fetch_add(&nhost, state & FORWARD_FD_HOST ? 1 : -1, __ATOMIC_RELAXED);
 }
 
+int64_t forward_fd_hold(uint64_t fd, bool cloexec)
+{
+	const int64_t rc = raw3(__NR_dup3, placeholder, fd, cloexec ? O_CLOEXEC : 0);
+
+	if (rc < 0)
+		return rc;
+	forward_fd_set(fd, (uint8_t)(FORWARD_FD_HOST | (cloexec ? FORWARD_FD_CLOEXEC : 0)));
+	return 0;
+}
+
 int64_t forward_fd_cross(struct forward_turn *turn, int64_t raw, uint64_t fd, bool cloexec)
 {
 	int64_t rc = fd >= FORWARD_FDS_MAX ? -EMFILE : forward_turn_quick(turn, __NR_dup3, (uint64_t)raw, fd, 0, 0);
@@ -67,13 +77,10 @@ int64_t forward_fd_cross(struct forward_turn *turn, int64_t raw, uint64_t fd, bo
 	forward_turn_quick(turn, __NR_close, (uint64_t)raw, 0, 0, 0);
 	if (rc < 0)
 		return rc;
-	rc = raw3(__NR_dup3, placeholder, fd, O_CLOEXEC);
-	if (rc < 0) {
+	rc = forward_fd_hold(fd, cloexec);
+	if (rc)
 		forward_turn_quick(turn, __NR_close, fd, 0, 0, 0);
-		return rc;
-	}
-	forward_fd_set(fd, (uint8_t)(FORWARD_FD_HOST | (cloexec ? FORWARD_FD_CLOEXEC : 0)));
-	return 0;
+	return rc;
 }
 
 int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec)

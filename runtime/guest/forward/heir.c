@@ -121,6 +121,44 @@ void forward_heir_claim(void)
 	forward_unlock(&lock, &mask);
 }
 
+/* --- over sockets (carry.c) ------------------------------------------------------------------------------------------- */
+
+int64_t forward_heir_lend(uint16_t fd)
+{
+	struct ds_estate_pair pair = {.from = fd, .to = fd};
+	const uint8_t *source = forward_pool_own_token();
+	uint64_t mask;
+	int64_t rc;
+
+	forward_lock(&lock, &mask);
+	if (forward_inherited.stream >= 0) {
+		source = forward_inherited.token;
+		pair.from = forward_heir.key[fd];
+	}
+	rc = forward_estate_carry(source, &pair);
+	forward_unlock(&lock, &mask);
+	return rc;
+}
+
+int64_t forward_heir_borrow(const uint8_t *token, uint16_t number, uint16_t fd)
+{
+	const struct ds_estate_pair pair = {.from = number, .to = fd};
+	struct forward_estate own;
+	uint64_t mask;
+	int64_t n;
+
+	forward_lock(&lock, &mask);
+	n = forward_estate_open(&own, token, NULL, 0, &forward_heir.answer);
+	if (n >= 0) {
+		n = forward_estate_claim(&own, forward_pool_own_token(), &pair, 1, &forward_heir.answer);
+		raw1(__NR_close, own.stream);
+	}
+	forward_unlock(&lock, &mask);
+	return n == 1 ? 0 : n < 0 ? n : -EBADF;
+}
+
+/* --- numbers ----------------------------------------------------------------------------------------------------------- */
+
 static bool has_key(uint16_t key)
 {
 	for (uint32_t fd = 0; fd < FORWARD_FDS_MAX; fd++)

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "runtime/guest/forward/message.h"
 #include "runtime/guest/forward/policy.h"
 #include "runtime/guest/forward/sides.h"
 
@@ -229,6 +230,10 @@ static bool decide(struct intercept_call *call, int64_t *result, const char **wh
 			return false;
 		*where = at_host;
 		*result = forward_call(call, rule);
+		return true;
+	}
+	if (forward_carry_call(call, who, result)) {
+		*where = at_both;
 		return true;
 	}
 	if (who == FORWARD_CHILD || who == FORWARD_VCHILD) {

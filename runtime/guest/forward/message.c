@@ -10,52 +10,56 @@
  * cannot see into a msghdr; a message in several pieces that is neither is gathered here first, and one that is too large for
  * that goes piece by piece with MSG_MORE, which a stream does not mind.  sendmmsg() is several sendmsg().
  *
- * The kernel's struct user_msghdr and struct cmsghdr: include/linux/socket.h.
+ * Messages of sockets of the guest: carry.c.
  */
 #include <errno.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "runtime/guest/forward/message.h"
 #include "runtime/guest/forward/sides.h"
 
-#define SCM_RIGHTS_ 1
-#define SCM_PIDFD_ 4 /* Linux 6.5 */
 #define PIECES_MAX 1024u
-#define MESSAGES_MAX 1024u
-#define CONTROL_MAX (UINT64_C(1) << 16)
 #define ADDRESS_MAX 128u
-#define ALIGN8(n) (((n) + 7) & ~UINT64_C(7))
 
-struct message {
-	uint64_t name;
-	uint32_t name_bytes, pad;
-	uint64_t iov, niov, control, control_bytes;
-	uint32_t flags, pad2;
-};
-struct many {
-	struct message message;
-	uint32_t bytes, pad;
-};
 struct piece {
 	uint64_t base, bytes;
 };
-struct control {
-	uint64_t bytes; /* these and the content */
-	int32_t level, type;
-};
-_Static_assert(sizeof(struct message) == 56 && sizeof(struct many) == 64 && sizeof(struct control) == 16, "as the kernel has them");
-
 static const struct forward_rule plain = {.kind = FORWARD_FD}, nested = {.kind = FORWARD_FD, .flags = FORWARD_NESTED};
 
-/* --- receiving ------------------------------------------------------------------------------------------------------------------ */
+/* --- control data --------------------------------------------------------------------------------------------------------------- */
 
-struct receipt {
-	uint64_t at; /* the message, or several */
-	bool cloexec, many;
-};
+int64_t forward_message_rights(const struct forward_message *m, int64_t (*each)(void *ctx, int32_t fd, uint64_t at), void *ctx)
+{
+	struct forward_control c;
 
-/* Gives numbers to descriptors from @from on.  Return: how many have one. */
-static uint64_t adopt(struct forward_turn *turn, uint64_t from, uint64_t n, bool cloexec)
+	if (!m->control || !m->control_bytes)
+		return 0;
+	if (m->control_bytes > FORWARD_CONTROL_MAX)
+		return -ENOBUFS;
+	for (uint64_t pos = 0; pos + sizeof(c) <= m->control_bytes; pos += FORWARD_CONTROL_ALIGN(c.bytes)) {
+		if (intercept_fetch(&c, m->control + pos, sizeof(c)))
+			return -EFAULT;
+		if (c.bytes < sizeof(c) || c.bytes > m->control_bytes - pos)
+			return -EINVAL;
+		if (c.level != SOL_SOCKET || c.type != FORWARD_SCM_RIGHTS)
+			continue;
+		for (uint64_t at = sizeof(c); at + 4 <= c.bytes; at += 4) {
+			int32_t fd;
+			int64_t rc;
+
+			if (intercept_fetch(&fd, m->control + pos + at, sizeof(fd)))
+				return -EFAULT;
+			rc = each(ctx, fd, m->control + pos + at);
+			if (rc)
+				return rc;
+		}
+	}
+	return 0;
+}
+
+/* Descriptors from @from on.  Return: how many the program may have. */
+static uint64_t take(uint64_t from, uint64_t n, bool cloexec, const struct forward_receipt *receipt)
 {
 	uint64_t done = 0;
 	int32_t raw;
@@ -66,34 +70,35 @@ static uint64_t adopt(struct forward_turn *turn, uint64_t from, uint64_t n, bool
 
 		if (intercept_fetch(&raw, from + 4 * done, sizeof(raw)))
 			return done;
-		fd = forward_fd_adopt(turn, raw, cloexec);
+		fd = receipt->take(receipt->ctx, raw, cloexec);
 		if (fd < 0)
 			break;
 		number = (int32_t)fd;
-		intercept_store(from + 4 * done, &number, sizeof(number));
+		if (number != raw)
+			intercept_store(from + 4 * done, &number, sizeof(number));
 	}
 	for (uint64_t i = done + 1; i < n; i++) /* the one that failed is closed */
 		if (!intercept_fetch(&raw, from + 4 * i, sizeof(raw)))
-			forward_turn_quick(turn, __NR_close, (uint64_t)(uint32_t)raw, 0, 0, 0);
+			receipt->drop(receipt->ctx, raw);
 	return done;
 }
 
-static void adopt_message(struct forward_turn *turn, uint64_t at, bool cloexec)
+void forward_message_received(uint64_t at, bool cloexec, const struct forward_receipt *receipt)
 {
-	struct message m;
-	struct control c;
+	struct forward_message m;
+	struct forward_control c;
 
-	if (intercept_fetch(&m, at, sizeof(m)) || !m.control || m.control_bytes > CONTROL_MAX)
+	if (intercept_fetch(&m, at, sizeof(m)) || !m.control || m.control_bytes > FORWARD_CONTROL_MAX)
 		return;
-	for (uint64_t pos = 0; pos + sizeof(c) <= m.control_bytes; pos += ALIGN8(c.bytes)) {
+	for (uint64_t pos = 0; pos + sizeof(c) <= m.control_bytes; pos += FORWARD_CONTROL_ALIGN(c.bytes)) {
 		uint64_t n, done;
 
 		if (intercept_fetch(&c, m.control + pos, sizeof(c)) || c.bytes < sizeof(c) || c.bytes > m.control_bytes - pos)
 			return;
-		if (c.level != SOL_SOCKET || (c.type != SCM_RIGHTS_ && c.type != SCM_PIDFD_))
+		if (c.level != SOL_SOCKET || (c.type != FORWARD_SCM_RIGHTS && c.type != FORWARD_SCM_PIDFD))
 			continue;
 		n = (c.bytes - sizeof(c)) / 4;
-		done = adopt(turn, m.control + pos + sizeof(c), n, cloexec || c.type == SCM_PIDFD_);
+		done = take(m.control + pos + sizeof(c), n, cloexec || c.type == FORWARD_SCM_PIDFD, receipt);
 		if (done == n)
 			continue;
 		c.bytes = sizeof(c) + 4 * done;
@@ -106,59 +111,58 @@ static void adopt_message(struct forward_turn *turn, uint64_t at, bool cloexec)
 	}
 }
 
+/* --- receiving ------------------------------------------------------------------------------------------------------------------ */
+
+struct received {
+	uint64_t at; /* the message, or several */
+	bool cloexec, many;
+};
+
+static int64_t adopt(void *turn, int32_t raw, bool cloexec)
+{
+	return forward_fd_adopt(turn, raw, cloexec);
+}
+
+static void close_there(void *turn, int32_t raw)
+{
+	forward_turn_quick(turn, __NR_close, (uint64_t)(uint32_t)raw, 0, 0, 0);
+}
+
 static int64_t received(struct forward_turn *turn, int64_t result, void *ctx)
 {
-	const struct receipt *r = ctx;
+	const struct forward_receipt receipt = {.take = adopt, .drop = close_there, .ctx = turn};
+	const struct received *r = ctx;
 
 	if (!r->many)
-		adopt_message(turn, r->at, r->cloexec);
+		forward_message_received(r->at, r->cloexec, &receipt);
 	for (int64_t i = 0; r->many && i < result; i++)
-		adopt_message(turn, r->at + (uint64_t)i * sizeof(struct many), r->cloexec);
+		forward_message_received(r->at + (uint64_t)i * sizeof(struct forward_many), r->cloexec, &receipt);
 	return result;
 }
 
 static int64_t receive(const struct intercept_call *call)
 {
 	const bool many = call->nr == __NR_recvmmsg;
-	struct receipt r = {.at = call->arg[1], .many = many, .cloexec = call->arg[many ? 3 : 2] & MSG_CMSG_CLOEXEC};
+	struct received r = {.at = call->arg[1], .many = many, .cloexec = call->arg[many ? 3 : 2] & MSG_CMSG_CLOEXEC};
 
 	return forward_call_then(call, &nested, received, &r);
 }
 
 /* --- sending --------------------------------------------------------------------------------------------------------------------- */
 
-/* Return: 0; -EINVAL: a descriptor that is not the host's; -EFAULT. */
-static int64_t check_control(const struct message *m)
+/* A descriptor in a message.  Return: 0; -EINVAL: it is not the host's. */
+static int64_t check_right(void *ctx, int32_t fd, uint64_t at)
 {
-	struct control c;
-
-	if (!m->control || !m->control_bytes)
+	(void)ctx;
+	(void)at;
+	if (forward_fd_host((uint64_t)(uint32_t)fd))
 		return 0;
-	if (m->control_bytes > CONTROL_MAX)
-		return -ENOBUFS;
-	for (uint64_t pos = 0; pos + sizeof(c) <= m->control_bytes; pos += ALIGN8(c.bytes)) {
-		if (intercept_fetch(&c, m->control + pos, sizeof(c)))
-			return -EFAULT;
-		if (c.bytes < sizeof(c) || c.bytes > m->control_bytes - pos)
-			return -EINVAL;
-		if (c.level != SOL_SOCKET || c.type != SCM_RIGHTS_)
-			continue;
-		for (uint64_t at = sizeof(c); at + 4 <= c.bytes; at += 4) {
-			int32_t fd;
-
-			if (intercept_fetch(&fd, m->control + pos + at, sizeof(fd)))
-				return -EFAULT;
-			if (forward_fd_host((uint64_t)(uint32_t)fd))
-				continue;
-			forward_trace_note("sendmsg", "a descriptor of the guest cannot go over a socket of the host");
-			return raw2(__NR_fcntl, fd, 1 /* F_GETFD */) < 0 ? -EBADF : -EINVAL;
-		}
-	}
-	return 0;
+	forward_trace_note("sendmsg", "a descriptor of the guest cannot go over a socket of the host");
+	return raw2(__NR_fcntl, fd, 1 /* F_GETFD */) < 0 ? -EBADF : -EINVAL;
 }
 
 struct gathered {
-	const struct message *m;
+	const struct forward_message *m;
 	const struct piece *piece;
 	uint64_t fd, flags, bytes;
 };
@@ -229,7 +233,7 @@ static int64_t send_one(uint64_t fd, uint64_t at, uint64_t flags)
 {
 	const struct intercept_call verbatim = {.nr = __NR_sendmsg, .arg = {fd, at, flags}};
 	struct piece piece[PIECES_MAX / 64];
-	struct message m;
+	struct forward_message m;
 	struct gathered g = {.m = &m, .piece = piece, .fd = fd, .flags = flags};
 	int64_t rc;
 
@@ -237,7 +241,7 @@ static int64_t send_one(uint64_t fd, uint64_t at, uint64_t flags)
 		return -EFAULT;
 	if (m.niov > PIECES_MAX)
 		return -EMSGSIZE;
-	rc = check_control(&m);
+	rc = forward_message_rights(&m, check_right, NULL);
 	if (rc)
 		return rc;
 	if ((m.control && m.control_bytes) || m.niov <= 1 || m.niov > sizeof(piece) / sizeof(piece[0]) ||
@@ -255,19 +259,19 @@ static int64_t send_one(uint64_t fd, uint64_t at, uint64_t flags)
 
 static int64_t send_many(const struct intercept_call *call)
 {
-	const uint64_t n = (uint32_t)call->arg[2] < MESSAGES_MAX ? (uint32_t)call->arg[2] : MESSAGES_MAX;
+	const uint64_t n = (uint32_t)call->arg[2] < FORWARD_MESSAGES_MAX ? (uint32_t)call->arg[2] : FORWARD_MESSAGES_MAX;
 	int64_t result = 0;
 	uint64_t i = 0;
 
 	for (; i < n; i++) {
-		const uint64_t at = call->arg[1] + i * sizeof(struct many);
+		const uint64_t at = call->arg[1] + i * sizeof(struct forward_many);
 		uint32_t bytes;
 
 		result = send_one(call->arg[0], at, call->arg[3]);
 		if (result < 0)
 			break;
 		bytes = (uint32_t)result;
-		if (intercept_store(at + offsetof(struct many, bytes), &bytes, sizeof(bytes))) {
+		if (intercept_store(at + offsetof(struct forward_many, bytes), &bytes, sizeof(bytes))) {
 			result = -EFAULT;
 			break;
 		}
