@@ -8,16 +8,11 @@
 # parts.  DS_VM_KERNEL, DS_VM_EMULATOR, DS_VM_MACHINE choose another configuration.
 . tests/tap.sh
 . tests/vm/relay.bash
-kernel=${DS_VM_KERNEL:-6.1} machine=${DS_VM_MACHINE:-pc}
-what="devices of the host"
-[ "$(id -u)" = 0 ] || { skip "$what" "it takes root" && tap_done && exit; }
-for program in dshost dsagent dsrun; do
-	[ -x "$BIN/$program" ] || { skip "$what" "$program is not built" && tap_done && exit; }
-done
-BIN=$(realpath "$BIN")
+. tests/vm/shadowed.bash
+shadowed_needs "devices of the host"
 clients=$(dirname "$BIN")/tests/device
 chmod 755 "$TMP"
-mkdir "$TMP/run" "$TMP/want" "$TMP/files"
+mkdir "$TMP/want" "$TMP/files"
 truncate -s 4M "$TMP/files/image"
 chown -R 65534:65534 "$TMP/files"
 
@@ -48,19 +43,10 @@ allow vm=one program=/usr/sbin/losetup service=forward executors=4 memory=16M de
 allow vm=one program=/usr/bin/dd service=forward executors=4 memory=16M device=/dev/loop* path=/mnt/files:$TMP/files:rw
 allow vm=one program=**/tests/device/fuse service=forward executors=4 memory=16M device=/dev/fuse
 EOT
-printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name one -- "$@"\n' "$BIN/dshost" "$TMP/run" >"$TMP/through"
-chmod +x "$TMP/through"
-mkfifo "$TMP/vm.in" "$TMP/vm.out"
-"$BIN/dshost" serve --run-dir "$TMP/run" --policy "$TMP/policy" --services "${BIN%/bin}/shadow" 2>"$TMP/log" &
-daemon=$!
-python3 tests/vm/device_host.py "$TMP" "$TMP/run" "$BIN/dshost" >"$TMP/helper" 2>&1 &
-helper=$!
+shadowed_serve "$TMP"
+shadowed_helper device_host.py
 trap 'kill $helper $daemon 2>/dev/null; losetup -j "$TMP/files/image" 2>/dev/null | cut -d: -f1 | xargs -r losetup -d; rm -rf "$TMP"' EXIT
 
-args=()
-for word in -chardev "pipe,id=host,path=$TMP/vm" -device virtserialport,chardev=host,name=vm.host; do args+=(--qemu "$word"); done
-vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 300 --through "$TMP/through" "${args[@]}" -- \
+vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 300 "${shadowed[@]}" -- \
 	env "BIN=$BIN" "HAVE=${have[*]}" "CASES=${cases[*]}" ${DEVICE_ONLY:+"DEVICE_ONLY=$DEVICE_ONLY"} ${DEVICE_FULL:+DEVICE_FULL=1} tests/vm/guest/device "$TMP/want"
-sed 's/^/# helper: /' "$TMP/helper"
-[ $tap_bad = 0 ] || tail -n 40 "$TMP/log" | sed 's/^/# log: /'
-tap_done
+shadowed_done

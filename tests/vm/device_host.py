@@ -1,8 +1,8 @@
 """device_host - the host's part of device.sh: what only the host can do to devices that its guest uses, and what has become of them
 
-usage: device_host.py FOLDER RUN-DIR DSHOST     FOLDER/vm.in, vm.out: the guest's port of that name
+usage: device_host.py FOLDER RUN-DIR DSHOST     (host_port.py)
 
-Questions and answers are lines.  PID is a process of the guest.
+PID is a process of the guest.
   count                how many shadows there are
   interfaces PID       in the shadow's network namespace
   packet PID TEXT      sends TEXT to 10.9.8.2 in there, says what comes back
@@ -11,14 +11,11 @@ Questions and answers are lines.  PID is a process of the guest.
   bytes FILE           the first 16 of a file in FOLDER/files
 """
 import ctypes
-import json
 import os
 import socket
-import subprocess
-import sys
-import time
 
-folder, run_dir, dshost = sys.argv[1:]
+from host_port import answer, count, folder, shadows
+
 libc = ctypes.CDLL(None, use_errno=True)
 SYS_pidfd_open, SYS_pidfd_getfd = 434, 438
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWNET = 0x20000, 0x10000000, 0x40000000
@@ -29,11 +26,6 @@ def check(rc, what):
     if rc < 0:
         raise OSError(ctypes.get_errno(), f"{what}: {os.strerror(ctypes.get_errno())}")
     return rc
-
-
-def shadows():
-    out = subprocess.run([dshost, "status", "--json", "--run-dir", run_dir], capture_output=True, text=True, timeout=60).stdout
-    return [s for vm in json.loads(out)["vms"] for s in vm["shadows"]]
 
 
 def capsule(pid):
@@ -65,15 +57,6 @@ def in_child(function):
         text = f.read()
     os.waitpid(pid, 0)
     return text
-
-
-def count():
-    for _ in range(300):  # an end takes a moment
-        n = len(shadows())
-        if n == 0:
-            break
-        time.sleep(0.1)
-    return str(n)
 
 
 def interfaces(pid):
@@ -125,23 +108,11 @@ def content(name):
         return f.read(16).decode()
 
 
-with open(f"{folder}/vm.out", "r+b", buffering=0) as out, open(f"{folder}/vm.in", "r+b", buffering=0) as answers:
-    line = b""
-    while True:
-        line += out.read(1)
-        if not line.endswith(b"\n"):
-            continue
-        verb, *args = line.decode().split()
-        line = b""
-        try:
-            reply = {
-                "count": count,
-                "interfaces": interfaces,
-                "packet": packet,
-                "fuse": fuse,
-                "backing": backing,
-                "bytes": content,
-            }[verb](*args)
-        except Exception as e:  # pylint: disable=broad-except
-            reply = f"failed: {e!r}"
-        answers.write(reply.replace("\n", " ").encode() + b"\n")
+answer({
+    "count": count,
+    "interfaces": interfaces,
+    "packet": packet,
+    "fuse": fuse,
+    "backing": backing,
+    "bytes": content,
+})

@@ -9,15 +9,11 @@
 . tests/tap.sh
 unset MAKELEVEL MAKEFLAGS MFLAGS # of the make that runs the tests: one of the cases is a make
 . tests/vm/relay.bash
-kernel=${DS_VM_KERNEL:-6.1} machine=${DS_VM_MACHINE:-pc}
-[ "$(id -u)" = 0 ] || { skip "forwarding from end to end" "it takes root" && tap_done && exit; }
-for program in dshost dsagent dsrun; do
-	[ -x "$BIN/$program" ] || { skip "forwarding from end to end" "$program is not built" && tap_done && exit; }
-done
+. tests/vm/shadowed.bash
+shadowed_needs "forwarding from end to end"
 for program in git sqlite3 curl redis-check-rdb gcc make setpriv unshare; do
 	command -v $program >/dev/null || { skip "forwarding from end to end" "$program is not installed" && tap_done && exit; }
 done
-BIN=$(realpath "$BIN")
 port=$((20000 + $$ % 20000))
 chmod 755 "$TMP"
 
@@ -51,11 +47,10 @@ tree() { # tree FOLDER: the directory that programs work on
 umask 022
 tree "$TMP/theirs"
 tree "$TMP/ours"
-mkdir "$TMP/ro" "$TMP/want" "$TMP/run"
+mkdir "$TMP/ro" "$TMP/want" "$TMP/local"
 echo "to be read" >"$TMP/ro/r"
 echo "outside" >"$TMP/outside"
-chown -R 65534:65534 "$TMP/ro" "$TMP/want"
-rm -rf /tmp/forward-local
+chown -R 65534:65534 "$TMP/ro" "$TMP/want" "$TMP/local"
 
 cat >"$TMP/policy" <<EOT
 allow vm=one program=/usr/bin/** service=forward executors=16 memory=16M net=host calls=file,dir,socket,poll,info path=/mnt/data:$TMP/theirs:rw path=/mnt/ro:$TMP/ro:ro
@@ -63,14 +58,9 @@ allow vm=one program=/usr/lib/** service=forward executors=4 memory=16M path=/mn
 allow vm=one program=**/conform service=forward executors=2 memory=16M path=/mnt/data:$TMP/theirs:rw
 allow vm=one program=**/memfd:* service=forward executors=4 memory=16M path=/mnt/data:$TMP/theirs:rw
 EOT
-printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name one -- "$@"\n' "$BIN/dshost" "$TMP/run" >"$TMP/through"
-chmod +x "$TMP/through"
-mkfifo "$TMP/vm.in" "$TMP/vm.out"
-"$BIN/dshost" serve --run-dir "$TMP/run" --policy "$TMP/policy" --services "${BIN%/bin}/shadow" 2>"$TMP/log" &
-daemon=$!
-python3 tests/vm/forward_host.py "$TMP" "$TMP/run" "$BIN/dshost" "$port" >"$TMP/helper" 2>&1 &
-helper=$!
-trap 'kill $helper $daemon 2>/dev/null; rm -rf "$TMP" /tmp/forward-local' EXIT
+shadowed_serve "$TMP"
+shadowed_helper forward_host.py "$port"
+trap 'kill $helper $daemon 2>/dev/null; rm -rf "$TMP"' EXIT
 
 # Servers of the host.  redis-check-rdb is the server's program under another name (Debian: redis-tools).
 (exec -a redis-server redis-check-rdb --port $((port + 2)) --bind 127.0.0.1 --save '' --dir "$TMP") >"$TMP/redis" 2>&1 &
@@ -94,7 +84,7 @@ if program=$(tests/vm/nginx 2>"$TMP/nginx/none"); then
 	nginx=$!
 	export FORWARD_NGINX=$((port + 3))
 fi
-trap 'kill $helper $daemon $redis $nginx 2>/dev/null; rm -rf "$TMP" /tmp/forward-local' EXIT
+trap 'kill $helper $daemon $redis $nginx 2>/dev/null; rm -rf "$TMP"' EXIT
 for _ in $(seq 300); do
 	redis-cli -p $((port + 2)) ping >"$TMP/ping" 2>&1 && curl -s "http://127.0.0.1:$port/" >"$TMP/ping" && break || sleep 0.1
 done
@@ -103,16 +93,14 @@ done
 mkdir -p "$TMP/tools/bin" "$TMP/tools/lib"
 cp "$BIN/dsrun" "$TMP/tools/bin/" && cp "${BIN%/bin}/lib/libdsforward.so" "$TMP/tools/lib/" && cp "${BIN%/bin}/tests/conform/conform" tests/vm/guest/forward_prog.py "$TMP/tools/"
 chmod -R a+rX "$TMP/tools"
-export FORWARD_PORT=$port FORWARD_TOOLS=$TMP/tools FORWARD_CONFORM=$TMP/tools/conform
+export FORWARD_PORT=$port FORWARD_LOCAL=$TMP/local FORWARD_TOOLS=$TMP/tools FORWARD_CONFORM=$TMP/tools/conform
 unshare -m --propagation private sh -c 'mount -t tmpfs -o mode=755 forward /mnt && mkdir /mnt/data /mnt/ro && mount --bind "$1/ours" /mnt/data &&
 	mount --bind "$1/ro" /mnt/ro && mount -o remount,bind,ro /mnt/ro && exec tests/vm/guest/forward want "$1/want"' - "$TMP" >"$TMP/want.log" 2>&1
 is "$? $(cat "$TMP/want.log")" "0 " "the commands were run on the host"
-rm -rf /tmp/forward-local
+rm -rf "$TMP/local/d"
 
-args=()
-for word in -chardev "pipe,id=host,path=$TMP/vm" -device virtserialport,chardev=host,name=vm.host; do args+=(--qemu "$word"); done
-vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 400 --through "$TMP/through" "${args[@]}" -- \
-	env "BIN=$BIN" "FORWARD_PORT=$port" "FORWARD_TOOLS=$FORWARD_TOOLS" "FORWARD_CONFORM=$FORWARD_CONFORM" ${FORWARD_NGINX:+"FORWARD_NGINX=$FORWARD_NGINX"} ${FORWARD_ONLY:+"FORWARD_ONLY=$FORWARD_ONLY"} tests/vm/guest/forward_boot "$TMP/want"
+vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 400 "${shadowed[@]}" -- \
+	env "BIN=$BIN" "FORWARD_PORT=$port" "FORWARD_LOCAL=$FORWARD_LOCAL" "FORWARD_TOOLS=$FORWARD_TOOLS" "FORWARD_CONFORM=$FORWARD_CONFORM" ${FORWARD_NGINX:+"FORWARD_NGINX=$FORWARD_NGINX"} ${FORWARD_ONLY:+"FORWARD_ONLY=$FORWARD_ONLY"} tests/vm/guest/forward_boot "$TMP/want"
 if [ -s "$TMP/guest" ] && [ -z "${FORWARD_ONLY:-}" ]; then
 	list() { (cd "$1" && find . -name .git -prune -o -name mapped -prune -o -printf '%p %y %m %U:%G %n %l\n' | sort && find . -type f -not -path '*/.git/*' -exec md5sum {} + | sort -k 2); }
 	diff <(list "$TMP/ours") <(list "$TMP/theirs") >"$TMP/trees"
@@ -123,6 +111,4 @@ if [ -s "$TMP/guest" ] && [ -z "${FORWARD_ONLY:-}" ]; then
 	ok $? "and so is the history that was committed there"
 fi
 [ -n "$nginx" ] || skip "curl and nginx" "$(head -n 1 "$TMP/nginx/none")"
-sed 's/^/# helper: /' "$TMP/helper"
-[ $tap_bad = 0 ] || tail -n 40 "$TMP/log" | sed 's/^/# log: /'
-tap_done
+shadowed_done

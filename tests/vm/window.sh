@@ -5,17 +5,11 @@
 # What it prints is compared.  WINDOW_ONLY: a pattern of cases to run; DS_VM_KERNEL, DS_VM_EMULATOR, DS_VM_MACHINE choose another configuration.
 . tests/tap.sh
 . tests/vm/relay.bash
-kernel=${DS_VM_KERNEL:-6.1} machine=${DS_VM_MACHINE:-pc}
-what="files of the host mapped in a guest"
-[ "$(id -u)" = 0 ] || { skip "$what" "it takes root" && tap_done && exit; }
-for program in dshost dsagent dsrun; do
-	[ -x "$BIN/$program" ] || { skip "$what" "$program is not built" && tap_done && exit; }
-done
-BIN=$(realpath "$BIN")
+. tests/vm/shadowed.bash
+shadowed_needs "files of the host mapped in a guest"
 mapped=$(dirname "$BIN")/tests/tools/mapped
 chmod 755 "$TMP"
-mkdir "$TMP/run" "$TMP/want" "$TMP/data"
-mkfifo "$TMP/vm.in" "$TMP/vm.out"
+mkdir "$TMP/want" "$TMP/data"
 cases=(shared parts refused private cut buffers)
 file() { python3 -c 'import sys; sys.stdout.buffer.write(b"".join(bytes([i]) * 4096 for i in range(64)))' >"$1"; }
 for c in "${cases[@]}"; do
@@ -31,20 +25,13 @@ cat >"$TMP/policy" <<EOT2
 allow vm=one program=**/mapped service=forward executors=4 memory=16M path=/mnt/data:$TMP/data:rw
 allow vm=one program=/usr/bin/** service=forward executors=4 memory=16M path=/mnt/data:$TMP/data:rw
 EOT2
-printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name one -- "$@"\n' "$BIN/dshost" "$TMP/run" >"$TMP/through"
-chmod +x "$TMP/through"
-"$BIN/dshost" serve --run-dir "$TMP/run" --policy "$TMP/policy" --services "${BIN%/bin}/shadow" --window 64M 2>"$TMP/log" &
-daemon=$!
-python3 tests/vm/window_host.py "$TMP" "$TMP/run" "$BIN/dshost" >"$TMP/helper" 2>&1 &
-helper=$!
+shadowed_serve "$TMP" --window 64M
+shadowed_helper window_host.py
 trap 'kill $helper $daemon 2>/dev/null; rm -rf "$TMP"' EXIT
-vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 200 --through "$TMP/through" \
-	--qemu -chardev --qemu "pipe,id=host,path=$TMP/vm" --qemu -device --qemu virtserialport,chardev=host,name=vm.host -- \
+vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 200 "${shadowed[@]}" -- \
 	env "BIN=$BIN" "CASES=${cases[*]}" ${WINDOW_ONLY:+"WINDOW_ONLY=$WINDOW_ONLY"} tests/vm/guest/window "$TMP/want"
 if [ -z "${WINDOW_ONLY:-}" ] && [ -e "$TMP/data/wal.db" ]; then
 	is "$(sqlite3 "$TMP/data/wal.db" "pragma integrity_check; select count(*), sum(a) from t" 2>&1 | tr "\n" " ")" "ok 100|5050 " \
 		"the data base that two programs of the guest wrote is sound"
 fi
-sed "s/^/# helper: /" "$TMP/helper"
-[ $tap_bad = 0 ] || tail -n 40 "$TMP/log" | sed 's/^/# log: /'
-tap_done
+shadowed_done

@@ -1,23 +1,20 @@
 """window_host - the host's part of window.sh: what the VMM has mapped, and what only the host can do
 
-usage: window_host.py FOLDER RUN-DIR DSHOST     FOLDER/vm.in, vm.out: the guest's port of that name
+usage: window_host.py FOLDER RUN-DIR DSHOST     (host_port.py)
 
-Questions and answers are lines: "mappings FILE" counts the VMM's mappings of FOLDER/data/FILE, "gone FILE" waits until there are none, "end NAME"
+Questions: "mappings FILE" counts the VMM's mappings of FOLDER/data/FILE, "gone FILE" waits until there are none, "end NAME"
 ends the shadow of the program that has FILE mapped, "killed FILE" kills the process that serves the VM.
 """
-import json
 import os
 import signal
 import subprocess
-import sys
 import time
 
-folder, run_dir, dshost = sys.argv[1:]
+from host_port import answer, dshost, run_dir, vms
 
 
 def vm():
-    out = subprocess.run([dshost, "status", "--json", "--run-dir", run_dir], capture_output=True, text=True, timeout=20).stdout
-    return json.loads(out)["vms"][0]
+    return vms()[0]
 
 
 def count(pid, name):
@@ -66,16 +63,4 @@ def killed(name):
     return there + (", running" if state in "RSD" else f", {state}")
 
 
-with open(f"{folder}/vm.out", "r+b", buffering=0) as out, open(f"{folder}/vm.in", "r+b", buffering=0) as answers:
-    text = b""
-    while True:
-        text += out.read(1)
-        if not text.endswith(b"\n"):
-            continue
-        verb, *args = text.decode().split()
-        text = b""
-        try:
-            reply = {"mappings": mappings, "gone": gone, "end": end, "killed": killed}[verb](*args)
-        except Exception as e:  # pylint: disable=broad-except
-            reply = f"failed: {e!r}"
-        answers.write(reply.replace("\n", " ").encode() + b"\n")
+answer({"mappings": mappings, "gone": gone, "end": end, "killed": killed})
