@@ -34,6 +34,7 @@
 /** enum step - What a child was doing when it failed; the text for each is below. */
 enum step {
 	STEP_READY, /* not a failure: it waits for the word to go */
+	STEP_GROUP,
 	STEP_SESSION,
 	STEP_USER,
 	STEP_ROOT,
@@ -50,6 +51,7 @@ enum step {
 };
 static const char *const step_text[STEP_END] = {
 	[STEP_READY] = "it ended before it was executed",
+	[STEP_GROUP] = "joining its cgroup",
 	[STEP_SESSION] = "a session of its own",
 	[STEP_ROOT] = "an empty root directory",
 	[STEP_PLACES] = "putting places of the host into its root directory",
@@ -83,6 +85,7 @@ struct inside {
 	bool was_root;
 	int bind_fd[JAILBIND_MAX]; /* -1: none */
 	int dev_fd;
+	struct jailgroup_doors doors;
 };
 
 /* --- the child ------------------------------------------------------------------------------------------------------ */
@@ -265,8 +268,10 @@ static int confine(const struct jail_params *p, const struct jail *j, const stru
 	const struct report ready = {.step = STEP_READY};
 	int landlock, rc;
 
-	*step = STEP_SESSION;
-	rc = setsid() < 0 ? -errno : 0;
+	*step = STEP_GROUP;
+	rc = jailgroup_enter(&in->doors);
+	if (!rc && (*step = STEP_SESSION))
+		rc = setsid() < 0 ? -errno : 0;
 	landlock = rc ? 0 : jailland_prepare(&want);
 	if (!rc && (*step = STEP_USER))
 		rc = become(in);
@@ -340,6 +345,7 @@ static void choose_ids(const struct jail_params *p, bool was_root, struct inside
 	for (size_t i = 0; i < JAILBIND_MAX; i++)
 		in->bind_fd[i] = -1;
 	in->dev_fd = -1;
+	in->doors = (struct jailgroup_doors){.two = -1, .one = {-1, -1, -1}};
 }
 
 static int map_ids(const struct jail_params *p, const struct jail *j, const struct inside *in, uid_t uid, gid_t gid)
@@ -357,18 +363,14 @@ static int map_ids(const struct jail_params *p, const struct jail *j, const stru
 }
 
 /* What the child cannot do for itself. */
-static int prepare(const struct jail_params *p, const struct jail *j, const struct jailgroup *group, const struct inside *in,
-		   uid_t uid, gid_t gid, struct jail_err *err)
+static int prepare(const struct jail_params *p, const struct jail *j, const struct inside *in, uid_t uid, gid_t gid, struct jail_err *err)
 {
 	int rc = map_ids(p, j, in, uid, gid);
 
 	if (rc)
 		return fail(err, rc, "mapping a user into the new user namespace");
 	rc = write_proc(j->pid, "oom_score_adj", "1000");
-	if (rc)
-		return fail(err, rc, "making it the first to be killed when memory is short");
-	rc = jailgroup_join(group, j->pid);
-	return rc ? fail(err, rc, "joining its cgroup") : 0;
+	return rc ? fail(err, rc, "making it the first to be killed when memory is short") : 0;
 }
 
 /* Return: 0 and the next report, @report->step STEP_END at the end of the stream; -errno. */
@@ -440,6 +442,7 @@ static void close_places(struct inside *in)
 	for (size_t i = 0; i < JAILBIND_MAX; i++)
 		cleanup_close_fn(&in->bind_fd[i]);
 	cleanup_close_fn(&in->dev_fd);
+	jailgroup_close(&in->doors);
 }
 
 static int open_places(const struct jail_params *p, struct inside *in, uid_t uid, gid_t gid, struct jail_err *err)
@@ -472,9 +475,11 @@ static int open_places(const struct jail_params *p, struct inside *in, uid_t uid
 /* A child in its namespaces, which waits for the word to go.  Return: its number, or -errno. */
 static long make_child(const struct jail_params *p, struct jail *j, const struct inside *in, int sync_fd)
 {
-	struct clone_args args = {.flags = NAMESPACES | CLONE_PIDFD | (p->net_host ? 0 : CLONE_NEWNET),
+	struct clone_args args = {.flags = NAMESPACES | CLONE_PIDFD | (p->net_host ? 0 : CLONE_NEWNET) |
+					   (in->doors.two < 0 ? 0 : CLONE_INTO_CGROUP),
 				  .pidfd = (uintptr_t)&j->pidfd,
-				  .exit_signal = SIGCHLD};
+				  .exit_signal = SIGCHLD,
+				  .cgroup = in->doors.two < 0 ? 0 : (uint64_t)in->doors.two};
 	const long pid = syscall(__NR_clone3, &args, sizeof(args));
 
 	if (pid == 0)
@@ -501,6 +506,11 @@ int jail_spawn(const struct jail_params *p, struct jail *j, struct jail_err *err
 		return fail(err, -errno, "a socket pair");
 	ours = pair[0], theirs = pair[1];
 	j->memory = make_groups(p, in.was_root, &j->group);
+	rc = jailgroup_open(&j->group, &in.doors);
+	if (rc) {
+		jailgroup_remove(&j->group);
+		return fail(err, rc, step_text[STEP_GROUP]);
+	}
 	rc = jailnet_attach(j->group.two, &p->net, &j->net);
 	if (rc) {
 		jailgroup_remove(&j->group);
@@ -514,7 +524,7 @@ int jail_spawn(const struct jail_params *p, struct jail *j, struct jail_err *err
 	}
 	j->pid = (pid_t)pid;
 	close(steal_fd(&theirs));
-	rc = prepare(p, j, &j->group, &in, uid, gid, err);
+	rc = prepare(p, j, &in, uid, gid, err);
 	if (!rc)
 		rc = lead(j, ours, err);
 	if (rc)

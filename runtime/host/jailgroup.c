@@ -259,18 +259,42 @@ int jailgroup_make(struct jailgroup *g, const struct jailgroup_want *want)
 	return rc;
 }
 
-int jailgroup_join(const struct jailgroup *g, pid_t pid)
+int jailgroup_open(const struct jailgroup *g, struct jailgroup_doors *doors)
 {
-	char text[32];
-	int rc = 0;
+	bool good = true;
 
-	snprintf(text, sizeof(text), "%d", pid);
-	if (*g->two)
-		rc = write_file(g->two, "cgroup.procs", text);
-	for (int i = 0; i < JAILGROUP_LIMITS && !rc; i++)
-		if (*g->one[i])
-			rc = write_file(g->one[i], "cgroup.procs", text);
-	return rc;
+	doors->two = *g->two ? open(g->two, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	good = !*g->two || doors->two >= 0;
+	for (int i = 0; i < JAILGROUP_LIMITS; i++) {
+		char path[JAILGROUP_PATH_BYTES + 8];
+
+		snprintf(path, sizeof(path), "%s/tasks", g->one[i]);
+		doors->one[i] = *g->one[i] && good ? open(path, O_WRONLY | O_CLOEXEC) : -1;
+		good &= !*g->one[i] || doors->one[i] >= 0;
+	}
+	if (!good) {
+		const int rc = errno ? -errno : -EIO;
+
+		jailgroup_close(doors);
+		return rc;
+	}
+	return 0;
+}
+
+int jailgroup_enter(const struct jailgroup_doors *doors)
+{
+	for (int i = 0; i < JAILGROUP_LIMITS; i++)
+		if (doors->one[i] >= 0 && write(doors->one[i], "0", 1) != 1)
+			return -errno;
+	return 0;
+}
+
+void jailgroup_close(struct jailgroup_doors *doors)
+{
+	cleanup_close_fn(&doors->two);
+	for (int i = 0; i < JAILGROUP_LIMITS; i++)
+		cleanup_close_fn(&doors->one[i]);
+	*doors = (struct jailgroup_doors){.two = -1, .one = {-1, -1, -1}};
 }
 
 static int remove_dir(const char *path)

@@ -13,6 +13,11 @@
  * A group of version 2 is made wherever that is mounted, also if it has no controllers there (both versions in use): what
  * belongs to a group, and not to a controller, are programs that look at connections (jailnet.h).
  *
+ * A process enters without being moved there: moving another one into a group waits for the kernel to be sure that no process
+ * is just forking or ending (cgroup_threadgroup_rwsem: 6 to 13 ms for each hierarchy, whatever else goes on).  It is cloned into its
+ * group of version 2 (CLONE_INTO_CGROUP, Linux 5.7), and moves itself into those of version 1, as a single thread, by descriptors
+ * that its maker has opened: neither waits (Linux 5.5, "cgroup: Optimize single thread migration").
+ *
  * Groups carry the maker's pid in their name; those whose maker is gone are removed by the next, and by
  * jailgroup_sweep().
  */
@@ -51,8 +56,24 @@ struct jailgroup {
  */
 int jailgroup_make(struct jailgroup *g, const struct jailgroup_want *want);
 
-/** jailgroup_join() - Moves process @pid into it.  Return: 0, -errno. */
-int jailgroup_join(const struct jailgroup *g, pid_t pid);
+/** struct jailgroup_doors - How a process gets in; descriptors, -1: none. */
+struct jailgroup_doors {
+	int two; /* for clone3(2) */
+	int one[JAILGROUP_LIMITS]; /* for jailgroup_enter() */
+};
+
+/** jailgroup_open() - Opens the doors; give back with jailgroup_close().  Return: 0, -errno: all are closed. */
+int jailgroup_open(const struct jailgroup *g, struct jailgroup_doors *doors);
+
+/**
+ * jailgroup_enter() - The caller, which has one thread, goes into the groups of version 1
+ *
+ * By the rights of who opened the doors (cgroups of version 1: the opener's credentials count).  Return: 0, -errno.
+ */
+int jailgroup_enter(const struct jailgroup_doors *doors);
+
+/** jailgroup_close() - Closes the doors. */
+void jailgroup_close(struct jailgroup_doors *doors);
 
 /** jailgroup_remove() - Removes it; its processes have been waited for.  Return: 0, -errno. */
 int jailgroup_remove(struct jailgroup *g);

@@ -90,6 +90,28 @@ static unsigned int mounts(char *line, size_t bytes)
 	return n;
 }
 
+/* How many of its groups its process is in: their directories list it. */
+static unsigned int inside_groups(void)
+{
+	const struct jailgroup *group = &g.jail.group;
+	const char *const dir[] = {group->two, group->one[0], group->one[1], group->one[2]};
+	unsigned int n = 0;
+
+	for (size_t i = 0; i < sizeof(dir) / sizeof(dir[0]); i++) {
+		char path[JAILGROUP_PATH_BYTES + 16];
+		int pid;
+		FILE *f;
+
+		snprintf(path, sizeof(path), "%s/cgroup.procs", dir[i]);
+		f = *dir[i] ? fopen(path, "r") : NULL;
+		while (f && fscanf(f, "%d", &pid) == 1)
+			n += pid == g.jail.pid;
+		if (f)
+			fclose(f);
+	}
+	return n;
+}
+
 static void look(bool guarded)
 {
 	static const char *const ns[] = {"user", "mnt", "pid", "net", "ipc", "uts", "cgroup"};
@@ -158,6 +180,7 @@ static void test_inside(void)
 	for (int i = 0; i < JAILGROUP_LIMITS; i++)
 		groups += g.jail.group.version[i] != 0;
 	tap_ok((groups_left() != 0) == (groups != 0), "%u limits are kept by cgroups", groups);
+	tap_eq(inside_groups(), groups_left(), "it is in each of its groups");
 	kind = guarded_boot(&g, "calls", 2, runs, 2);
 	tap_eq(kind, DS_SHADOW_STATUS, "it starts, its guard is armed");
 	if (kind != DS_SHADOW_STATUS)

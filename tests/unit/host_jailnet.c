@@ -7,11 +7,13 @@
 #include <arpa/inet.h>
 #include <err.h>
 #include <errno.h>
+#include <linux/sched.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -179,25 +181,22 @@ static int try_all(void)
 
 static int in_group(const struct jailgroup *g, int (*what)(void))
 {
-	int status, go[2];
+	struct clone_args args = {.flags = CLONE_INTO_CGROUP, .exit_signal = SIGCHLD};
+	struct jailgroup_doors doors;
+	int status;
 	pid_t pid;
 
 	fflush(stdout);
-	if (pipe(go))
-		err(2, "pipe");
-	pid = fork();
-	if (!pid) {
-		char byte;
-
-		if (read(go[0], &byte, 1) != 1)
-			_exit(98);
-		_exit(what());
-	}
-	if (jailgroup_join(g, pid) || write(go[1], "g", 1) != 1)
-		err(2, "join");
+	if (jailgroup_open(g, &doors))
+		err(2, "open");
+	args.cgroup = doors.two;
+	pid = syscall(SYS_clone3, &args, sizeof(args));
+	if (!pid)
+		_exit(jailgroup_enter(&doors) ? 98 : what());
+	if (pid < 0)
+		err(2, "clone3");
+	jailgroup_close(&doors);
 	waitpid(pid, &status, 0);
-	close(go[0]);
-	close(go[1]);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : 97;
 }
 
