@@ -105,7 +105,7 @@ struct shadow_want {
 	const char *policy; /* its text */
 	struct warden_times times;
 	int devmem_fd; /* not 0: the RAM is in there as it would be in /dev/mem, */
-	uint64_t ram_host_pfn; /* from this page on */
+	const struct ramtable *devmem_table; /* by this table */
 };
 
 AGENT_UNUSED static void shadow_start(struct shadow *s, const struct shadow_want *want)
@@ -130,9 +130,7 @@ AGENT_UNUSED static void shadow_start(struct shadow *s, const struct shadow_want
 			.stream_fd = pair[1],
 			.ram_fd = want->devmem_fd ? want->devmem_fd : ram_fd,
 			.parent = getppid(),
-			.provider = want->devmem_fd ? DS_SHADOW_RAM_DEVMEM : DS_SHADOW_RAM_FILE,
-			.ram_host_pfn = want->ram_host_pfn,
-			.table = &ram_table,
+			.table = want->devmem_fd ? want->devmem_table : &ram_table,
 			.vm = "test-vm",
 			.policy = policy,
 			.services_dir = services_dir,

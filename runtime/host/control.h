@@ -27,7 +27,7 @@
 #define CONTROL_RUN_DIR "/run/dshost"
 #define CONTROL_SOCKET "control" /* in the run directory */
 #define CONTROL_MAGIC UINT32_C(0x4c435344) /* the bytes "DSCL" */
-#define CONTROL_VERSION 2
+#define CONTROL_VERSION 3
 #define CONTROL_NAME_BYTES 32 /* of a VM's name; terminated; what WELCOME can carry (runtime/wire/agent.h) */
 #define CONTROL_TEXT_BYTES 256
 #define CONTROL_PATH_BYTES 108 /* what a unix socket's address holds; terminated */
@@ -86,6 +86,11 @@ struct control_vm {
 	uint32_t checked;	  /* 1: vhost-user's table is the one the monitor told */
 	uint32_t doorbell;	  /* 1: the doorbell device is connected */
 	uint32_t nshadows;
+	uint32_t physical; /* 1: its memory is physical memory of the host, from /dev/mem (devmem.h) */
+	uint32_t window_pieces; /* files that are mapped into its window lie in; one file may have several */
+	uint32_t window_helper; /* 1: the thread that maps them is in the VMM */
+	uint32_t zero;
+	uint64_t window_bytes, window_used_bytes;
 	uint64_t cid, ram_bytes, ranges;
 	uint64_t started, ended, refused; /* shadows: of all time; refused: streams that got no warden */
 	uint64_t refused_bells;		  /* streams of guest threads that belong to no shadow */

@@ -24,6 +24,14 @@ _dshost() {
 		mapfile -t COMPREPLY < <(compgen -W "16 128 1024" -- "$cur")
 		return
 		;;
+	--start-rate)
+		mapfile -t COMPREPLY < <(compgen -W "0 10 100 1000" -- "$cur")
+		return
+		;;
+	--ram-at)
+		mapfile -t COMPREPLY < <(compgen -W "0x100000000" -- "$cur")
+		return
+		;;
 	--window)
 		mapfile -t COMPREPLY < <(compgen -W "64M 256M 1G 8G" -- "$cur")
 		return
@@ -38,15 +46,15 @@ _dshost() {
 		;;
 	esac
 	case $command in
-	serve) options="--policy --services --max-shadows --window --kvm-files --verbose --run-dir" ;;
-	run) options="--name --print --run-dir" ;;
+	serve) options="--policy --services --max-shadows --start-rate --window --dev-mem --kvm-files --verbose --run-dir" ;;
+	run) options="--name --ram-at --print --run-dir" ;;
 	attach) options="--qmp --name --run-dir" ;;
 	status) options="--json --run-dir" ;;
 	end | stop) options="--run-dir" ;;
 	check-policy) options="" ;;
 	*)
 		options="serve run attach status end stop check-policy"
-		[[ $cur == -* ]] && options="--run-dir --policy --services --max-shadows --window --kvm-files --verbose --name --print --qmp --json --help --version"
+		[[ $cur == -* ]] && options="--run-dir --policy --services --max-shadows --start-rate --window --dev-mem --kvm-files --verbose --name --ram-at --print --qmp --json --help --version"
 		;;
 	esac
 	mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")

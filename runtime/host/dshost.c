@@ -18,10 +18,12 @@
 
 #include "rle/cleanup.h"
 #include "runtime/host/attach.h"
+#include "runtime/host/devmem.h"
 #include "runtime/host/launch.h"
 #include "runtime/host/log.h"
 #include "runtime/host/policy.h"
 #include "runtime/host/serve.h"
+#include "runtime/host/startrate.h"
 #include "runtime/host/status.h"
 #include "runtime/host/windows.h"
 
@@ -53,10 +55,13 @@ static const char help_text[] =
 	"      --policy FILE      serve: what is allowed (default " POLICY_PATH ")\n"
 	"      --services DIR     serve: where the services are\n"
 	"      --max-shadows N    serve: shadows of one VM at a time (default 128)\n"
+	"      --start-rate N     serve: shadows that one VM may start a second, tenfold at once (default 100; 0: any number)\n"
 	"      --window SIZE      serve: of a VM's window, into which files of the host are mapped (default 256M)\n"
+	"      --dev-mem          serve: VMs may have physical memory of this machine, from " DEVMEM_PATH ": see dshost(8)\n"
 	"      --kvm-files        serve: regular files are mapped there in VMs with KVM too, which end when one is cut: see dshost(8)\n"
 	"      --verbose          serve: log more\n"
 	"      --name NAME        run, attach: what to call the VM\n"
+	"      --ram-at ADDRESS   run: the VM's memory is physical memory, from ADDRESS on, that the kernel leaves alone\n"
 	"      --print            run: print the command line that would be executed, and do nothing\n"
 	"      --qmp SOCKET       attach: the VM's monitor (QEMU's -qmp unix:SOCKET,server=on,wait=off)\n"
 	"      --json             status: print JSON\n"
@@ -66,7 +71,7 @@ static const char help_text[] =
 	"Exit status: 0 done, 1 usage or an error in the policy, 2 system error, 4 attached but not ready, 75 busy; run: QEMU's.\n"
 	"See dshost(8), ds-policy(5).\n";
 
-enum { OPT_RUN_DIR = 256, OPT_POLICY, OPT_SERVICES, OPT_MAX_SHADOWS, OPT_WINDOW, OPT_KVM_FILES, OPT_VERBOSE, OPT_NAME, OPT_PRINT, OPT_QMP, OPT_JSON, OPT_END };
+enum { OPT_RUN_DIR = 256, OPT_POLICY, OPT_SERVICES, OPT_MAX_SHADOWS, OPT_START_RATE, OPT_WINDOW, OPT_DEV_MEM, OPT_KVM_FILES, OPT_VERBOSE, OPT_NAME, OPT_RAM_AT, OPT_PRINT, OPT_QMP, OPT_JSON, OPT_END };
 #define BIT(option) (1u << ((option)-OPT_RUN_DIR))
 
 static const struct option long_options[] = {
@@ -74,10 +79,13 @@ static const struct option long_options[] = {
 	{"policy", required_argument, NULL, OPT_POLICY},
 	{"services", required_argument, NULL, OPT_SERVICES},
 	{"max-shadows", required_argument, NULL, OPT_MAX_SHADOWS},
+	{"start-rate", required_argument, NULL, OPT_START_RATE},
 	{"window", required_argument, NULL, OPT_WINDOW},
+	{"dev-mem", no_argument, NULL, OPT_DEV_MEM},
 	{"kvm-files", no_argument, NULL, OPT_KVM_FILES},
 	{"verbose", no_argument, NULL, OPT_VERBOSE},
 	{"name", required_argument, NULL, OPT_NAME},
+	{"ram-at", required_argument, NULL, OPT_RAM_AT},
 	{"print", no_argument, NULL, OPT_PRINT},
 	{"qmp", required_argument, NULL, OPT_QMP},
 	{"json", no_argument, NULL, OPT_JSON},
@@ -88,9 +96,10 @@ static const struct option long_options[] = {
 
 struct options {
 	const char *run_dir, *policy, *services, *name, *qmp;
-	uint32_t max_shadows;
+	uint32_t max_shadows, start_rate;
 	uint64_t window_bytes;
-	bool kvm_files;
+	uint64_t ram_at;
+	bool dev_mem, has_ram_at, kvm_files;
 	bool print, json, verbose;
 	int argc; /* what is left */
 	char **argv;
@@ -214,6 +223,26 @@ static int run_made(const struct options *o, const struct launch *l, const char 
 	return o->print ? DSHOST_DONE : DSHOST_SYSTEM;
 }
 
+/* Physical memory for a VM, if it was asked for: looked at before anything else is done. */
+static int give_memory(const struct options *o, struct launch *l)
+{
+	char why[DEVMEM_WHY_BYTES];
+	cleanup_close int fd = -1;
+
+	if (!o->has_ram_at)
+		return DSHOST_DONE;
+	if (l->own_backend)
+		return complain(DSHOST_USAGE, "--ram-at says where the VM's memory is, and so does -machine memory-backend=: leave one of them out");
+	l->ram_at = o->ram_at;
+	l->has_ram_at = true;
+	if (o->print)
+		return DSHOST_DONE;
+	fd = devmem_open(why);
+	if (fd < 0 || devmem_check(fd, l->ram_at, l->ram_bytes, why))
+		return complain(DSHOST_SYSTEM, "--ram-at: %s", why);
+	return DSHOST_DONE;
+}
+
 static int do_run(const struct options *o)
 {
 	struct control_request request = {.verb = CONTROL_VM};
@@ -224,6 +253,9 @@ static int do_run(const struct options *o)
 
 	if (e)
 		return complain(e == -EINVAL ? DSHOST_USAGE : DSHOST_SYSTEM, "%s", why);
+	e = give_memory(o, &l);
+	if (e)
+		return e;
 	if (o->name || *l.name)
 		snprintf(request.name, sizeof(request.name), "%s", o->name ? o->name : l.name);
 	else
@@ -276,11 +308,18 @@ static const char *find_services(char path[static PATH_MAX])
 static int do_serve(const struct options *o)
 {
 	char path[PATH_MAX], run_dir[PATH_MAX], services[PATH_MAX];
-	struct serve_params p = {.run_dir = o->run_dir, .policy = o->policy, .max_shadows = o->max_shadows,
-				 .window_bytes = o->window_bytes, .kvm_files = o->kvm_files};
+	struct serve_params p = {.run_dir = o->run_dir, .policy = o->policy, .max_shadows = o->max_shadows, .start_rate = o->start_rate,
+				 .window_bytes = o->window_bytes, .dev_mem = o->dev_mem, .kvm_files = o->kvm_files};
 
 	if (o->argc)
 		return usage("serve takes no argument: '%s'", o->argv[0]);
+	if (o->dev_mem) {
+		char why[DEVMEM_WHY_BYTES];
+		cleanup_close int mem = devmem_open(why); /* whether it can be: VMMs bring descriptors of their own */
+
+		if (mem < 0)
+			return complain(DSHOST_SYSTEM, "--dev-mem: %s", why);
+	}
 	p.services_dir = o->services ? realpath(o->services, services) : find_services(path);
 	if (!p.services_dir || access(p.services_dir, R_OK | X_OK))
 		return complain(DSHOST_SYSTEM, "%s: the services' folder: %s", o->services ? o->services : p.services_dir, strerror(errno));
@@ -318,8 +357,9 @@ static const struct command {
 	int (*run)(const struct options *o);
 	unsigned int options; /* that it has, --run-dir apart */
 } commands[] = {
-	{"serve", do_serve, BIT(OPT_POLICY) | BIT(OPT_SERVICES) | BIT(OPT_MAX_SHADOWS) | BIT(OPT_WINDOW) | BIT(OPT_KVM_FILES) | BIT(OPT_VERBOSE)},
-	{"run", do_run, BIT(OPT_NAME) | BIT(OPT_PRINT)},
+	{"serve", do_serve, BIT(OPT_POLICY) | BIT(OPT_SERVICES) | BIT(OPT_MAX_SHADOWS) | BIT(OPT_START_RATE) | BIT(OPT_WINDOW) | BIT(OPT_DEV_MEM) |
+				   BIT(OPT_KVM_FILES) | BIT(OPT_VERBOSE)},
+	{"run", do_run, BIT(OPT_NAME) | BIT(OPT_RAM_AT) | BIT(OPT_PRINT)},
 	{"attach", do_attach, BIT(OPT_NAME) | BIT(OPT_QMP)},
 	{"status", do_status, BIT(OPT_JSON)},
 	{"end", do_end, 0},
@@ -349,10 +389,26 @@ static int take_option(struct options *o, int c)
 			return usage("--max-shadows: 1 to %u, not '%s'", SHADOWS_MAX, optarg);
 		o->max_shadows = (uint32_t)n;
 		return -1;
+	case OPT_START_RATE:
+		n = strtol(optarg, &end, 10);
+		if (!*optarg || n < 0 || n > (long)STARTRATE_MAX || *end)
+			return usage("--start-rate: 0 to %u, not '%s'", STARTRATE_MAX, optarg);
+		o->start_rate = (uint32_t)n;
+		return -1;
 	case OPT_WINDOW:
 		if (launch_size(optarg, 1, &o->window_bytes) || o->window_bytes < WINDOWS_BYTES_MIN || o->window_bytes > DS_WINDOW_BYTES_MAX ||
 		    o->window_bytes & (o->window_bytes - 1))
 			return usage("--window: a power of two from 1M to 64G, not '%s'", optarg);
+		return -1;
+	case OPT_DEV_MEM:
+		o->dev_mem = true;
+		return -1;
+	case OPT_RAM_AT:
+		errno = 0;
+		o->ram_at = strtoull(optarg, &end, 0);
+		if (*optarg < '0' || *optarg > '9' || *end || errno || o->ram_at & (DS_PAGE_BYTES - 1))
+			return usage("--ram-at: a physical address in whole pages, such as 0x100000000, not '%s'", optarg);
+		o->has_ram_at = true;
 		return -1;
 	case OPT_KVM_FILES:
 		o->kvm_files = true;
@@ -396,7 +452,7 @@ static const struct command *find_command(const char *name)
 
 int main(int argc, char **argv)
 {
-	struct options o = {.run_dir = CONTROL_RUN_DIR, .policy = POLICY_PATH, .max_shadows = SHADOWS_DEFAULT, .window_bytes = WINDOWS_BYTES_DEFAULT};
+	struct options o = {.run_dir = CONTROL_RUN_DIR, .policy = POLICY_PATH, .max_shadows = SHADOWS_DEFAULT, .start_rate = STARTRATE_DEFAULT, .window_bytes = WINDOWS_BYTES_DEFAULT};
 	const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
 	unsigned int given = 0;
 	int c, code;

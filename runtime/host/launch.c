@@ -12,6 +12,7 @@
 #include <string.h>
 #include <sys/statfs.h>
 
+#include "runtime/host/devmem.h"
 #include "runtime/host/qmp.h"
 
 #define MIB (UINT64_C(1) << 20)
@@ -376,7 +377,11 @@ int launch_make(const struct launch *l, const char *vsock, const char *doorbell,
 			e = -ENOMEM;
 	}
 	if (!e && !l->own_backend) {
-		e = push(line, &n, "-object", "memory-backend-memfd,id=dark-ram,share=on,size=%" PRIu64, l->ram_bytes);
+		if (l->has_ram_at)
+			e = push(line, &n, "-object", "memory-backend-file,id=dark-ram,share=on,mem-path=" DEVMEM_PATH ",offset=%" PRIu64 ",size=%" PRIu64,
+				 l->ram_at, l->ram_bytes);
+		else
+			e = push(line, &n, "-object", "memory-backend-memfd,id=dark-ram,share=on,size=%" PRIu64, l->ram_bytes);
 		e = e ? e : push(line, &n, "-machine", "memory-backend=dark-ram");
 	}
 	e = e ? e : push_device(l, line, &n, "vhost-user-vsock-pci", LAUNCH_VSOCK_ID, 1, vsock);

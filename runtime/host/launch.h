@@ -7,7 +7,8 @@
  * VM's name; everything else is passed on as it is.  Then options are put behind it:
  *
  *	-object memory-backend-memfd,id=dark-ram,share=on,size=BYTES  -machine memory-backend=dark-ram
- *		unless it has a backend already, which stays if its file is shared
+ *		unless it has a backend already, which stays if its file is shared; physical memory of the host is
+ *		-object memory-backend-file,id=dark-ram,share=on,mem-path=/dev/mem,offset=ADDRESS,size=BYTES (QEMU 8.1)
  *	-chardev socket,id=dark-vsock-socket,path=...  -device vhost-user-vsock-pci,id=dark-vsock,chardev=dark-vsock-socket
  *	-chardev socket,id=dark-doorbell-socket,path=...  -device ivshmem-doorbell,id=dark-doorbell,chardev=...,vectors=1
  *		on q35 each on a pcie-root-port of its own, because nothing can be unplugged from that machine's root bus, and
@@ -42,6 +43,8 @@ struct launch {
 	bool q35;
 	bool own_backend;	/* the machine has a backend that is shared: none is added */
 	uint64_t ram_bytes;	/* as -m says */
+	uint64_t ram_at;	/* the caller's to set: the memory is physical memory of the host from here on (devmem.h); */
+	bool has_ram_at;	/* if this is set, and own_backend is not */
 	char name[CONTROL_NAME_BYTES]; /* from -name, made fit for a VM's name; empty: none */
 };
 

@@ -6,6 +6,7 @@
 #include <linux/magic.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/vfs.h>
 
 #include "rle/cleanup.h"
@@ -18,6 +19,12 @@ static int refuse(struct ramtable_err *err, int number, const char *why, uint64_
 	if (err)
 		*err = (struct ramtable_err){.why = why, .index = index, .value = value};
 	return number;
+}
+
+/* /dev/mem, by whatever name: Documentation/admin-guide/devices.txt. */
+static bool is_dev_mem(const struct stat *st)
+{
+	return S_ISCHR(st->st_mode) && st->st_rdev == makedev(1, 1);
 }
 
 void ramtable_init(struct ramtable *t)
@@ -38,13 +45,14 @@ int ramtable_check_fd(int fd, struct ramtable_file *file, struct ramtable_err *e
 	if (fs.f_type == HUGETLBFS_MAGIC)
 		return refuse(err, -EOPNOTSUPP, "the RAM is made of hugetlb pages, which cannot be mapped 4 KiB at a time",
 			      RAMTABLE_NO_INDEX, 0);
-	if (!S_ISREG(st.st_mode))
+	if (!S_ISREG(st.st_mode) && !is_dev_mem(&st))
 		return refuse(err, -EINVAL, "the descriptor of the RAM is not a file", RAMTABLE_NO_INDEX, 0);
 	if (flags & O_PATH || (flags & O_ACCMODE) != O_RDWR)
 		return refuse(err, -EACCES, "the RAM file is not open for reading and writing", RAMTABLE_NO_INDEX, 0);
 	file->dev = st.st_dev;
 	file->ino = st.st_ino;
-	file->npages = (uint64_t)st.st_size >> DS_PAGE_SHIFT;
+	file->physical = is_dev_mem(&st);
+	file->npages = file->physical ? DS_PFN_END : (uint64_t)st.st_size >> DS_PAGE_SHIFT;
 	return 0;
 }
 
@@ -124,6 +132,20 @@ static void renumber(struct ramtable *t)
 	t->nfiles = n;
 }
 
+/* /dev/mem has no length: it ends with the last range. */
+static void measure(struct ramtable *t)
+{
+	for (uint32_t f = 0; f < t->nfiles; f++) {
+		uint64_t end = 0;
+
+		for (uint32_t i = 0; i < t->nranges; i++)
+			if (t->range[i].file == f && t->range[i].page.n + t->range[i].npages > end)
+				end = t->range[i].page.n + t->range[i].npages;
+		if (t->file[f].physical)
+			t->file[f].npages = end;
+	}
+}
+
 int ramtable_finish(struct ramtable *t, struct ramtable_err *err)
 {
 	struct ramtable_range sorted[RAMTABLE_RANGES_MAX] = {0};
@@ -154,6 +176,7 @@ int ramtable_finish(struct ramtable *t, struct ramtable_err *err)
 	memcpy(t->range, sorted, sizeof(sorted));
 	t->nranges = n;
 	renumber(t);
+	measure(t);
 	t->finished = true;
 	return 0;
 }
@@ -166,8 +189,22 @@ static uint32_t next_main(const struct ramtable *t, uint32_t i)
 	return i;
 }
 
+uint64_t ramtable_bytes(const struct ramtable *t)
+{
+	uint64_t npages = 0;
+
+	if (!t->nfiles || !t->file[0].physical)
+		return t->nfiles ? t->file[0].npages << DS_PAGE_SHIFT : 0;
+	for (uint32_t i = next_main(t, 0); i < t->nranges; i = next_main(t, i + 1))
+		npages += t->range[i].npages;
+	return npages << DS_PAGE_SHIFT;
+}
+
 bool ramtable_compare(const struct ramtable *a, const struct ramtable *b, struct ramtable_diff *diff)
 {
+	const bool alike = !a->nfiles || !b->nfiles || a->file[0].physical == b->file[0].physical;
+	/* A finished table's first range is of the RAM file and holds guest frame 0. */
+	const uint64_t from_a = alike ? 0 : a->range[0].page.n, from_b = alike ? 0 : b->range[0].page.n;
 	struct ramtable_diff none;
 	uint32_t i = next_main(a, 0), k = next_main(b, 0);
 
@@ -180,7 +217,7 @@ bool ramtable_compare(const struct ramtable *a, const struct ramtable *b, struct
 		diff->gpa_bytes = (r->frame.n < s->frame.n ? r->frame.n : s->frame.n) << DS_PAGE_SHIFT;
 		if (r->frame.n != s->frame.n)
 			diff->why = "a range begins in one table only";
-		else if (r->page.n != s->page.n)
+		else if (r->page.n - from_a != s->page.n - from_b)
 			diff->why = "a range lies elsewhere in the file";
 		else if (r->npages != s->npages)
 			diff->why = "a range has another length";
@@ -190,7 +227,7 @@ bool ramtable_compare(const struct ramtable *a, const struct ramtable *b, struct
 	if (i < a->nranges || k < b->nranges) {
 		diff->why = "a range is in one table only";
 		diff->gpa_bytes = (i < a->nranges ? a->range[i] : b->range[k]).frame.n << DS_PAGE_SHIFT;
-	} else if (a->nfiles && b->nfiles && a->file[0].npages != b->file[0].npages) {
+	} else if (alike && a->nfiles && b->nfiles && a->file[0].npages != b->file[0].npages) {
 		diff->why = "the RAM file has another length";
 		diff->gpa_bytes = 0;
 	}
@@ -199,7 +236,8 @@ bool ramtable_compare(const struct ramtable *a, const struct ramtable *b, struct
 
 int ramtable_map(const struct ramtable *t, struct rle_map *map)
 {
-	const struct rle_map_meta meta = {.split = RLE_SPLIT_ATTR, .key = RLE_SPACE_FRAME, .space = RLE_SPACE_FILE};
+	const struct rle_map_meta meta = {
+		.split = RLE_SPLIT_ATTR, .key = RLE_SPACE_FRAME, .space = t->file[0].physical ? RLE_SPACE_HOST : RLE_SPACE_FILE};
 	__attribute__((cleanup(rle_mapw_cleanup))) struct rle_mapw *w = NULL;
 	cleanup_free void *blob = NULL;
 	size_t bytes;
@@ -253,8 +291,8 @@ int ramtable_translate(const struct ramtable *t, const struct rle_map *guest, si
 		return refuse(err, -EINVAL, "the map is not split by every attribute", RAMTABLE_NO_INDEX, 0);
 	if (!t->finished)
 		return refuse(err, -EINVAL, "the table of the RAM has not been finished", RAMTABLE_NO_INDEX, 0);
-	meta.space = RLE_SPACE_FILE;
 	r = ramtable_map(t, &ram);
+	meta.space = ram.meta.space;
 	if (!r)
 		r = rle_mapw_begin_mem(&w, &meta, max_bytes);
 	if (!r)

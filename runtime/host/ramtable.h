@@ -15,6 +15,9 @@
  * RAM file; memory of another one, such as a DIMM plugged in later or an ivshmem window, is told apart from
  * addresses that are no memory at all, and refused under its own reason.
  *
+ * The RAM may also be physical memory of the host that its kernel was told to leave alone, which a VMM maps from /dev/mem.  Then
+ * the file is /dev/mem, its pages are the host's frames, and it has no length: finish makes it end with the last range.
+ *
  * Two ranges may show the same page of a file: that is an alias within the VM's own memory and harms nobody else.
  *
  * What the table is trusted for: it comes from the VMM, not from the guest.  The guest's map does not: rle_map_open_copy()
@@ -50,6 +53,7 @@ struct ramtable_file {
 	char name[RAMTABLE_NAME_BYTES]; /* terminated; empty: not known */
 	uint64_t dev, ino;		/* 0: not known */
 	uint64_t npages;		/* its length */
+	bool physical;			/* /dev/mem: its pages are frames of the host */
 };
 
 /** struct ramtable - A VM's memory; canonical after ramtable_finish(), of no use before. */
@@ -78,7 +82,7 @@ void ramtable_init(struct ramtable *t);
  * @file: filled: identity and length; the name stays empty
  * @err: filled on an error; may be NULL
  *
- * Refused are files that are not regular (a device, a pipe), cannot be written, or are on hugetlbfs: mappings of single
+ * Refused are files that are neither regular nor /dev/mem (another device, a pipe), cannot be written, or are on hugetlbfs: mappings of single
  * 4 KiB pages of those fail with EINVAL (mmap(2), "Huge page (Huge TLB) mappings").
  *
  * Return: 0, -EINVAL, -EACCES (not open for reading and writing), -EOPNOTSUPP (hugetlb), -errno of fstat() or fstatfs().
@@ -125,9 +129,14 @@ struct ramtable_diff {
 	uint64_t gpa_bytes; /* where */
 };
 
+/** ramtable_bytes() - How much memory a finished table's RAM file is: its length; of /dev/mem, what the ranges have of it. */
+uint64_t ramtable_bytes(const struct ramtable *t);
+
 /**
  * ramtable_compare() - Compares what two finished tables say of the RAM file
  *
+ * One that is /dev/mem and one that is not (the monitor's: QEMU counts from where its backend begins) are compared from guest
+ * address 0 on.
  * Other files are left out: the monitor does not name every descriptor that vhost-user sends.  Names and inodes are
  * left out too, as each source knows one of them only; the file's length is compared.
  *
@@ -136,7 +145,7 @@ struct ramtable_diff {
 bool ramtable_compare(const struct ramtable *a, const struct ramtable *b, struct ramtable_diff *diff);
 
 /**
- * ramtable_map() - The ranges of the RAM file as a map, keyed by frames, into RLE_SPACE_FILE
+ * ramtable_map() - The ranges of the RAM file as a map, keyed by frames, into RLE_SPACE_FILE; of /dev/mem, RLE_SPACE_HOST
  * @map: filled; given back by rle_map_close()
  *
  * Return: 0, -ENOMEM, -EINVAL (@t is not finished).
@@ -150,7 +159,7 @@ int ramtable_map(const struct ramtable *t, struct rle_map *map);
  *	RLE_SPLIT_ATTR (so that every page's attributes are known: runtime/shadow/plan.h)
  * @max_bytes: a result that would be longer is refused; bounds memory and time, because all runs of a guest's map may
  *	name the same frames, across all ranges
- * @blob: set to the result, a map keyed by virtual pages into RLE_SPACE_FILE with @guest's split, pid and start; the
+ * @blob: set to the result, a map keyed by virtual pages into RLE_SPACE_FILE (of /dev/mem: RLE_SPACE_HOST) with @guest's split, pid and start; the
  *	caller's to free(); NULL after an error
  * @blob_bytes: its length
  * @err: filled on an error; index is the run of @guest, value the GPA; may be NULL

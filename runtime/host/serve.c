@@ -28,6 +28,7 @@
 
 #define CLIENTS_MAX 16u
 #define CLIENT_MS 1000
+#define FILES 65536u
 #define END_MS 15000 /* a VM process may wait 10 s for a shadow that hangs */
 
 struct client {
@@ -168,7 +169,7 @@ static void start_vm(struct daemon *d, const struct client *c, const struct cont
 	if (vm->pid == 0) {
 		const struct vmproc_params p = {
 			.name = vm->name, .run_dir = d->p->run_dir, .services_dir = d->p->services_dir, .window_bytes = d->p->window_bytes,
-			.kvm_files = d->p->kvm_files, .cid = d->next_cid,
+			.start_rate = d->p->start_rate, .dev_mem = d->p->dev_mem, .kvm_files = d->p->kvm_files, .cid = d->next_cid,
 			.daemon = self, .channel = pair[1], .client = c->fd, .vmm = r->vmm_pid ? (pid_t)r->vmm_pid : c->pid,
 			.uid = r->vmm_pid ? r->vmm_uid : c->uid, .monitor = r->nranges ? monitor : NULL, .policy = d->policy,
 			.board = vm->board,
@@ -472,11 +473,28 @@ static int take_lock(struct daemon *d)
 	return ftruncate(d->lock, 0) || pwrite(d->lock, text, strlen(text), 0) < 0 ? fail(path, -errno) : 0;
 }
 
+/*
+ * 128 doorbells and two ends of each stream a VM are more than the usual 1024; and a capsule's descriptors have numbers up to 8192, to
+ * which it can only be let if this process may: without systemd the hard limit is the kernel's 4096, which root may raise.
+ */
+static void raise_files(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files))
+		return;
+	files.rlim_cur = FILES;
+	if (files.rlim_max < FILES && !setrlimit(RLIMIT_NOFILE, &(struct rlimit){FILES, FILES}))
+		return;
+	if (files.rlim_max < FILES)
+		files.rlim_cur = files.rlim_max;
+	setrlimit(RLIMIT_NOFILE, &files);
+}
+
 /* Return: 0 or an exit status. */
 static int begin(struct daemon *d)
 {
 	char path[CONTROL_PATH_BYTES];
-	struct rlimit files;
 	sigset_t set;
 	int code;
 
@@ -495,11 +513,7 @@ static int begin(struct daemon *d)
 		return code;
 	clear_run_dir(d);
 	jailgroup_sweep(); /* of a daemon before that was killed */
-	/* 128 doorbells and two ends of each stream a VM: more than the usual 1024 */
-	if (!getrlimit(RLIMIT_NOFILE, &files)) {
-		files.rlim_cur = files.rlim_max < 65536 ? files.rlim_max : 65536;
-		setrlimit(RLIMIT_NOFILE, &files);
-	}
+	raise_files();
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
 	sigaddset(&set, SIGCHLD);

@@ -29,7 +29,9 @@
 struct serve_params {
 	const char *run_dir, *policy, *services_dir;
 	uint32_t max_shadows; /* of a VM */
+	uint32_t start_rate;  /* shadows that a VM may start a second: startrate.h; 0: no limit */
 	uint64_t window_bytes; /* of a VM's window; a power of two, 1 MiB or more */
+	bool dev_mem;	       /* VMs whose memory is physical memory of the host, from /dev/mem, may have shadows: devmem.h */
 	bool kvm_files;	       /* regular files are mapped into windows of VMs with KVM, too: windows.h */
 };
 

@@ -138,6 +138,11 @@ static const char *source_name(const struct control_vm *vm)
 	return !vm->ram_bytes ? "-" : vm->checked ? "vhost-user+monitor" : "vhost-user";
 }
 
+static const char *provider_name(const struct control_vm *vm)
+{
+	return !vm->ram_bytes ? "-" : vm->physical ? "/dev/mem" : "file";
+}
+
 static int print_text(FILE *out, struct reader *r, const struct control_status *head)
 {
 	uint64_t shadows = 0, pages = 0, runs = 0, calls = 0, faults = 0;
@@ -148,9 +153,12 @@ static int print_text(FILE *out, struct reader *r, const struct control_status *
 	for (uint32_t i = 0; i < head->nvms; i++) {
 		if (!take_vm(r, &vm))
 			return -EBADMSG;
-		fprintf(out, "\nVM %s: %s, VMM %u, %" PRIu64 " MiB in %" PRIu64 " ranges (%s), %s, %u shadows (%" PRIu64 " started, %" PRIu64 " ended, %" PRIu64
+		fprintf(out, "\nVM %s: %s, VMM %u, %" PRIu64 " MiB in %" PRIu64 " ranges (%s%s), %s, %u shadows (%" PRIu64 " started, %" PRIu64 " ended, %" PRIu64
 			" streams refused)\n", vm.name, NAME_OF(vm_states, vm.state), vm.vmm_pid, vm.ram_bytes >> 20, vm.ranges, source_name(&vm),
-			vm.doorbell ? "doorbell" : "no doorbell", vm.nshadows, vm.started, vm.ended, vm.refused);
+			vm.physical ? ", /dev/mem" : "", vm.doorbell ? "doorbell" : "no doorbell", vm.nshadows, vm.started, vm.ended, vm.refused);
+		if (vm.doorbell)
+			fprintf(out, "  window: %" PRIu64 " of %" PRIu64 " KiB used, in %u pieces%s\n", vm.window_used_bytes >> 10, vm.window_bytes >> 10,
+				vm.window_pieces, vm.window_helper ? "" : "; nothing maps there yet");
 		if (*vm.text)
 			fprintf(out, "  %s\n", vm.text);
 		if (vm.nshadows)
@@ -223,6 +231,8 @@ static struct json_object *json_shadow(const struct control_status *head, const 
 	add_text(o, "limits", v->limits);
 	add_u64(o, "paced_ms", v->paced_ns / 1000000);
 	json_object_object_add(o, "seconds", json_object_new_double(seconds(head, v)));
+	add_u64(o, "code", v->code);
+	add_text(o, "text", v->text);
 	return o;
 }
 
@@ -239,7 +249,12 @@ static struct json_object *json_vm(const struct control_vm *vm)
 	add_u64(o, "ram_bytes", vm->ram_bytes);
 	add_u64(o, "ranges", vm->ranges);
 	add_text(o, "source", source_name(vm));
+	add_text(o, "provider", provider_name(vm));
 	json_object_object_add(o, "doorbell", json_object_new_boolean(vm->doorbell != 0));
+	add_u64(o, "window_bytes", vm->window_bytes);
+	add_u64(o, "window_used_bytes", vm->window_used_bytes);
+	add_u64(o, "window_pieces", vm->window_pieces);
+	json_object_object_add(o, "window_helper", json_object_new_boolean(vm->window_helper != 0));
 	add_u64(o, "shadows_started", vm->started);
 	add_u64(o, "shadows_ended", vm->ended);
 	add_u64(o, "streams_refused", vm->refused);
@@ -254,6 +269,7 @@ static int print_json(FILE *out, struct reader *r, const struct control_status *
 	struct control_vm vm;
 	int e = 0;
 
+	add_text(top, "version", DS_VERSION);
 	add_u64(top, "daemon", head->daemon_pid);
 	add_u64(top, "rules", head->rules);
 	json_object_object_add(top, "vms", vms);

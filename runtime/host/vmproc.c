@@ -12,13 +12,16 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "rle/cleanup.h"
 #include "runtime/host/bells.h"
+#include "runtime/host/devmem.h"
 #include "runtime/host/estate.h"
 #include "runtime/host/ivshmem.h"
 #include "runtime/host/log.h"
+#include "runtime/host/startrate.h"
 #include "runtime/host/vhostuser.h"
 #include "runtime/host/vmmaps.h"
 #include "runtime/host/vsock.h"
@@ -39,6 +42,7 @@ struct vm {
 	struct estates *estates;
 	struct windows *windows;
 	struct windows_params window;
+	struct startrate rate;
 	int listener, conn, signals, vmm_fd;
 	char vsock_path[CONTROL_PATH_BYTES], bell_path[CONTROL_PATH_BYTES], window_path[CONTROL_PATH_BYTES];
 	bool usable; /* the table in force was checked and may be mirrored */
@@ -46,6 +50,14 @@ struct vm {
 	bool over;
 	int stopper; /* who waits for VMPROC_STOP */
 };
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
 
 static void set_state(struct vm *vm, enum control_vm_state state, const char *text)
 {
@@ -79,6 +91,21 @@ static void unusable(struct vm *vm, const char *why, uint64_t gpa_bytes, bool ha
 	log_line(LOG_LEVEL_ERR, "vm %s: no shadows, its memory cannot be mirrored: %s", vm->p->name, text);
 }
 
+/* Physical memory of the host: whether dshost was told so, and the kernel lets it be mapped.  Return: whether. */
+static bool check_physical(struct vm *vm)
+{
+	const struct ramtable *t = &vm->dev.table;
+	char why[DEVMEM_WHY_BYTES] = "its memory is physical memory of the host, from " DEVMEM_PATH ": start the daemon with --dev-mem to allow that";
+	bool fine = vm->p->dev_mem;
+
+	for (uint32_t i = 0; fine && i < t->nranges; i++)
+		if (!t->range[i].file)
+			fine = !devmem_check(vm->dev.ram_fd, t->range[i].page.n << DS_PAGE_SHIFT, t->range[i].npages << DS_PAGE_SHIFT, why);
+	if (!fine)
+		unusable(vm, why, 0, false);
+	return fine;
+}
+
 /* Whether what SET_MEM_TABLE brought may be mirrored; says why not. */
 static void check_table(struct vm *vm)
 {
@@ -97,7 +124,7 @@ static void check_table(struct vm *vm)
 	} else if (vm->p->monitor && !ramtable_compare(&vm->dev.table, vm->p->monitor, &diff)) {
 		snprintf(text, sizeof(text), "vhost-user and the monitor tell different things of the memory: %s", diff.why);
 		unusable(vm, text, diff.gpa_bytes, true);
-	} else {
+	} else if (!vm->dev.table.file[0].physical || check_physical(vm)) {
 		uint64_t ranges = 0;
 
 		for (uint32_t i = 0; i < vm->dev.table.nranges; i++)
@@ -105,10 +132,12 @@ static void check_table(struct vm *vm)
 		vm->usable = true;
 		vm->checked = vm->dev.table;
 		vm->board->checked = vm->p->monitor != NULL;
-		vm->board->ram_bytes = vm->dev.table.file[0].npages << DS_PAGE_SHIFT;
+		vm->board->ram_bytes = ramtable_bytes(&vm->dev.table);
+		vm->board->physical = vm->dev.table.file[0].physical;
 		if (vm->board->ranges != ranges)
-			log_line(LOG_LEVEL_INFO, "vm %s: %" PRIu64 " MiB of memory in %" PRIu64 " ranges, told by vhost-user%s", vm->p->name,
-				 vm->board->ram_bytes >> 20, ranges, vm->p->monitor ? " and by the monitor alike" : "");
+			log_line(LOG_LEVEL_INFO, "vm %s: %" PRIu64 " MiB of memory in %" PRIu64 " ranges, told by vhost-user%s%s", vm->p->name,
+				 vm->board->ram_bytes >> 20, ranges, vm->p->monitor ? " and by the monitor alike" : "",
+				 vm->board->physical ? ", in physical memory of the host" : "");
 		vm->board->ranges = ranges;
 	}
 }
@@ -244,6 +273,8 @@ static int on_stream(void *ctx, uint32_t guest_port, uint32_t host_port, int fd)
 		why = "it comes from a port that any user of the guest can have";
 	else if (!vm->usable || !vm->dev.has_table)
 		why = "the VM's memory cannot be mirrored";
+	else if (!startrate_take(&vm->rate, now_ns()))
+		why = "the VM starts more shadows than it may in that time (--start-rate)";
 	if (!why) {
 		e = shadows_start(vm->shadows, fd, guest_port, vm->dev.ram_fd, &vm->dev.table);
 		if (e)
@@ -428,10 +459,21 @@ static void answer_ready(struct vm *vm)
 	close(vm->p->client);
 }
 
+static void show_window(struct vm *vm)
+{
+	const struct windows_stat s = windows_stat(vm->windows);
+
+	vm->board->window_bytes = s.bytes;
+	vm->board->window_used_bytes = s.used_bytes;
+	vm->board->window_pieces = s.pieces;
+	vm->board->window_helper = s.helper;
+}
+
 static void work(struct vm *vm)
 {
 	bool bell_there = false;
 
+	show_window(vm);
 	while (!vm->over) {
 		struct pollfd p[] = {
 			{.fd = vm->p->channel, .events = POLLIN},
@@ -467,6 +509,8 @@ static void work(struct vm *vm)
 			estates_run(vm->estates);
 		if (p[8].revents)
 			windows_run(vm->windows);
+		if (p[8].revents || p[1].revents) /* who ends gives back what it had */
+			show_window(vm);
 		vm->board->refused_bells = bells_refused(vm->bells);
 		vm->board->doorbell = ivshmem_connected(vm->bell);
 		if (vm->board->doorbell && !bell_there)
@@ -505,6 +549,7 @@ int vmproc_main(const struct vmproc_params *p)
 	const char *what = "";
 	int e;
 
+	startrate_init(&vm.rate, p->start_rate, now_ns());
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != p->daemon)
 		return 2; /* it ended before the line above */

@@ -18,8 +18,8 @@
  * was asked too, do both sources tell the same (ramtable_compare())?  If not, the device goes on without shadows, and log
  * and status say why.
  *
- * Streams are accepted to DS_AGENT_PORT from ports that only the guest's root can bind, while the VM is ready and a place is
- * free; to DS_FORWARD_PORT from everybody, who have to show a token then (bells.h).  What ends the guest's use of its memory (a reset, a table with another layout of the RAM file) ends all shadows before
+ * Streams are accepted to DS_AGENT_PORT from ports that only the guest's root can bind, while the VM is ready, a place is
+ * free, and there have not been too many of late (startrate.h); to DS_FORWARD_PORT from everybody, who have to show a token then (bells.h).  What ends the guest's use of its memory (a reset, a table with another layout of the RAM file) ends all shadows before
  * QEMU is answered.  A table that changes other memory only (a DIMM, a device's window) ends none.
  *
  * One poll loop, one thread.  It blocks nowhere but in shadows_end_all().  It dies with the daemon (PR_SET_PDEATHSIG), and
@@ -53,6 +53,8 @@ struct vmproc_params {
 	const char *name, *run_dir, *services_dir;
 	uint64_t cid;
 	uint64_t window_bytes;
+	uint32_t start_rate; /* shadows a second: startrate.h */
+	bool dev_mem;	/* its memory may be /dev/mem */
 	bool kvm_files; /* windows.h */
 	pid_t daemon;	/* the parent: it dies with it */
 	int channel;	/* from the daemon: SOCK_SEQPACKET */

@@ -102,13 +102,11 @@ struct warden_times {
 /** struct warden_params - What a warden is given; all of it stays the caller's and as it is while the warden runs. */
 struct warden_params {
 	int stream_fd;		/* host end of the agent's stream: a stream socket */
-	int ram_fd;		/* the VM's RAM, for reading and writing: file number 0 of @table; or /dev/mem */
+	int ram_fd;		/* the VM's RAM, for reading and writing: file number 0 of @table */
 	int bells_fd;		/* where bells come from (struct bells_message): SOCK_SEQPACKET; 0 or -1: there are none */
 	int window_fd;		/* where the VM's window is asked for (struct windows_ask): SOCK_SEQPACKET; 0 or -1: there is none */
 	const uint8_t *token;	/* DS_AGENT_TOKEN_BYTES, for STARTED; NULL: zeroes */
 	pid_t parent;		/* who dies with it: the caller of fork(); 0: nobody */
-	uint32_t provider;	/* enum ds_shadow_provider */
-	uint64_t ram_host_pfn;	/* DS_SHADOW_RAM_DEVMEM: the host frame of the RAM file's page 0; the rest follows it */
 	const struct ramtable *table; /* finished */
 	const char *vm;		/* its name */
 	const struct policy *policy;

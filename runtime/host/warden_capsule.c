@@ -77,7 +77,7 @@ int warden_capsule_send(struct warden *w, const void *msg, size_t bytes, const i
  */
 static uint64_t memory_limit(const struct warden *w)
 {
-	const uint64_t ram_pages = 2 * w->p->table->file[0].npages; /* a frame may be there twice */
+	const uint64_t ram_pages = 2 * (ramtable_bytes(w->p->table) >> DS_PAGE_SHIFT); /* a frame may be there twice */
 	const uint64_t max_pages = w->rule->max_pages < ram_pages ? w->rule->max_pages : ram_pages;
 	const uint64_t max_segs = warden_max_segs(w), segs = max_pages < max_segs ? max_pages : max_segs;
 	const uint64_t map = sizeof(struct rle_map_header) + max_pages * sizeof(struct rle_run);
@@ -168,7 +168,7 @@ static void send_boot(struct warden *w)
 		.max_maps = (uint32_t)(w->max_maps < UINT32_MAX ? w->max_maps : UINT32_MAX),
 		.nexecutors = w->rule->executors,
 		.stop_timeout_ms = w->times.stop_ms,
-		.provider = w->p->provider,
+		.provider = w->p->table->file[0].physical ? DS_SHADOW_RAM_DEVMEM : DS_SHADOW_RAM_FILE,
 		.mode = w->who.mode == DS_AGENT_DEMAND ? DS_SHADOW_DEMAND : DS_SHADOW_EAGER,
 	};
 	int fds[4] = {w->p->ram_fd, w->ram_ro_fd, -1, w->fault_dev_fd};
@@ -178,8 +178,6 @@ static void send_boot(struct warden *w)
 		warden_end(w, DS_AGENT_C_HOST, "the map cannot be written for the capsule: %s", strerrordesc_np(-data));
 		return;
 	}
-	if (w->p->provider == DS_SHADOW_RAM_DEVMEM)
-		boot.ram_bytes += w->p->ram_host_pfn << DS_PAGE_SHIFT;
 	memcpy(boot.service, w->who.service, sizeof(boot.service));
 	memcpy(boot.args, w->who.args, sizeof(boot.args));
 	c->kind = WARDEN_CHANGE_BOOT;

@@ -31,29 +31,10 @@ void warden_map_free(struct warden_map *m)
 	*m = (struct warden_map){0};
 }
 
-/* Runs of the RAM file as runs of the host's memory, where the file lies in one piece.  Takes *@blob, sets another. */
-static int to_host(const struct warden *w, void **blob, size_t *bytes)
+/* Where maps lead: pages of the RAM file, or, where that is /dev/mem, frames of the host. */
+static enum rle_space space_of(const struct warden *w)
 {
-	__attribute__((cleanup(rle_mapw_cleanup))) struct rle_mapw *writer = NULL;
-	cleanup_free void *from = *blob;
-	struct rle_map_meta meta;
-	struct rle_map map;
-	int r = rle_map_open(&map, from, *bytes, NULL);
-
-	*blob = NULL;
-	if (r)
-		return r;
-	meta = map.meta;
-	meta.space = RLE_SPACE_HOST;
-	r = rle_mapw_begin_mem(&writer, &meta, DS_SHADOW_MAP_BYTES_MAX);
-	for (uint64_t i = 0; !r && i < map.nruns; i++)
-		r = rle_mapw_add(writer, map.runs[i].vpn, ds_pfn_add(map.runs[i].pfn, w->p->ram_host_pfn), map.runs[i].npages,
-				 map.runs[i].attr);
-	if (!r)
-		r = rle_mapw_finish(writer);
-	if (!r && !(*blob = rle_mapw_take(writer, bytes)))
-		r = -ENOMEM;
-	return r;
+	return w->p->table->file[0].physical ? RLE_SPACE_HOST : RLE_SPACE_FILE;
 }
 
 /* An empty map, for a mirror that faults. */
@@ -61,7 +42,7 @@ static int empty_map(const struct warden *w, void **blob, size_t *bytes)
 {
 	const struct rle_map_meta meta = {.split = RLE_SPLIT_ATTR,
 					  .key = RLE_SPACE_VIRTUAL,
-					  .space = w->p->provider == DS_SHADOW_RAM_FILE ? RLE_SPACE_FILE : RLE_SPACE_HOST,
+					  .space = space_of(w),
 					  .pid = w->who.pid};
 	__attribute__((cleanup(rle_mapw_cleanup))) struct rle_mapw *writer = NULL;
 	int r = rle_mapw_begin_mem(&writer, &meta, sizeof(struct rle_map_header));
@@ -94,8 +75,6 @@ uint32_t warden_map_translate(struct warden *w, const void *bytes, size_t nbytes
 		return DS_AGENT_C_LIMIT;
 	}
 	r = ramtable_translate(w->p->table, &guest, DS_SHADOW_MAP_BYTES_MAX, blob, blob_bytes, &ram_err);
-	if (!r && w->p->provider == DS_SHADOW_RAM_DEVMEM)
-		r = to_host(w, blob, blob_bytes);
 	if (!r)
 		return 0;
 	snprintf(text, DS_AGENT_TEXT_BYTES, "%s (run %" PRId64 ", guest address 0x%" PRIx64 ")",
@@ -115,9 +94,9 @@ uint32_t warden_map_adopt(struct warden *w, struct warden_map *m, void *blob, si
 {
 	const struct plan_limits limits = {
 		.min_vpn = w->min_vpn,
-		.ram_pages = w->p->table->file[0].npages + (w->p->provider == DS_SHADOW_RAM_DEVMEM ? w->p->ram_host_pfn : 0),
+		.ram_pages = w->p->table->file[0].npages,
 		.max_segs = warden_max_segs(w),
-		.space = w->p->provider == DS_SHADOW_RAM_FILE ? RLE_SPACE_FILE : RLE_SPACE_HOST,
+		.space = space_of(w),
 	};
 	struct ds_shadow_refused refused;
 	struct plan_sum sum;

@@ -504,6 +504,17 @@ void windows_leave(struct windows *w, uint64_t shadow)
 	}
 }
 
+struct windows_stat windows_stat(const struct windows *w)
+{
+	const uint64_t all = w->room.end - w->room.first;
+	uint64_t largest;
+
+	return (struct windows_stat){.bytes = all << DS_PAGE_SHIFT,
+				     .used_bytes = (all - window_room(&w->room, &largest)) << DS_PAGE_SHIFT,
+				     .pieces = w->room.npieces,
+				     .helper = w->helper >= 0};
+}
+
 int windows_new(struct windows **out, const struct windows_params *p)
 {
 	struct windows *w = calloc(1, sizeof(*w));

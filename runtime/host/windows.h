@@ -82,6 +82,16 @@ void windows_free(struct windows *w);
 /** windows_vmm() - Which process is the VMM, 0: not known yet; @there: whether it has the window at the moment. */
 void windows_vmm(struct windows *w, pid_t pid, bool there);
 
+/** struct windows_stat - What of a window is in use. */
+struct windows_stat {
+	uint64_t bytes, used_bytes; /* the first page, which has the header, is neither */
+	uint32_t pieces;
+	bool helper; /* one is connected */
+};
+
+/** windows_stat() - As it is now; takes time in proportion to the pieces. */
+struct windows_stat windows_stat(const struct windows *w);
+
 /** windows_fd() - A descriptor that poll() calls readable when windows_run() has something to do. */
 int windows_fd(const struct windows *w);
 

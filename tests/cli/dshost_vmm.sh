@@ -7,7 +7,7 @@
 d=$BIN/dshost
 mkdir "$TMP/services"
 printf 'allow program=/usr/bin/** service=checksum\n' >"$TMP/policy"
-"$d" serve --run-dir "$TMP/run" --policy "$TMP/policy" --services "$TMP/services" 2>"$TMP/log" &
+"$d" serve --run-dir "$TMP/run" --policy "$TMP/policy" --services "$TMP/services" --start-rate 3 2>"$TMP/log" &
 daemon=$!
 for _ in $(seq 200); do
 	"$d" status --run-dir "$TMP/run" >/dev/null 2>&1 && break
@@ -24,7 +24,7 @@ def status(name):
 
 def ask(name, ranges=(), pages=0):
     """A VM, as dshost attach asks for it: with the ranges that the monitor told, in pages."""
-    packet = struct.pack("<IHH32sQIIQII", 0x4C435344, 2, 1, name.encode(), 0, os.getpid(), os.getuid(), pages, len(ranges), 0)
+    packet = struct.pack("<IHH32sQIIQII", 0x4C435344, 3, 1, name.encode(), 0, os.getpid(), os.getuid(), pages, len(ranges), 0)
     for i in range(64):
         packet += struct.pack("<QQQ", *(ranges[i] if i < len(ranges) else (0, 0, 0)))
     c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -77,6 +77,24 @@ class Vmm:
                 os.close(e)
         for q in 0, 1:
             self.say(18, struct.pack("<II", q, 1))
+        self.sent = 0
+
+    def open(self, port):
+        """The guest asks for a stream to the agent's port; nobody reads what comes back."""
+        base, head = 2 * 65536, 3 * 65536
+        struct.pack_into("<QQIIIHHIII", self.ram, head, status(self.name)["cid"] if not self.sent else self.cid, 2, port, 871, 0, 1, 1, 0, 65536, 0)
+        if not self.sent:
+            self.cid = struct.unpack_from("<Q", self.ram, head)[0]
+            struct.pack_into("<QIHH", self.ram, base, head, 44, 0, 0)
+        struct.pack_into("<H", self.ram, base + 4096 + 4 + 2 * (self.sent % 64), 0)
+        self.sent += 1
+        struct.pack_into("<H", self.ram, base + 4096 + 2, self.sent)
+        os.eventfd_write(self.kick, 1)
+        for _ in range(6000):
+            if struct.unpack_from("<H", self.ram, base + 8192 + 2)[0] == self.sent:
+                return
+            time.sleep(0.01)
+        raise TimeoutError("the queue is not served")
 
     def stop(self):
         for q in 0, 1:
@@ -118,6 +136,21 @@ a.see("a reset", ["booting", 8, 2, "vhost-user", None])
 a.table()
 a.start()
 a.see("and back", ["ready", 8, 2, "vhost-user", None])
+
+began = time.time()
+for port in range(1, 51):
+    a.open(port)
+v = status("shared")
+most = 30 + 3 * (time.time() - began)
+good = v["shadows_started"] >= 30 and v["shadows_started"] <= most and v["shadows_started"] + v["streams_refused"] == 50
+print("ok" if good else "not ok", "- who opens streams without end gets ten seconds' worth of shadows at once, and then what the rate says")
+print("#", v["shadows_started"], "of 50 started, at most", most)
+for port in range(51, 1000):
+    a.open(port)
+    if status("shared")["shadows_started"] > v["shadows_started"]:
+        break
+    time.sleep(0.05)
+print("ok" if port < 999 else "not ok", "- and later another one")
 
 b = Vmm("private", flags=mmap.MAP_PRIVATE)
 b.begin()

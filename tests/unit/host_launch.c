@@ -88,6 +88,17 @@ static void test_made(void)
 	       "other objects are none of its business");
 }
 
+/* Physical memory of the host in place of a memfd. */
+static void test_physical(void)
+{
+	read_line("qemu -m 2G");
+	l.has_ram_at = true;
+	l.ram_at = UINT64_C(0x240000000);
+	says(added("/v", "/d"),
+	     "-object memory-backend-file,id=dark-ram,share=on,mem-path=/dev/mem,offset=9663676416,size=2147483648 -machine memory-backend=dark-ram " PC_DEVICES,
+	     "physical memory is a file from that offset on");
+}
+
 static void size_is(const char *line, uint64_t bytes)
 {
 	const int e = read_line(line);
@@ -166,6 +177,7 @@ static void test_refusals(void)
 int main(void)
 {
 	test_made();
+	test_physical();
 	test_sizes();
 	test_names();
 	test_refusals();

@@ -173,6 +173,39 @@ static void test_fd(void)
 		tap_eq(ramtable_check_fd(huge, &file, &err), -EOPNOTSUPP, "hugetlb: %s", err.why);
 }
 
+/* Physical memory of the host: 3 GiB of a VM from 8 GiB on, 1 GiB behind them; the monitor counts from the backend's beginning. */
+static void test_physical(void)
+{
+	const uint64_t gib = UINT64_C(1) << 30;
+	struct ramtable_file mem = {.dev = 5, .ino = 4, .npages = DS_PFN_END, .physical = true};
+	__attribute__((cleanup(rle_map_close))) struct rle_map map = {0};
+	struct ramtable t, moved, monitor;
+	struct ramtable_diff diff;
+	uint32_t file;
+
+	ramtable_init(&t);
+	ramtable_add_file(&t, &mem, &file, NULL);
+	ramtable_add(&t, 0, 3 * gib, 8 * gib, file, NULL);
+	ramtable_add(&t, 4 * gib, gib, 11 * gib, file, NULL);
+	moved = t;
+	for (uint32_t i = 0; i < 2; i++)
+		moved.range[i].page.n += 1;
+	tap_ok(!ramtable_finish(&t, NULL) && t.file[0].npages == 12 * gib / PAGE && ramtable_bytes(&t) == 4 * gib,
+	       "physical memory ends with the last range, and is as much as the ranges have of it");
+	ramtable_init(&monitor);
+	file = add_file(&monitor, "mem0", 4 * gib / PAGE);
+	ramtable_add(&monitor, 0, 3 * gib, 0, file, NULL);
+	ramtable_add(&monitor, 4 * gib, gib, 3 * gib, file, NULL);
+	tap_ok(!ramtable_finish(&monitor, NULL) && ramtable_compare(&t, &monitor, &diff) && ramtable_compare(&monitor, &t, NULL),
+	       "it is the table that the monitor tells without knowing where: %s", diff.why ? diff.why : "");
+	monitor.range[1].page.n += 1;
+	tap_ok(!ramtable_compare(&t, &monitor, &diff) && diff.gpa_bytes == 4 * gib, "but not with a range elsewhere: %s", diff.why);
+	ramtable_finish(&moved, NULL);
+	tap_ok(!ramtable_compare(&t, &moved, &diff), "the same ranges at other physical addresses are another table: %s", diff.why);
+	tap_ok(!ramtable_map(&t, &map) && map.meta.space == RLE_SPACE_HOST && map.nruns == 2 && map.runs[0].pfn.n == 8 * gib / PAGE,
+	       "its map leads to frames of the host");
+}
+
 /* --- guest maps -------------------------------------------------------------------------------------------------- */
 
 static struct ramtable table;
@@ -319,6 +352,7 @@ int main(void)
 	test_canonical();
 	test_bounds();
 	test_fd();
+	test_physical();
 	test_model();
 	make_pc(&table, false);
 	translate_as(RLE_SPLIT_ATTR, RLE_SPACE_VIRTUAL, RLE_SPACE_FRAME, 1 << 20, -EINVAL, "a table that is not finished");

@@ -212,12 +212,16 @@ static void test_changes(void)
 /* The paper's provider: a file that is all of the host's memory, of which the VM's is a part. */
 static void test_devmem(void)
 {
-	const struct shadow_want want = {
-		.policy = anything, .devmem_fd = memfd_create("mem", MFD_CLOEXEC), .ram_host_pfn = 777};
+	struct ramtable table = ram_table;
+	const struct shadow_want want = {.policy = anything, .devmem_fd = memfd_create("mem", MFD_CLOEXEC), .devmem_table = &table};
 	const struct ds_agent_range some = part(80, 2);
 	uint64_t answer[3];
 	struct shadow s;
 
+	table.file[0].physical = true;
+	for (uint32_t i = 0; i < table.nranges; i++)
+		table.range[i].page.n += 777;
+	tap_eq(ramtable_finish(&table, NULL), 0, "the VM's memory lies in the host's");
 	if (want.devmem_fd < 0 || ftruncate(want.devmem_fd, (777 + RAM_PAGES) * PAGE) ||
 	    pwrite(want.devmem_fd, ram, RAM_PAGES * PAGE, 777 * PAGE) != RAM_PAGES * PAGE)
 		err(2, "memfd");
