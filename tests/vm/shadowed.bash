@@ -1,5 +1,5 @@
 # shadowed.bash - a VM whose programs can have shadows: the daemon, how to boot through it, and a helper on the host that the guest asks
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034,SC2154 # kernel, machine, helper are for who sources it; tap_bad is of tests/tap.sh
 # BIN is the folder of the programs, absolute.  Tests source it after tests/tap.sh; measurements too, without.
 
 # shadowed_needs WHAT: for tests.  Sets kernel and machine, makes BIN absolute; where there is no root, or a program is not built, WHAT is
