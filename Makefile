@@ -95,6 +95,7 @@ include runtime/guest.mk
 include runtime/host.mk
 include runtime/runtime.mk
 include runtime/intercept.mk
+include runtime/container.mk
 include runtime/device.mk
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(TESTLIBS)
 	$(LINK) $(LDLIBS_collector) -lm

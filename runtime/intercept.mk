@@ -45,7 +45,7 @@ $(B)/gen/errno_names.h: runtime/intercept.mk
 	@mkdir -p $(@D)
 	@echo '#include <errno.h>' | $(CC) -E -dM - | sed -nE 's/^#define (E[A-Z0-9]+) ([0-9]+)$$/[\2] = "\1",/p' | sort -u >$@
 
-FORWARD_SRC := $(wildcard runtime/guest/forward/*.c)
+FORWARD_SRC := $(wildcard runtime/guest/forward/*.c) runtime/container/task.c
 FORWARD_OBJ := $(FORWARD_SRC:%.c=$(B)/intercept/%.o)
 FORWARD_LINK = mkdir -p $(@D) && $(CC) -shared -nostdlib -Wl,-z,initfirst -Wl,-z,defs -Wl,--build-id=none -Wl,-soname,$(@F) -o $@ $(filter %.o,$^)
 $(B)/intercept/runtime/guest/forward/rules.o $(B)/obj/runtime/guest/forward/rules.o $(B)/obj/fuzz/runtime/guest/forward/rules.o: \

@@ -20,6 +20,9 @@
  *   dsagent -> who asked MAPPED, STARTED, DONE, REPLY, LISTED, WINDOWED; REFUSED with a reason in place of any of them
  *                        ENDED    (seq of the SHADOW) the shadow is no more, and why
  *
+ * In a container who listens there is the host's dscontainer (runtime/container).  It knows DEVICES and SHADOW; the latter's answer is
+ * CONTAINED, on which the program makes the shadow itself, a task with its memory, which says TASK and gets ROOTED.
+ *
  * Requests may overtake each other: seq, chosen by who asks, repeated in the answer, tells them apart.  At most
  * DS_LOCAL_PENDING_MAX may be under way on a connection, and who does not read its answers loses the connection.
  *
@@ -71,6 +74,7 @@ enum ds_local_kind {
 	DS_LOCAL_CALL = 6,
 	DS_LOCAL_LIST = 7,
 	DS_LOCAL_DEVICES = 14,
+	DS_LOCAL_TASK = 15,
 	DS_LOCAL_WINDOW = 8,
 	DS_LOCAL_UNWINDOW = 9,
 	DS_LOCAL_MAPPED = 16,
@@ -81,6 +85,8 @@ enum ds_local_kind {
 	DS_LOCAL_REFUSED = 21,
 	DS_LOCAL_ENDED = 22,
 	DS_LOCAL_GRANTED = 30,
+	DS_LOCAL_CONTAINED = 31,
+	DS_LOCAL_ROOTED = 32,
 	DS_LOCAL_WINDOWED = 23,
 };
 
@@ -247,6 +253,23 @@ struct ds_local_done {
 	struct ds_local_head head;
 };
 
+/** struct ds_local_contained - DS_LOCAL_CONTAINED: this is a container, the program is to make the shadow's task itself. */
+struct ds_local_contained {
+	struct ds_local_head head;
+	uint32_t executors; /* bells that it may take */
+	uint32_t zero;
+	uint8_t token[DS_LOCAL_TOKEN_BYTES]; /* the shadow's, for estates */
+};
+#define DS_LOCAL_ESTATES ".estates" /* behind the socket's name: where a container's estates are kept (runtime/wire/estate.h) */
+
+/**
+ * struct ds_local_task - DS_LOCAL_TASK: whoever sends it, as the kernel says (SCM_CREDENTIALS), is the program's task.
+ * Answered by DS_LOCAL_ROOTED, only a head, with two descriptors: the task's root, and a socket for orders (runtime/container/task.h).
+ */
+struct ds_local_task {
+	struct ds_local_head head;
+};
+
 /** enum ds_local_code - Why something was refused or ended. */
 enum ds_local_code {
 	DS_LOCAL_C_MESSAGE = 1, /* malformed; the connection ends */
@@ -300,7 +323,7 @@ struct ds_local_listed {
 _Static_assert(sizeof(struct ds_local_head) == 16 && sizeof(struct ds_local_map) == 24 && sizeof(struct ds_local_mapped) == 208 &&
 		       sizeof(struct ds_local_shadow) == 40 + 32 + 256 && sizeof(struct ds_local_started) == 112 &&
 		       sizeof(struct ds_local_about) == 24 && sizeof(struct ds_local_ranges) == 24 &&
-		       sizeof(struct ds_local_call) == 32 && sizeof(struct ds_local_refused) == 256 &&
+		       sizeof(struct ds_local_call) == 32 && sizeof(struct ds_local_contained) == 40 && sizeof(struct ds_local_refused) == 256 &&
 		       sizeof(struct ds_local_entry) == 88 + 32 + 64 && sizeof(struct ds_local_listed) == 24 && sizeof(struct ds_local_window) == 56 &&
 		       sizeof(struct ds_local_windowed) == 24 + sizeof(struct ds_window_mapped) && sizeof(struct ds_local_unwindow) == 40,
 	       "messages have no padding");

@@ -20,7 +20,7 @@
 #define NOBODY 65534
 
 struct estates {
-	struct shadows *shadows;
+	struct estates_of of;
 	int channel; /* to the keeper; -1: there is none */
 	pid_t keeper;
 };
@@ -72,7 +72,7 @@ static _Noreturn void be_keeper(struct estates *e, int channel, pid_t parent)
 {
 	sigset_t none;
 
-	shadows_forget(e->shadows);
+	e->of.forget(e->of.ctx);
 	close_range(3, (unsigned int)channel - 1, 0); /* does nothing when that is 2: first > last is EINVAL */
 	close_range((unsigned int)channel + 1, ~0u, 0);
 	prctl(PR_SET_NAME, "dshost-estates");
@@ -122,16 +122,35 @@ static int start_keeper(struct estates *e)
 	return 0;
 }
 
-int estates_new(struct estates **out, struct shadows *shadows)
+int estates_new_of(struct estates **out, const struct estates_of *of)
 {
 	struct estates *e = calloc(1, sizeof(*e));
 
 	*out = e;
 	if (!e)
 		return -ENOMEM;
-	e->shadows = shadows;
+	e->of = *of;
 	e->channel = -1;
 	return 0;
+}
+
+static void tell_shadow(void *ctx, const uint8_t *token, struct estate_order *o, const int *fds, unsigned int nfds)
+{
+	uint64_t shadow;
+	uint32_t place;
+
+	if (!shadows_by_token(ctx, token, &place, &shadow))
+		shadows_tell(ctx, place, shadow, o, estate_order_bytes(o), fds, nfds);
+}
+
+static void forget_shadows(void *ctx)
+{
+	shadows_forget(ctx);
+}
+
+int estates_new(struct estates **out, struct shadows *shadows)
+{
+	return estates_new_of(out, &(struct estates_of){.ctx = shadows, .tell = tell_shadow, .forget = forget_shadows});
 }
 
 void estates_free(struct estates *e)
@@ -167,14 +186,11 @@ int estates_fd(const struct estates *e)
 /* What does not reach a warden is closed here, which the keeper sees. */
 static void pass_on(struct estates *e, struct estate_order *o, const int *fds, unsigned int nfds)
 {
-	uint64_t shadow;
-	uint32_t place;
 	uint8_t token[DS_ESTATE_TOKEN_BYTES];
 
 	memcpy(token, o->token, sizeof(token));
 	explicit_bzero(o->token, sizeof(o->token));
-	if (!shadows_by_token(e->shadows, token, &place, &shadow))
-		shadows_tell(e->shadows, place, shadow, o, estate_order_bytes(o), fds, nfds);
+	e->of.tell(e->of.ctx, token, o, fds, nfds);
 }
 
 void estates_run(struct estates *e)

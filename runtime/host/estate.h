@@ -69,6 +69,27 @@ static inline size_t estate_order_bytes(const struct estate_order *o)
  */
 int estates_new(struct estates **out, struct shadows *shadows);
 
+/** struct estates_of - Whose descriptors they are, where that are not a VM's shadows. */
+struct estates_of {
+	void *ctx;
+	/* An order, for the shadow with @token; the descriptors stay the caller's. */
+	void (*tell)(void *ctx, const uint8_t *token, struct estate_order *o, const int *fds, unsigned int nfds);
+	void (*forget)(void *ctx); /* in the keeper, which has been forked: tokens, descriptors */
+};
+
+/** estates_new_of() - As estates_new(). */
+int estates_new_of(struct estates **out, const struct estates_of *of);
+
+/**
+ * estate_lay() - Answers BELLS_LAY: takes descriptors from a process and sends them to the keeper
+ * @pidfd: of the process
+ * @hold: what of its descriptors is good for nothing and not taken, a copy; -1: not known
+ * @ram_fd: what else is not; -1: nothing
+ * @o: the order
+ * @answer: its socket
+ */
+void estate_lay(int pidfd, int hold, int ram_fd, const struct estate_order *o, int answer);
+
 /** estates_free() - Ends the keeper and with it the estates; NULL is allowed. */
 void estates_free(struct estates *e);
 

@@ -21,6 +21,7 @@
 
 #include "rle/cleanup.h"
 #include "runtime/host/jailland.h"
+#include "runtime/host/jailroot.h"
 #include "runtime/wire/shadow.h"
 
 #define SYNC_FD (DS_SHADOW_CTL_FD + 1) /* in the child, until it executes */
@@ -90,31 +91,14 @@ struct inside {
 
 /* --- the child ------------------------------------------------------------------------------------------------------ */
 
-/*
- * Nothing to walk into: one directory that nobody may read or fill.  With places of the host there are the directories
- * that lead to them, which can be read and not filled.
- */
 static int make_root(const struct jail_params *p, const struct inside *in, enum step *step)
 {
-	const unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-	int rc = 0;
+	static const enum step steps[] = {[JAILROOT_ROOT] = STEP_ROOT, [JAILROOT_PLACES] = STEP_PLACES, [JAILROOT_DEVICES] = STEP_DEVICES};
+	enum jailroot_part part;
+	const int rc = jailroot_make(p->binds, in->bind_fd, p->nbinds, in->dev_fd, &part);
 
-	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
-	    mount("shadow", "/proc", "tmpfs", flags, p->nbinds || in->dev_fd >= 0 ? "mode=0555,size=64k,nr_inodes=1024" : "mode=0,size=4k,nr_inodes=1") ||
-	    chdir("/proc"))
-		return -errno;
-	*step = STEP_PLACES;
-	for (size_t i = 0; i < p->nbinds && !rc; i++)
-		rc = jailbind_place(in->bind_fd[i], p->binds[i].guest);
-	if (!rc && in->dev_fd >= 0 && (*step = STEP_DEVICES))
-		rc = jaildev_place(in->dev_fd);
-	if (rc)
-		return rc;
-	*step = STEP_ROOT;
-	if (syscall(__NR_pivot_root, ".", ".") || umount2(".", MNT_DETACH) || chdir("/") ||
-	    mount(NULL, "/", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | flags, NULL))
-		return -errno;
-	return 0;
+	*step = steps[part];
+	return rc;
 }
 
 /* Capabilities of the new namespace stay: they are given up when the root is made. */

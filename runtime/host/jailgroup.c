@@ -259,6 +259,20 @@ int jailgroup_make(struct jailgroup *g, const struct jailgroup_want *want)
 	return rc;
 }
 
+int jailgroup_join(const struct jailgroup *g, pid_t pid)
+{
+	char text[32];
+	int rc = 0;
+
+	snprintf(text, sizeof(text), "%d", pid);
+	if (*g->two)
+		rc = write_file(g->two, "cgroup.procs", text);
+	for (int i = 0; i < JAILGROUP_LIMITS && !rc; i++)
+		if (*g->one[i])
+			rc = write_file(g->one[i], "cgroup.procs", text);
+	return rc;
+}
+
 int jailgroup_open(const struct jailgroup *g, struct jailgroup_doors *doors)
 {
 	bool good = true;

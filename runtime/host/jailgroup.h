@@ -56,6 +56,9 @@ struct jailgroup {
  */
 int jailgroup_make(struct jailgroup *g, const struct jailgroup_want *want);
 
+/** jailgroup_join() - Moves a process that runs into it, which waits for a grace period of RCU (some ms).  Return: 0, -errno. */
+int jailgroup_join(const struct jailgroup *g, pid_t pid);
+
 /** struct jailgroup_doors - How a process gets in; descriptors, -1: none. */
 struct jailgroup_doors {
 	int two; /* for clone3(2) */

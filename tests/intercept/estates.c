@@ -19,6 +19,7 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
+#include "runtime/container/task.h"
 #include "runtime/host/bells.h"
 #include "runtime/host/estate.h"
 #include "runtime/host/keeper.h"
@@ -54,7 +55,7 @@ static void lay(const struct estate_order *o, const struct forward_host_token *t
 
 static void adopt(const struct estate_order *o, const struct forward_host_token *token, int answer, const int *fds, unsigned int nfds)
 {
-	struct forward_host_adoption a = {.magic = FORWARD_HOST_ADOPTION, .n = o->n};
+	struct task_adoption a = {.magic = TASK_ADOPTION, .n = o->n};
 	struct sockaddr_un to;
 	socklen_t bytes;
 	char name[64], byte;
@@ -63,7 +64,7 @@ static void adopt(const struct estate_order *o, const struct forward_host_token 
 	snprintf(name, sizeof(name), "forward-test-%d", token->program);
 	fd = socket_named(name, &to, &bytes);
 	memcpy(a.number, o->number, o->n * sizeof(a.number[0]));
-	if (!connect(fd, (struct sockaddr *)&to, bytes) && !estate_send(fd, &a, sizeof(a), fds, nfds) && read(fd, &byte, 1) == 1)
+	if (!connect(fd, (struct sockaddr *)&to, bytes) && !estate_send(fd, &a, sizeof(a), fds, nfds) && read(fd, &byte, 1) == 1 && !byte)
 		send(answer, "", 1, MSG_NOSIGNAL);
 }
 

@@ -10,6 +10,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "runtime/guest/forward/container.h"
 #include "runtime/guest/forward/forward.h"
 #include "runtime/guest/local.h"
 
@@ -22,7 +23,7 @@ static uint32_t seq, lock;
 
 bool forward_agent_active(void)
 {
-	return connection >= 0 && forward_alive();
+	return connection >= 0 && !forward_container() && forward_alive();
 }
 
 void forward_agent_close(void)
@@ -132,6 +133,7 @@ int forward_agent_start(char *why)
 	struct ds_local_shadow ask = {.mode = DS_LOCAL_DEMAND};
 	union {
 		struct ds_local_started started;
+		struct ds_local_contained contained;
 		struct ds_local_refused refused;
 	} got;
 	const struct __kernel_timespec pause = {0, 10000000};
@@ -156,7 +158,12 @@ int forward_agent_start(char *why)
 		forward_pool_token(got.started.token);
 		return 0;
 	}
-	if (rc == -EPERM)
+	if (rc == (int64_t)sizeof(got.contained) && got.contained.head.kind == DS_LOCAL_CONTAINED) {
+		rc = forward_container_start(connection, &got.contained);
+		if (!rc)
+			return 0;
+		copy_text(why, rc == -EACCES ? "the host does not take its task" : "the container lets it make no task, or none with a root of its own", 256);
+	} else if (rc == -EPERM)
 		copy_text(why, got.refused.text, sizeof(got.refused.text));
 	else
 		copy_text(why, rc == -ETIMEDOUT ? "dsagent did not answer in time" : "dsagent went away, or is of another version", 256);

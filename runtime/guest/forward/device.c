@@ -43,10 +43,7 @@ struct look {
 
 static bool may_be_new(uint32_t number)
 {
-	/* played hosts of tests count from where the program's end */
-	const uint32_t first = forward_settings.bell ? DS_SHADOW_GUEST_FDS : DS_SHADOW_HOLD_FD + 1;
-
-	return number >= first && number < DS_SHADOW_FDS_MAX && !forward_epoll_holds(number);
+	return number > DS_SHADOW_HOLD_FD && number < DS_SHADOW_FDS_MAX && !forward_epoll_holds(number);
 }
 
 /* Return: its number here, -errno, or NOT_ONE. */

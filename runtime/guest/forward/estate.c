@@ -26,7 +26,7 @@ struct vsock_address {
 static int64_t open_stream(void)
 {
 	const char *path = forward_settings.estates;
-	const bool local = forward_settings.bell;
+	const bool local = path || forward_settings.bell; /* a container, or a test */
 	int64_t fd, high, rc;
 
 	if (local && !path)
@@ -193,6 +193,16 @@ int64_t forward_estate_carry(const uint8_t *source, const struct ds_estate_pair 
 	return rc;
 }
 
+static const char *last_part(const char *path)
+{
+	const char *last = path;
+
+	for (; *path; path++)
+		if (*path == '/')
+			last = path + 1;
+	return last;
+}
+
 /* Whether the other end is who keeps estates. */
 static bool leads_to_estates(int32_t fd)
 {
@@ -206,13 +216,13 @@ static bool leads_to_estates(int32_t fd)
 	memset(&a, 0, sizeof(a));
 	if (raw3(__NR_getpeername, fd, &a, &bytes))
 		return false;
-	if (!forward_settings.bell)
+	if (!path && !forward_settings.bell)
 		return a.vsock.family == AF_VSOCK_FAMILY && a.vsock.cid == HOST_CID && a.vsock.port == DS_ESTATE_PORT;
-	if (a.local.sun_family != AF_UNIX || !path || bytes != offsetof(struct sockaddr_un, sun_path) + strlen(path) + (*path != '@'))
+	if (a.local.sun_family != AF_UNIX || !path || bytes <= offsetof(struct sockaddr_un, sun_path) || bytes >= sizeof(a))
 		return false;
 	if (!a.local.sun_path[0])
 		a.local.sun_path[0] = '@';
-	return !memcmp(a.local.sun_path, path, strlen(path));
+	return !strncmp(last_part(a.local.sun_path), last_part(path), sizeof(a)); /* who listens calls its folder otherwise */
 }
 
 bool forward_estate_carried(int32_t fd, uint8_t token[DS_ESTATE_TOKEN_BYTES], uint16_t *number)

@@ -25,6 +25,7 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
+#include "runtime/guest/forward/container.h"
 #include "runtime/guest/forward/forward.h"
 
 #define ENTRY_BYTES (4 * FORWARD_PAGE)
@@ -195,9 +196,11 @@ static size_t bell_name(char *out, size_t room, const char *path)
 static int64_t open_bell(void)
 {
 	const char *path = forward_settings.bell;
-	int64_t fd = raw3(__NR_socket, path ? AF_UNIX : AF_VSOCK_FAMILY, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	int64_t rc;
+	int64_t fd, rc;
 
+	if (forward_container())
+		return forward_container_bell();
+	fd = raw3(__NR_socket, path ? AF_UNIX : AF_VSOCK_FAMILY, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (fd < 0)
 		return fd;
 	if (path) {

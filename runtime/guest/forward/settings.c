@@ -13,7 +13,7 @@
  *   DS_FORWARD_AGENT     dsagent's socket
  *   DS_FORWARD_BELL      a unix socket that takes bells, in place of dsagent and AF_VSOCK: who listens there runs in this process's
  *                        memory; "@": an abstract name; "%" in it: the number of the process
- *   DS_FORWARD_ESTATES   likewise, a unix socket that keeps estates (estate.h)
+ *   DS_FORWARD_ESTATES   likewise, a unix socket that keeps estates (estate.h); set here in containers
  *   DS_FORWARD_REQUIRED  set: without a shadow the program does not run
  *   DS_FORWARD_PATCH     "0": places that trap often stay as they are
  *   DS_FORWARD_CWD       set here for programs that are executed in a directory of the host
@@ -24,6 +24,7 @@
  */
 #include <string.h>
 
+#include "runtime/guest/forward/container.h"
 #include "runtime/guest/forward/forward.h"
 
 #define ROOM 16384u
@@ -32,7 +33,8 @@ static char kept[ROOM];
 static char cwd[FORWARD_PATH_MAX + 16] = "DS_FORWARD_CWD=";
 static char estate[64] = "DS_FORWARD_ESTATE=";
 static char exec[FORWARD_PATH_MAX + 16] = "DS_FORWARD_EXEC=";
-static const char *env[24];
+static char estates[128] = "DS_FORWARD_ESTATES=";
+static const char *env[25];
 static uint32_t nkept, nenv;
 
 struct forward_settings forward_settings = {.spin_ns = DS_FORWARD_SPIN_NS, .service = "forward", .args = "", .patch = true,
@@ -52,6 +54,20 @@ void forward_settings_cwd(const char *path)
 		memcpy(cwd + sizeof("DS_FORWARD_CWD=") - 1, path, n + 1);
 }
 
+void forward_settings_estates(void)
+{
+	const char *path = forward_settings.agent ? forward_settings.agent : DS_LOCAL_SOCKET;
+	const size_t head = sizeof("DS_FORWARD_ESTATES=") - 1, n = strlen(path);
+
+	if (forward_settings.estates || head + n + sizeof(DS_LOCAL_ESTATES) > sizeof(estates))
+		return;
+	memcpy(estates + head, path, n);
+	memcpy(estates + head + n, DS_LOCAL_ESTATES, sizeof(DS_LOCAL_ESTATES));
+	forward_settings.estates = estates + head;
+	env[nenv++] = estates;
+	env[nenv] = NULL;
+}
+
 static uint64_t number(const char *text)
 {
 	uint64_t n = 0;
@@ -67,7 +83,7 @@ static const char *match(const char *variable, const char *name)
 	const size_t n = strlen(name), bytes = strlen(variable) + 1;
 	char *copy = kept + nkept;
 
-	if (strncmp(variable, name, n) || variable[n] != '=' || bytes > ROOM - nkept || nenv > sizeof(env) / sizeof(*env) - 5)
+	if (strncmp(variable, name, n) || variable[n] != '=' || bytes > ROOM - nkept || nenv > sizeof(env) / sizeof(*env) - 6)
 		return NULL;
 	memcpy(copy, variable, bytes);
 	nkept += (uint32_t)bytes;

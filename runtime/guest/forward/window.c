@@ -24,6 +24,7 @@
 #include <linux/mman.h>
 #include <sys/stat.h>
 
+#include "runtime/guest/forward/container.h"
 #include "runtime/guest/forward/forward.h"
 
 #define PIECES_MAX 1000u
@@ -219,7 +220,7 @@ int64_t forward_window_map(const struct intercept_call *call)
 	if (!bytes || call->arg[5] % FORWARD_PAGE)
 		return -EINVAL;
 	if (!forward_agent_active())
-		return forward_settings.bell ? map_alike(call) : -EIO;
+		return forward_alike() ? map_alike(call) : -EIO;
 	if (call->arg[2] & PROT_EXEC) /* the window is no memory to run programs from */
 		return -EPERM;
 	at = forward_memory_room(&room);
