@@ -41,7 +41,7 @@ footprint() {
 	echo "thp: $(cat /sys/kernel/mm/transparent_hugepage/enabled /sys/kernel/mm/transparent_hugepage/hugepages-64kB/enabled 2>/dev/null | tr '\n' ' ')"
 	echo "folders: $(echo /var/lib/dark-shadows-study* "$TMP"/run-*)"
 	echo "shared memory: $(find /dev/shm -name 'dark-shadows*' | wc -l) files, $(($(wc -l </proc/sysvipc/shm) - 1)) segments"
-	echo "temporary files: $(find /tmp -maxdepth 1 -uid +20000 2>/dev/null | wc -l)"
+	echo "temporary files: $(find /tmp -maxdepth 1 -uid +20000 -uid -20100 2>/dev/null | wc -l)"
 }
 
 # start OPTION...: starts $WORKLOAD in the background; sets front, and guard and driver as soon as they are there.
