@@ -290,6 +290,13 @@ static int refresh_demand(struct agent_shadow *s, const struct ds_local_range *r
 	return 0;
 }
 
+int agent_renew(struct agent_shadow *s, struct agent_refusal *why)
+{
+	const struct ds_local_range all = {0, DS_USER_VPN_END};
+
+	return refresh_demand(s, &all, 1, why);
+}
+
 int agent_ready(struct agent_shadow *s, const struct ds_agent_range *r, struct agent_refusal *why)
 {
 	const struct ds_local_range range = {r->vpn, r->npages};

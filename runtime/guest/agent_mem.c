@@ -35,17 +35,19 @@ static uint32_t code_of(int err)
 	return err == -ESRCH ? DS_LOCAL_C_EXIT : err == -ENOMEM ? DS_LOCAL_C_LIMIT : DS_LOCAL_C_PROCESS;
 }
 
-/* A hole of the process that nobody else uses: whatever mmap() picks, without pages and without a claim on memory. */
-static void reserve(struct agent_mem *m, uint64_t pages)
+/* A hole of the process that nobody else uses: that one, or whatever mmap() picks; without pages and without a claim on memory. */
+static void reserve(struct agent_mem *m, struct ds_agent_range r)
 {
-	const uint64_t args[6] = {0, pages * DS_PAGE_BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0};
+	const int place = r.vpn == AGENT_MEM_ANYWHERE ? 0 : MAP_FIXED_NOREPLACE;
+	const uint64_t args[6] = {r.vpn * DS_PAGE_BYTES, r.npages * DS_PAGE_BYTES, PROT_NONE,
+				  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | place, -1, 0};
 	int64_t at = remote_syscall(&m->remote, SYS_mmap, args);
 
-	if (at > 0 && !(at % DS_PAGE_BYTES) && !agent_ranges_add(&m->own, at / DS_PAGE_BYTES, pages))
-		m->reserve = (struct ds_agent_range){at / DS_PAGE_BYTES, pages};
+	if (at > 0 && !(at % DS_PAGE_BYTES) && !agent_ranges_add(&m->own, at / DS_PAGE_BYTES, r.npages))
+		m->reserve = (struct ds_agent_range){at / DS_PAGE_BYTES, r.npages};
 }
 
-int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, uint64_t reserve_pages,
+int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, struct ds_agent_range room,
 		   struct agent_account *account, uint32_t slot, struct agent_refusal *why)
 {
 	struct inject_err ierr = {0};
@@ -72,8 +74,8 @@ int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t f
 		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "process %d (%s): no pipes to hold its frames: %s", t->pid, t->comm, strerror(-err));
 	if (agent_ranges_add(&m->own, m->remote.stub / DS_PAGE_BYTES, 2 + REMOTE_DESK_PAGES))
 		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "no memory");
-	if (reserve_pages)
-		reserve(m, reserve_pages);
+	if (room.npages)
+		reserve(m, room);
 	return 0;
 }
 

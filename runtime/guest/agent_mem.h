@@ -49,6 +49,7 @@
 
 #define AGENT_MEM_ALL UINT64_MAX /* as a number of pages: everything from there on */
 #define AGENT_MEM_NO_PAGE UINT64_MAX
+#define AGENT_MEM_ANYWHERE 0 /* as the first page of a reservation */
 
 /** struct agent_mem - All of it private to agent_mem.c but what has a comment. */
 struct agent_mem {
@@ -83,15 +84,29 @@ struct agent_take {
  * @t: the process
  * @flags: enum ds_local_flags
  * @apart: other processes of the same user may mean harm
- * @reserve_pages: room for the capsule; 0: none.  That there is no such room is no failure
+ * @reserve: room for the capsule, there or (AGENT_MEM_ANYWHERE) wherever there is some; of 0 pages: none.  That it cannot be had is no
+ *	failure: @m->reserve tells
  * @account: shared
  * @slot: this child's
  * @why: filled in on failure
  *
  * Return: 0; -1 and @why.
  */
-int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, uint64_t reserve_pages,
+int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, struct ds_agent_range reserve,
 		   struct agent_account *account, uint32_t slot, struct agent_refusal *why);
+
+/**
+ * agent_mem_glance() - The mappings of a process that has no helper yet, and where there is room for a reservation
+ * @pid: the process
+ * @out: set to the mappings
+ * @npages: of the reservation
+ * @hole: set to a place in the largest hole, away from what the program maps next; of 0 pages: there is none
+ *
+ * Nothing is stopped, and whose mappings they are is to be looked at afterwards (agent_target_still(), agent_mem_same()).
+ *
+ * Return: 0; -errno.
+ */
+int agent_mem_glance(pid_t pid, struct agent_ranges *out, uint64_t npages, struct ds_agent_range *hole);
 
 /** agent_mem_safe() - The descriptor that keeps everything that is held (hold.h). */
 int agent_mem_safe(const struct agent_mem *m);

@@ -100,28 +100,88 @@ static int still_the_same(void *ctx, struct agent_refusal *why)
 	return agent_target_still(s->p->target, s->p->caller, s->p->want->flags & DS_LOCAL_FORCE, why);
 }
 
-/* What the host is told at first: eager everything that can be pinned, on demand only where the mappings are. */
-static int look(struct agent_shadow *s, struct agent_take *t)
+/* A helper in the process, and a safe for its frames that the parent has too. */
+static int open_memory(struct agent_shadow *s, struct ds_agent_range reserve)
 {
+	const struct agent_target *t = s->p->target;
+	struct agent_refusal why = {0};
+
+	if (agent_mem_open(&s->mem, t, s->p->want->flags, t->uid || s->p->caller->uid, reserve, s->p->account, s->p->slot, &why))
+		return agent_end(s, why.code, "%s", why.text);
+	return hold(s);
+}
+
+/* ATTACH with what is in @s; its answer will be in @w. */
+static int send_attach(struct agent_shadow *s, struct ds_agent_attach *m, struct agent_wait *w, const void *blob, size_t bytes)
+{
+	const struct ds_local_shadow *want = s->p->want;
+	uint32_t seq;
+
+	if (s->mappings.n > DS_AGENT_RANGES_MAX)
+		return agent_end(s, DS_LOCAL_C_LIMIT, "process %d has more mappings than can be told (%u)", s->p->target->pid, DS_AGENT_RANGES_MAX);
+	m->nranges = s->mappings.n;
+	m->map_bytes = bytes;
+	memcpy(m->service, want->service, sizeof(m->service));
+	memcpy(m->args, want->args, sizeof(m->args));
+	memcpy(m->program, s->p->target->program, sizeof(m->program));
+	seq = agent_wait_begin(s, w, DS_AGENT_STARTED);
+	if (!agent_send(s, m, sizeof(*m), DS_AGENT_ATTACH, seq, s->mappings.r, s->mappings.n * sizeof(*s->mappings.r), blob, bytes))
+		return 0;
+	agent_wait_drop(s, w);
+	return -1;
+}
+
+/* Eager: everything that can be pinned is told. */
+static int tell_map(struct agent_shadow *s, struct ds_agent_attach *m, struct agent_take *take, struct agent_wait *w)
+{
+	const struct agent_target *t = s->p->target;
+	struct agent_refusal why = {0};
+	cleanup_free void *blob = NULL;
+	size_t bytes = 0;
+
+	if (open_memory(s, (struct ds_agent_range){AGENT_MEM_ANYWHERE, s->p->want->reserve_pages}))
+		return -1;
+	if (m->has_sha256) /* before it is looked whether it is still the same program */
+		hash_program(s, m);
+	if (agent_mem_take(&s->mem, 0, AGENT_MEM_ALL, AGENT_MEM_NO_PAGE, still_the_same, s, take, &why))
+		return agent_end(s, why.code, "%s", why.text);
+	blob = agent_table_blob(&take->now, t->pid, t->start_ticks, &bytes);
+	if (!blob)
+		return agent_end(s, DS_LOCAL_C_LIMIT, "the map of process %d cannot be sent: it is too long, or memory is short", t->pid);
+	s->mappings = take->mappings;
+	take->mappings = (struct agent_ranges){0};
+	s->mem.told = take->now;
+	take->now = (struct agent_table){0};
+	m->reserve = s->mem.reserve;
+	return send_attach(s, m, w, blob, bytes);
+}
+
+/* On demand: only where the mappings are, which can be seen without a helper.  So the host makes its mirror while the helper is
+ * put into the process, which takes as long.  No frame is named before the first FAULT. */
+static int tell_mappings(struct agent_shadow *s, struct ds_agent_attach *m, struct agent_wait *w)
+{
+	const pid_t pid = s->p->target->pid;
 	struct agent_refusal why = {0};
 	int err;
 
-	if (s->p->want->mode == DS_LOCAL_EAGER) {
-		if (agent_mem_take(&s->mem, 0, AGENT_MEM_ALL, AGENT_MEM_NO_PAGE, still_the_same, s, t, &why))
-			return agent_end(s, why.code, "%s", why.text);
-	} else {
-		/* First who it is, then that it is still in this memory: an exec before the first is seen by it, one after it by the second. */
-		if (still_the_same(s, &why))
-			return agent_end(s, why.code, "%s", why.text);
-		if (agent_mem_same(&s->mem) != 1)
-			return agent_end(s, DS_LOCAL_C_EXEC, "process %d has executed another program, or exited", s->p->target->pid);
-		err = agent_mem_mappings(&s->mem, &t->mappings);
-		if (err)
-			return agent_end(s, DS_LOCAL_C_SYSTEM, "the mappings of process %d cannot be read: %s", s->p->target->pid, strerror(-err));
-	}
-	if (t->mappings.n > DS_AGENT_RANGES_MAX)
-		return agent_end(s, DS_LOCAL_C_LIMIT, "process %d has more mappings than can be told (%u)", s->p->target->pid, DS_AGENT_RANGES_MAX);
-	return 0;
+	if (m->has_sha256)
+		hash_program(s, m);
+	err = agent_mem_glance(pid, &s->mappings, s->p->want->reserve_pages, &m->reserve);
+	if (err)
+		return agent_end(s, err == -ESRCH ? DS_LOCAL_C_EXIT : DS_LOCAL_C_SYSTEM, "the mappings of process %d cannot be read: %s", pid, strerror(-err));
+	if (still_the_same(s, &why))
+		return agent_end(s, why.code, "%s", why.text);
+	if (send_attach(s, m, w, NULL, 0))
+		return -1;
+	err = open_memory(s, m->reserve);
+	/* First who it is, then that it is still in this memory: an exec before the first is seen by it, one after it by the second. */
+	if (!err && still_the_same(s, &why))
+		err = agent_end(s, why.code, "%s", why.text);
+	if (!err && agent_mem_same(&s->mem) != 1)
+		err = agent_end(s, DS_LOCAL_C_EXEC, "process %d has executed another program, or exited", pid);
+	if (err)
+		agent_wait_drop(s, w);
+	return err;
 }
 
 static uint64_t left_out(const struct agent_take *t)
@@ -151,47 +211,18 @@ static int attach(struct agent_shadow *s, bool want_hash)
 {
 	const struct ds_local_shadow *want = s->p->want;
 	const struct agent_target *t = s->p->target;
-	struct ds_agent_attach m = {.pid = t->pid, .start_ticks = t->start_ticks, .uid = t->uid, .gid = t->gid, .mode = want->mode};
+	struct ds_agent_attach m = {
+		.pid = t->pid, .start_ticks = t->start_ticks, .uid = t->uid, .gid = t->gid, .mode = want->mode, .has_sha256 = want_hash};
 	__attribute__((cleanup(agent_take_free))) struct agent_take take = {0};
 	const struct ds_agent_started *started;
 	struct ds_local_started answer = {.pid = t->pid, .id = s->p->id};
 	struct agent_refusal why = {0};
-	cleanup_free void *blob = NULL;
 	char text[512];
 	struct agent_wait w;
-	size_t bytes = 0;
-	uint32_t seq;
 	int err;
 
-	if (agent_mem_open(&s->mem, t, want->flags, t->uid || s->p->caller->uid, want->reserve_pages, s->p->account, s->p->slot, &why))
-		return agent_end(s, why.code, "%s", why.text);
-	if (hold(s))
+	if (want->mode == DS_LOCAL_EAGER ? tell_map(s, &m, &take, &w) : tell_mappings(s, &m, &w))
 		return -1;
-	if (want_hash) /* before it is looked whether it is still the same program */
-		hash_program(s, &m);
-	if (look(s, &take))
-		return -1;
-	if (want->mode == DS_LOCAL_EAGER) {
-		blob = agent_table_blob(&take.now, t->pid, t->start_ticks, &bytes);
-		if (!blob)
-			return agent_end(s, DS_LOCAL_C_LIMIT, "the map of process %d cannot be sent: it is too long, or memory is short", t->pid);
-	}
-	m.reserve = s->mem.reserve;
-	m.nranges = take.mappings.n;
-	m.map_bytes = bytes;
-	memcpy(m.service, want->service, sizeof(m.service));
-	memcpy(m.args, want->args, sizeof(m.args));
-	memcpy(m.program, t->program, sizeof(m.program));
-	s->mappings = take.mappings;
-	take.mappings = (struct agent_ranges){0};
-	s->mem.told = take.now;
-	take.now = (struct agent_table){0};
-
-	seq = agent_wait_begin(s, &w, DS_AGENT_STARTED);
-	if (agent_send(s, &m, sizeof(m), DS_AGENT_ATTACH, seq, s->mappings.r, s->mappings.n * sizeof(*s->mappings.r), blob, bytes)) {
-		agent_wait_drop(s, &w);
-		return -1;
-	}
 	err = agent_await(s, &w, START_MS, &why);
 	if (err > 0)
 		return agent_end(s, why.code, "%s", why.text);
@@ -202,6 +233,9 @@ static int attach(struct agent_shadow *s, bool want_hash)
 	atomic_store(&s->p->view->runs, s->mem.told.n);
 	atomic_store(&s->p->view->mirror_pages, started->mirror_pages);
 	atomic_store(&s->p->view->running, 1);
+	err = want->mode == DS_LOCAL_DEMAND ? agent_renew(s, &why) : 0; /* the program went on meanwhile */
+	if (err)
+		return err < 0 ? -1 : agent_end(s, why.code, "%s", why.text);
 	answer.pinned_pages = s->mem.pin.pages;
 	answer.runs = s->mem.told.n;
 	answer.left_out_pages = left_out(&take);

@@ -112,6 +112,9 @@ void agent_refresh(struct agent_shadow *s, const struct ds_local_ranges *m);
  */
 int agent_ready(struct agent_shadow *s, const struct ds_agent_range *r, struct agent_refusal *why);
 
+/** agent_renew() - On demand: the host knows all mappings that the process has now.  Return: as agent_ready(). */
+int agent_renew(struct agent_shadow *s, struct agent_refusal *why);
+
 /** agent_take_back() - The host loses these pages, then they are let go of.  Return: 0; -1: the shadow ends. */
 int agent_take_back(struct agent_shadow *s, const struct ds_agent_range *r, size_t n);
 

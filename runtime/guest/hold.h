@@ -35,7 +35,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define HOLD_BOX_PAGES 1024u
+#define HOLD_BOX_PAGES 4096u
 #define HOLD_SHARED_PAGES 256u
 
 struct remote;
