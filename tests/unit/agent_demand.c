@@ -52,6 +52,63 @@ static void test_attach(void)
 	tap_eq(local_receive(local, &got), DS_LOCAL_STARTED, "it stands");
 }
 
+static bool in_ranges(const struct ds_agent_range *r, uint64_t n, uint64_t vpn, uint64_t npages)
+{
+	for (uint64_t i = 0; i < n; i++)
+		if (r[i].vpn < vpn + npages && r[i].vpn + r[i].npages > vpn)
+			return true;
+	return false;
+}
+
+/* The host hears of the process before there is a helper in it. */
+static void test_meanwhile(void)
+{
+	const struct ds_agent_attach *a;
+	const struct ds_agent_update *u;
+	struct ds_agent_range room;
+	struct ds_local_range had;
+	uint32_t seq, got;
+	char line[256], want[64];
+	bool there = false;
+	FILE *maps;
+
+	local_shadow(local, 9, pid, DS_LOCAL_DEMAND, 0, 64);
+	host = host_accept();
+	seq = host_attached(host, 0);
+	a = (const struct ds_agent_attach *)host_msg;
+	room = a->reserve;
+	tap_ok(seq && room.npages == 64 && !in_ranges((const struct ds_agent_range *)(a + 1), a->nranges, room.vpn, room.npages),
+	       "ATTACH names room for the capsule where nothing is mapped");
+	command(C_GROW, 16 * PAGE);
+	host_started(host, seq);
+	tap_eq(host_receive(host, &seq), DS_AGENT_UPDATE, "what the process has mapped meanwhile is told");
+	u = (const struct ds_agent_update *)host_msg;
+	tap_ok(!u->map_bytes && in_ranges((const struct ds_agent_range *)(u + 1), u->nranges, board->mapped / PAGE, 16) &&
+		       !in_ranges((const struct ds_agent_range *)(u + 1), u->nranges, room.vpn, room.npages),
+	       "the new mapping, and not the room for the capsule");
+	host_done(host, seq);
+	tap_eq(local_receive(local, &got), DS_LOCAL_STARTED, "then it stands");
+	had = ((const struct ds_local_started *)local_msg)->reserve;
+	tap_ok(had.vpn == room.vpn && had.npages == room.npages, "with the room that was named");
+	snprintf(line, sizeof(line), "/proc/%d/maps", pid);
+	snprintf(want, sizeof(want), "%lx-%lx ---p", room.vpn * PAGE, (room.vpn + room.npages) * PAGE);
+	maps = fopen(line, "r");
+	while (maps && fgets(line, sizeof(line), maps))
+		there |= !strncmp(line, want, strlen(want));
+	if (maps)
+		fclose(maps);
+	tap_ok(there, "which is kept free in the process");
+	send_fault(1, board->mapped / PAGE, board->mapped / PAGE, 16);
+	receive_pages(1);
+	tap_ok(pages.npages == 16 && !wrong_pages(&pages, pid), "a fault there is answered");
+	rle_map_close(&pages);
+	command(C_EXIT, 0);
+	tap_eq(host_receive(host, &seq), 0, "the process exits: the stream ends");
+	tap_eq(local_receive(local, &got), DS_LOCAL_ENDED, "who asked hears of it");
+	close(host);
+	waitpid(pid, NULL, 0);
+}
+
 static void test_faults(void)
 {
 	uint64_t frame;
@@ -190,6 +247,8 @@ int main(void)
 	tap_eq(local_no()->code, DS_LOCAL_C_EXIT, "and why");
 	close(host);
 	waitpid(pid, NULL, 0);
+	pid = spawn();
+	test_meanwhile();
 	/* dsagent is killed: what is in processes and on the host ends by itself. */
 	pid = spawn();
 	test_attach();
