@@ -18,6 +18,16 @@
 
 #define HOST_MS 60000
 
+/* Asks the host and waits.  Return: 0, the answer is @w's message; 1: refused, @why; -1: the shadow ends. */
+static int exchange(struct agent_shadow *s, void *ask, size_t bytes, uint16_t kind, uint16_t answer, struct agent_wait *w, struct agent_refusal *why)
+{
+	if (agent_send(s, ask, bytes, kind, agent_wait_begin(s, w, answer), NULL, 0, NULL, 0)) {
+		agent_wait_drop(s, w);
+		return -1;
+	}
+	return agent_await(s, w, HOST_MS, why);
+}
+
 void agent_window(struct agent_shadow *s, const struct ds_local_window *m)
 {
 	struct ds_local_windowed answer = {.pid = s->p->target->pid, .flags = m->flags};
@@ -32,12 +42,7 @@ void agent_window(struct agent_shadow *s, const struct ds_local_window *m)
 		agent_tell_refused(s, DS_LOCAL_REFUSED, seq, &why);
 	if (r)
 		return;
-	r = agent_send(s, &ask, sizeof(ask), DS_AGENT_MAP, agent_wait_begin(s, &w, DS_AGENT_MAPPED), NULL, 0, NULL, 0);
-	if (r) {
-		agent_wait_drop(s, &w);
-		return;
-	}
-	r = agent_await(s, &w, HOST_MS, &why);
+	r = exchange(s, &ask, sizeof(ask), DS_AGENT_MAP, DS_AGENT_MAPPED, &w, &why);
 	if (r < 0)
 		return;
 	if (r > 0) {
@@ -63,12 +68,7 @@ void agent_unwindow(struct agent_shadow *s, const struct ds_local_unwindow *m)
 
 	if (s->p->want->mode == DS_LOCAL_DEMAND && agent_take_back(s, &range, 1)) /* the shadow has the file there, too */
 		return;
-	r = agent_send(s, &ask, sizeof(ask), DS_AGENT_UNMAP, agent_wait_begin(s, &w, DS_AGENT_DONE), NULL, 0, NULL, 0);
-	if (r) {
-		agent_wait_drop(s, &w);
-		return;
-	}
-	r = agent_await(s, &w, HOST_MS, &why);
+	r = exchange(s, &ask, sizeof(ask), DS_AGENT_UNMAP, DS_AGENT_DONE, &w, &why);
 	if (r < 0)
 		return;
 	if (agent_ranges_cut(&s->windowed, ask.what.vpn, ask.what.npages))
