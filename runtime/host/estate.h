@@ -22,7 +22,7 @@
  *
  * An answer's socket that ends before that means: no such shadow, or not now.
  *
- * A warden takes numbers below DS_SHADOW_GUEST_FDS only, and nothing that is the VM's RAM.  What has been laid aside can be claimed
+ * A warden takes numbers below DS_SHADOW_GUEST_FDS only, and neither takes nor gives anything that is the VM's RAM.  What has been laid aside can be claimed
  * by any shadow of the same VM whose process has the token: handing on is the guest program's right, as it is between
  * processes of one machine, and what a shadow may do with what it has is its own rule's to say.
  *
@@ -50,9 +50,11 @@ struct estate_order {
 
 /** struct estate_batch - A packet of descriptors; the numbers in use end it. */
 struct estate_batch {
-	uint32_t n; /* 0: that was all */
+	uint32_t n; /* 0: that was all; ESTATE_MESSAGES */
 	uint16_t number[DS_SHADOW_ADOPT_MAX];
 };
+
+#define ESTATE_MESSAGES UINT32_MAX /* no descriptors; the shadow has unix sockets: messages may be sent and received for it */
 
 /** estate_order_bytes() - Length of an order. */
 static inline size_t estate_order_bytes(const struct estate_order *o)

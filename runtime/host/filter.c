@@ -40,6 +40,7 @@
 #define NR_map_shadow_stack 453
 #define NR_mseal 462
 
+#define SO_PEERPIDFD_ 77 /* asm-generic/socket.h of Linux 6.5 */
 #define CAPSULE_CLONE (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 #define EPERM_RET (SECCOMP_RET_ERRNO | EPERM)
 
@@ -225,7 +226,6 @@ static const uint32_t demand_cmds[] = {UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDI
 static const uint32_t fcntl_cmds[] = {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC, F_DUPFD, F_GETLK, F_SETLK, F_SETLKW,
 				      F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETPIPE_SZ, F_GETPIPE_SZ};
 static const uint32_t ioctl_cmds[] = {TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX, TIOCOUTQ, SIOCATMARK};
-static const uint32_t families[] = {AF_INET, AF_INET6};
 /* Of the group "device": letters (bits 8 to 15) that are file systems', and commands that are refused whatever the letter. */
 static const uint8_t fs_letters[] = {'f', 'X', 0x94, 0xf5};
 static const uint32_t refused_cmds[] = {FIOASYNC, FIOSETOWN, SIOCSPGRP, 0x4c0a /* LOOP_CONFIGURE */, 0x40187542 /* UDMABUF_CREATE */,
@@ -259,6 +259,21 @@ static void put_device_ioctl(struct assembler *a)
 	}
 }
 
+/* Sockets of the families that the rule has. */
+static void put_families(struct assembler *a, const struct filter_want *want)
+{
+	uint32_t list[3];
+	size_t n = 0;
+
+	if (!want->no_inet)
+		list[n++] = AF_INET;
+	if (!want->no_inet6)
+		list[n++] = AF_INET6;
+	if (want->unix_sockets)
+		list[n++] = AF_UNIX;
+	arg_one_of(a, 0, list, n, EAFNOSUPPORT);
+}
+
 static void put_check(struct assembler *a, const struct filter_want *want, enum filter_check check)
 {
 	switch (check) {
@@ -278,7 +293,18 @@ static void put_check(struct assembler *a, const struct filter_want *want, enum 
 		else
 			ONE_OF(a, 1, ioctl_cmds, ENOTTY);
 		break;
-	case FILTER_FAMILY: ONE_OF(a, 0, families, EAFNOSUPPORT); break;
+	case FILTER_FAMILY: put_families(a, want); break;
+	case FILTER_RECVMSG:
+		if (want->unix_sockets)
+			put_ret(a, SECCOMP_RET_ERRNO | ENOSYS);
+		break;
+	case FILTER_GETSOCKOPT: /* a descriptor of a process */
+		put_load_arg(a, 1, 0);
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 0, 3));
+		put_load_arg(a, 2, 0);
+		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SO_PEERPIDFD_, 0, 1));
+		put_ret(a, SECCOMP_RET_ERRNO | ENOPROTOOPT);
+		break;
 	case FILTER_SETSOCKOPT:
 		put_load_arg(a, 1, 0);
 		put(a, (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 0, 3));
@@ -311,7 +337,7 @@ static void put_own(struct assembler *a, const struct filter_want *want, uint32_
 /* What a rule limits; what is said instead is what an ordinary kernel could say. */
 static void put_limits(struct assembler *a, const struct filter_want *want, uint32_t nr)
 {
-	static const uint32_t four[] = {AF_INET}, six[] = {AF_INET6}, protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP};
+	static const uint32_t protocols[] = {0, IPPROTO_TCP, IPPROTO_UDP};
 
 	switch (nr) {
 	case __NR_dup2:
@@ -326,10 +352,6 @@ static void put_limits(struct assembler *a, const struct filter_want *want, uint
 		put_ret(a, SECCOMP_RET_ERRNO | EMFILE);
 		break;
 	case __NR_socket:
-		if (want->inet_only)
-			ONE_OF(a, 0, four, EAFNOSUPPORT);
-		if (want->inet6_only)
-			ONE_OF(a, 0, six, EAFNOSUPPORT);
 		if (want->net_limited)
 			ONE_OF(a, 2, protocols, EPROTONOSUPPORT);
 		break;

@@ -58,7 +58,8 @@ struct filter_want {
 	size_t ncalls; /* at most FILTER_CALLS_MAX */
 	/* limits of a rule; 0: none */
 	uint32_t descriptors; /* the program's have numbers below; else EMFILE */
-	bool inet_only, inet6_only; /* one family of sockets */
+	bool no_inet, no_inet6; /* families of sockets that it has not */
+	bool unix_sockets;	/* and one that it has: without messages that may bring or take descriptors (unixmsg.h) */
 	bool net_limited;     /* to addresses (jailnet.h): no protocols that these do not see */
 	bool no_listen;	      /* for who may bind to nothing, since listen() binds, too */
 	bool no_splice;	      /* which moves bytes that nobody counts (warden_pace.c) */

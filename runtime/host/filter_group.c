@@ -40,10 +40,10 @@ static const struct filter_grant grants[] = {
 	{__NR_utimes, DIR, 0}, {__NR_futimesat, DIR, 0}, {__NR_utimensat, DIR, 0}, {__NR_setxattr, DIR, 0}, {__NR_lsetxattr, DIR, 0},
 	{__NR_fsetxattr, DIR, 0}, {__NR_removexattr, DIR, 0}, {__NR_lremovexattr, DIR, 0}, {__NR_fremovexattr, DIR, 0},
 	/* sockets */
-	{__NR_recvfrom, SOCKET, 0}, {__NR_recvmsg, SOCKET, 0}, {__NR_recvmmsg, SOCKET, 0}, {__NR_accept, SOCKET, 0},
+	{__NR_recvfrom, SOCKET, 0}, {__NR_recvmsg, SOCKET, FILTER_RECVMSG}, {__NR_recvmmsg, SOCKET, FILTER_RECVMSG}, {__NR_accept, SOCKET, 0},
 	{__NR_accept4, SOCKET, 0}, {__NR_socket, SOCKET, FILTER_FAMILY}, {__NR_connect, SOCKET, 0}, {__NR_bind, SOCKET, 0},
 	{__NR_listen, SOCKET, 0}, {__NR_shutdown, SOCKET, 0}, {__NR_getsockname, SOCKET, 0}, {__NR_getpeername, SOCKET, 0},
-	{__NR_getsockopt, SOCKET, 0}, {__NR_setsockopt, SOCKET, FILTER_SETSOCKOPT},
+	{__NR_getsockopt, SOCKET, FILTER_GETSOCKOPT}, {__NR_setsockopt, SOCKET, FILTER_SETSOCKOPT},
 	/* waiting */
 	{__NR_poll, POLL, 0}, {__NR_ppoll, POLL, 0}, {__NR_select, POLL, 0}, {__NR_pselect6, POLL, 0}, {__NR_epoll_wait, POLL, 0},
 	{__NR_epoll_pwait, POLL, 0}, {NR_epoll_pwait2, POLL, 0}, {__NR_epoll_ctl, POLL, 0}, {__NR_epoll_create, POLL, 0},

@@ -18,7 +18,11 @@
  *		    UDMABUF_CREATE, which take any file's descriptor from memory, EINVAL (losetup then uses LOOP_SET_FD, whose
  *		    descriptor can be seen); FIOASYNC and those that name who gets a signal, ENOTTY.  Other descriptors in memory
  *		    are looked at by drivers, which take their own kind: eventfds, files of the same driver
- *   socket	    the internet's families; else EAFNOSUPPORT.  With no unix socket nobody can receive a descriptor
+ *   socket	    the internet's families; else EAFNOSUPPORT.  With no unix socket nobody can receive a descriptor.  A rule may
+ *		    give unix sockets, too: then
+ *   recvmsg, recvmmsg  are ENOSYS.  What else receives closes the descriptors that came along; they are received
+ *		    elsewhere, and looked at there (unixmsg.h)
+ *   getsockopt	    not SO_PEERPIDFD; ENOPROTOOPT
  *   setsockopt	    not SO_ZEROCOPY: the network would read guest pages after the call; ENOPROTOOPT
  *   sendto	    not MSG_ZEROCOPY; EINVAL
  *
@@ -46,6 +50,8 @@ enum filter_check {
 	FILTER_FAMILY,
 	FILTER_SETSOCKOPT,
 	FILTER_SENDTO,
+	FILTER_RECVMSG,
+	FILTER_GETSOCKOPT,
 };
 
 /** struct filter_grant - A call of a group. */

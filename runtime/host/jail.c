@@ -482,6 +482,8 @@ int jail_spawn(const struct jail_params *p, struct jail *j, struct jail_err *err
 
 	*err = (struct jail_err){0};
 	*j = (struct jail){.pidfd = -1, .landlock = jailland_abi(), .net = {.counts_fd = -1}};
+	if (p->unix_sockets && p->net_host && j->landlock < JAILLAND_ABI_SCOPES)
+		return fail(err, -EOPNOTSUPP, "unix sockets beside the host's network, whose abstract names are everybody's (it takes landlock of Linux 6.12)");
 	choose_ids(p, geteuid() == 0, &in, &uid, &gid);
 	rc = open_places(p, &in, uid, gid, err);
 	if (rc)

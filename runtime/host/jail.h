@@ -62,6 +62,7 @@ struct jail_params {
 	bool all_ids;	  /* users and groups have their own numbers; as root only */
 	bool net_host;	  /* no network namespace of its own */
 	bool net_own;	  /* it administers the one of its own */
+	bool unix_sockets; /* the filter lets it have some; not beside net_host where landlock does not keep abstract names apart */
 	const struct jail_bind *binds; /* as root only */
 	size_t nbinds;	  /* at most JAILBIND_MAX */
 	const char *const *devices; /* patterns; as root only */

@@ -27,7 +27,7 @@ static int find(const char *host)
 		return -errno;
 	if (S_ISLNK(st.st_mode))
 		return -ELOOP;
-	return S_ISDIR(st.st_mode) || S_ISREG(st.st_mode) ? steal_fd(&fd) : -EINVAL;
+	return S_ISDIR(st.st_mode) || S_ISREG(st.st_mode) || S_ISSOCK(st.st_mode) ? steal_fd(&fd) : -EINVAL;
 }
 
 int jailbind_open(const struct jail_bind *bind)

@@ -2,7 +2,7 @@
  *
  * Theory of operation
  *
- * A jail's root is empty.  A rule of the policy may have a directory or a file of the host put into it, at a path of the
+ * A jail's root is empty.  A rule of the policy may have a directory, a file or a socket of the host put into it, at a path of the
  * guest's choosing.  That is done in two steps, in two processes:
  *
  *   jailbind_open()   in dshost, with its rights: finds the host's path, following no symbolic link, so that nobody who may
@@ -37,7 +37,7 @@ struct jail_bind {
  * jailbind_open() - A mount of the host's path, not attached to anything
  *
  * Return: a descriptor (O_PATH), the caller's; -ELOOP (there is a symbolic link in the path), -EINVAL (neither a directory
- * nor a regular file), -EROFS (to be written, but it is mounted read-only), -errno of openat2(), open_tree() and mount_setattr().
+ * nor a regular file nor a socket), -EROFS (to be written, but it is mounted read-only), -errno of openat2(), open_tree() and mount_setattr().
  */
 int jailbind_open(const struct jail_bind *bind);
 

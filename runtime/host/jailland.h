@@ -15,6 +15,8 @@
 
 #include "runtime/host/jailbind.h"
 
+#define JAILLAND_ABI_SCOPES 6 /* from this on abstract sockets of others are out of reach: Linux 6.12 */
+
 /** jailland_abi() - The ABI version that this kernel has and we use; 0: none. */
 int jailland_abi(void);
 

@@ -15,6 +15,7 @@
 #include "runtime/host/bells.h"
 #include "runtime/host/estate.h"
 #include "runtime/host/shadows.h"
+#include "runtime/host/unixmsg.h"
 
 #define EVENTS_A_TURN 64
 #define NEVER UINT64_MAX
@@ -30,6 +31,7 @@ struct estate {
 	enum state state;
 	int stream, answer; /* answer: of a warden, while it is waited for; else -1 */
 	bool ended;
+	bool messages; /* may be sent and received for the shadow that it was laid aside from */
 	uint8_t token[DS_ESTATE_TOKEN_BYTES];
 	uint64_t until_ns; /* of HELLO, and of an answer */
 	struct entry *entry;
@@ -39,6 +41,7 @@ struct estate {
 		struct ds_estate_request head;
 		struct ds_estate_pair pair[DS_ESTATE_PAIRS_MAX];
 	} in;
+	uint8_t *data; /* of a SEND; NULL between requests */
 	struct entry *wish; /* of a CLAIM: number: in the shadow; fd: ours, of `entry` */
 	uint32_t nwish;
 	struct estate *next;
@@ -90,7 +93,9 @@ static void forget_answer(struct estate *e)
 	cleanup_close_fn(&e->answer);
 	e->answer = -1;
 	free(e->wish);
+	free(e->data);
 	e->wish = NULL;
+	e->data = NULL;
 	e->until_ns = NEVER;
 }
 
@@ -117,25 +122,34 @@ static void watch(struct keeper *k, struct estate *e)
 
 /* --- answers to the guest -------------------------------------------------------------------------------------------- */
 
-static void reply(struct keeper *k, struct estate *e, int error, const uint16_t *number, uint32_t n)
+/* @data: of a message of `error` bytes, as far as there was room; or NULL. */
+static void reply_with(struct keeper *k, struct estate *e, int error, const uint16_t *number, uint32_t n, uint32_t flags, void *data)
 {
 	struct {
 		struct ds_estate_reply head;
 		uint16_t number[DS_ESTATE_PAIRS_MAX];
 	} out = {.head = {.magic = DS_ESTATE_MAGIC, .version = DS_ESTATE_VERSION, .what = e->in.head.what, .error = error, .n = n}};
-	const size_t bytes = sizeof(out.head) + n * sizeof(out.number[0]);
+	struct iovec iov[] = {{&out, sizeof(out.head) + n * sizeof(out.number[0])}, {data, !data || error < 0 ? 0 : (uint32_t)error < e->in.head.bytes ? (size_t)error : e->in.head.bytes}};
+	const struct msghdr m = {.msg_iov = iov, .msg_iovlen = 2};
 
+	if (e->in.head.what == DS_ESTATE_RECEIVE)
+		out.head.flags = flags;
 	if (e->in.head.what == DS_ESTATE_HELLO)
 		memcpy(out.head.token, e->token, sizeof(out.head.token));
 	if (n)
 		memcpy(out.number, number, n * sizeof(out.number[0]));
 	/* One request is answered before the next is read, so there is room; a guest that writes ahead without reading may go. */
-	if (send(e->stream, &out, bytes, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)bytes)
+	if (sendmsg(e->stream, &m, MSG_DONTWAIT | MSG_NOSIGNAL) != (ssize_t)(iov[0].iov_len + iov[1].iov_len))
 		e->ended = true;
 	forget_answer(e);
 	e->state = IDLE;
 	e->have = 0;
 	watch(k, e);
+}
+
+static void reply(struct keeper *k, struct estate *e, int error, const uint16_t *number, uint32_t n)
+{
+	reply_with(k, e, error, number, n, 0, NULL);
 }
 
 static void reply_numbers(struct keeper *k, struct estate *e, const struct entry *list, uint32_t n)
@@ -281,6 +295,60 @@ static void do_drop(struct keeper *k, struct estate *e)
 	reply(k, e, 0, NULL, 0);
 }
 
+/* --- messages (unixmsg.h) ---------------------------------------------------------------------------------------------- */
+
+static void do_send(struct keeper *k, struct estate *e)
+{
+	const uint32_t npairs = e->in.head.npairs;
+	const struct entry *socket = npairs ? find(e, e->in.pair[0].from) : NULL;
+	int fds[DS_ESTATE_RIGHTS_MAX], error = !e->messages ? -EPERM : npairs > DS_ESTATE_RIGHTS_MAX + 1 ? -EINVAL : socket ? 0 : -EBADF;
+
+	for (uint32_t i = 1; i < npairs && !error; i++) {
+		const struct entry *found = find(e, e->in.pair[i].from);
+
+		if (found)
+			fds[i - 1] = found->fd;
+		else
+			error = -EBADF;
+	}
+	if (!error)
+		error = (int)unixmsg_send(socket->fd, e->data, e->in.head.bytes, e->in.pair[0].to, fds, npairs - 1);
+	reply(k, e, error, NULL, 0);
+}
+
+/* The lowest number that nothing in the estate has; there is one, as it holds fewer than there are. */
+static uint16_t free_number(struct estate *e)
+{
+	uint16_t number = 0;
+
+	while (find(e, number))
+		number++;
+	return number;
+}
+
+static void do_receive(struct keeper *k, struct estate *e)
+{
+	const struct entry *socket = e->in.head.npairs == 1 ? find(e, e->in.pair[0].from) : NULL;
+	uint32_t nfds = 0, n = 0, flags = 0;
+	uint16_t number[DS_ESTATE_RIGHTS_MAX];
+	int fds[DS_ESTATE_RIGHTS_MAX], got = !e->messages ? -EPERM : socket ? 0 : -EBADF;
+	uint8_t data[DS_ESTATE_DATA_MAX];
+
+	if (!got)
+		got = (int)unixmsg_receive(socket->fd, data, e->in.head.bytes, e->in.pair[0].to, fds, &nfds, &flags);
+	for (uint32_t i = 0; i < nfds; i++) {
+		const uint16_t at = free_number(e);
+		const uint32_t before = e->nentries;
+
+		put(k, e, at, fds[i]);
+		if (e->nentries > before)
+			number[n++] = at;
+		else
+			flags |= MSG_CTRUNC;
+	}
+	reply_with(k, e, got, number, n, flags, data);
+}
+
 /* A whole request is there. */
 static void handle(struct keeper *k, struct estate *e)
 {
@@ -292,15 +360,29 @@ static void handle(struct keeper *k, struct estate *e)
 		claim(k, e);
 	else if (what == DS_ESTATE_DROP && e->state == IDLE)
 		do_drop(k, e);
+	else if (what == DS_ESTATE_SEND && e->state == IDLE)
+		do_send(k, e);
+	else if (what == DS_ESTATE_RECEIVE && e->state == IDLE)
+		do_receive(k, e);
 	else
 		e->ended = true;
 }
 
+static bool is_sound(const struct ds_estate_request *r)
+{
+	const bool message = r->what == DS_ESTATE_SEND || r->what == DS_ESTATE_RECEIVE;
+
+	return r->magic == DS_ESTATE_MAGIC && r->version == DS_ESTATE_VERSION && r->npairs <= DS_ESTATE_PAIRS_MAX &&
+	       r->bytes <= (message ? DS_ESTATE_DATA_MAX : 0);
+}
+
 static void read_stream(struct keeper *k, struct estate *e)
 {
-	const size_t head = sizeof(e->in.head);
-	size_t want = e->have < head ? head : head + e->in.head.npairs * sizeof(e->in.pair[0]);
-	const ssize_t n = recv(e->stream, (uint8_t *)&e->in + e->have, want - e->have, MSG_DONTWAIT);
+	const uint32_t head = sizeof(e->in.head), pairs = e->have < head ? 0 : e->in.head.npairs * (uint32_t)sizeof(e->in.pair[0]);
+	const uint32_t data = e->have >= head && e->in.head.what == DS_ESTATE_SEND ? e->in.head.bytes : 0;
+	const uint32_t known = head + pairs, want = e->have < known ? known : known + data; /* pairs and data lie apart */
+	uint8_t *at = e->have < known ? (uint8_t *)&e->in + e->have : e->data + (e->have - known);
+	const ssize_t n = recv(e->stream, at, want - e->have, MSG_DONTWAIT);
 
 	if (n < 0 && (errno == EAGAIN || errno == EINTR))
 		return;
@@ -309,12 +391,17 @@ static void read_stream(struct keeper *k, struct estate *e)
 		return;
 	}
 	e->have += (uint32_t)n;
-	if (e->have == head && (e->in.head.magic != DS_ESTATE_MAGIC || e->in.head.version != DS_ESTATE_VERSION || e->in.head.zero ||
-				e->in.head.npairs > DS_ESTATE_PAIRS_MAX)) {
-		e->ended = true;
-		return;
+	if (e->have == head) {
+		e->ended = !is_sound(&e->in.head);
+		if (!e->ended && e->in.head.what == DS_ESTATE_SEND && e->state == IDLE) {
+			e->data = malloc(e->in.head.bytes + 1);
+			e->ended = !e->data;
+		} else if (!e->ended && e->in.head.what == DS_ESTATE_SEND) {
+			e->ended = true;
+		}
 	}
-	if (e->have >= head && e->have == head + e->in.head.npairs * sizeof(e->in.pair[0]))
+	if (!e->ended && e->have >= head &&
+	    e->have == head + e->in.head.npairs * sizeof(e->in.pair[0]) + (e->in.head.what == DS_ESTATE_SEND ? e->in.head.bytes : 0))
 		handle(k, e);
 }
 
@@ -356,6 +443,8 @@ static void read_answer(struct keeper *k, struct estate *e)
 		return;
 	if (n <= 0) {
 		reply(k, e, n == -EMFILE ? -ENOSPC : -ENOENT, NULL, 0);
+	} else if (e->state == LAYING && n == sizeof(b.n) && b.n == ESTATE_MESSAGES && !nfds) {
+		e->messages = true;
 	} else if (e->state == LAYING) {
 		take_batch(k, e, &b, n, fds, nfds);
 	} else if (e->given < e->nwish) {

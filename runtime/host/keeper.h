@@ -9,6 +9,8 @@
  *   idle     waits for CLAIM, DROP, or the end
  *   giving   a claim is under way, DS_SHADOW_ADOPT_MAX descriptors at a time
  *
+ * SEND and RECEIVE are done at once (unixmsg.h): neither waits.
+ *
  * While something is under way the stream is not read: one request at a time.  What a warden does not answer within
  * KEEPER_ANSWER_MS is given up.  The end of a stream ends its estate at any moment, by closing all that is in it.
  *

@@ -66,7 +66,7 @@ struct policy_addrs {
 };
 
 /** enum policy_family - Bits. */
-enum policy_family { POLICY_INET = 1, POLICY_INET6 = 2 };
+enum policy_family { POLICY_INET = 1, POLICY_INET6 = 2, POLICY_UNIX = 4 };
 
 /** enum policy_rate - What is limited to so many bytes a second. */
 enum policy_rate { POLICY_READ, POLICY_WRITE, POLICY_RECEIVE, POLICY_SEND, POLICY_RATES };

@@ -121,7 +121,7 @@ const char *policy_set_user(struct policy_rule *r, const char *value)
 
 void policy_forward_defaults(struct policy_rule *r, bool calls_given)
 {
-	const bool net = r->net_host || r->net_own;
+	const bool net = r->net_host || r->net_own || r->families & POLICY_UNIX;
 
 	if (calls_given || (!r->npaths && !net && !r->ndevices))
 		return;

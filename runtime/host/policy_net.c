@@ -31,13 +31,21 @@ const char *policy_set_bind(struct policy_rule *r, const char *value)
 
 const char *policy_set_family(struct policy_rule *r, const char *value)
 {
+	static const struct {
+		const char *name;
+		uint32_t bit;
+	} names[] = {{"inet", POLICY_INET}, {"inet6", POLICY_INET6}, {"unix", POLICY_UNIX}};
+
 	r->families = 0;
 	for (const char *at = value;; at++) {
 		const size_t n = strcspn(at, ",");
-		const uint32_t bit = n == 4 && !memcmp(at, "inet", 4) ? POLICY_INET : n == 5 && !memcmp(at, "inet6", 5) ? POLICY_INET6 : 0;
+		uint32_t bit = 0;
 
+		for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+			if (strlen(names[i].name) == n && !memcmp(at, names[i].name, n))
+				bit = names[i].bit;
 		if (!bit || r->families & bit)
-			return "inet, inet6 or inet,inet6";
+			return "some of inet,inet6,unix, each once";
 		r->families |= bit;
 		at += n;
 		if (!*at)
@@ -50,5 +58,5 @@ const char *policy_net_defaults(struct policy_rule *r, bool families_given)
 	if (!families_given)
 		r->families = POLICY_INET | POLICY_INET6;
 	r->net_limited = r->connect.n || r->bind.n;
-	return (r->net_limited || families_given) && !r->net_host ? "needs net=host for" : NULL;
+	return (r->net_limited || (families_given && r->families & (POLICY_INET | POLICY_INET6))) && !r->net_host ? "needs net=host for" : NULL;
 }

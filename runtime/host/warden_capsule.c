@@ -101,6 +101,7 @@ static void grant(const struct policy_rule *rule, struct jail_params *p, struct 
 	p->ndevices = rule->ndevices;
 	p->net_host = rule->net_host;
 	p->net_own = rule->net_own;
+	p->unix_sockets = rule->families & POLICY_UNIX;
 	p->all_ids = rule->npaths || rule->ndevices;
 	if (rule->uid_host == POLICY_USER_NOBODY)
 		return;

@@ -23,8 +23,18 @@ void warden_estate_lay(struct warden *w, const struct estate_order *o, int answe
 {
 	cleanup_close int hold = w->state == WARDEN_RUN && w->pid ? (int)syscall(SYS_pidfd_getfd, w->pidfd, DS_SHADOW_HOLD_FD, 0) : -1;
 
-	if (w->state == WARDEN_RUN && w->pid)
+	if (w->state != WARDEN_RUN || !w->pid)
+		return;
+	if (!(w->rule->families & POLICY_UNIX) || !estate_send(answer, &(const uint32_t){ESTATE_MESSAGES}, sizeof(uint32_t), NULL, 0))
 		estate_lay(w->pidfd, hold, w->p->ram_fd, o, answer);
+}
+
+/* Whether a descriptor is the VM's RAM, which somebody may have sent over a socket. */
+static bool is_ram(const struct warden *w, int fd)
+{
+	struct stat a, b;
+
+	return fstat(fd, &a) || fstat(w->p->ram_fd, &b) || (a.st_dev == b.st_dev && a.st_ino == b.st_ino);
 }
 
 void warden_estate_adopt(struct warden *w, const struct estate_order *o, int *answer, const int *fds, unsigned int nfds)
@@ -37,7 +47,7 @@ void warden_estate_adopt(struct warden *w, const struct estate_order *o, int *an
 	if (w->state != WARDEN_RUN || w->ctl_full || i == WARDEN_ADOPTIONS || !o->n || o->n > DS_SHADOW_ADOPT_MAX || nfds != o->n)
 		return;
 	for (uint32_t k = 0; k < o->n; k++) {
-		if (o->number[k] >= DS_SHADOW_GUEST_FDS)
+		if (o->number[k] >= DS_SHADOW_GUEST_FDS || is_ram(w, fds[k]))
 			return;
 		msg.number[k] = o->number[k];
 	}

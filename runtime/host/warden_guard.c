@@ -21,8 +21,9 @@ int warden_guard_prepare(struct warden *w)
 					 .bells = !strcmp(w->who.service, "forward"),
 					 .groups = w->rule->calls,
 					 .descriptors = w->rule->descriptors,
-					 .inet_only = w->rule->families == POLICY_INET,
-					 .inet6_only = w->rule->families == POLICY_INET6,
+					 .no_inet = !(w->rule->families & POLICY_INET),
+					 .no_inet6 = !(w->rule->families & POLICY_INET6),
+					 .unix_sockets = w->rule->families & POLICY_UNIX,
 					 .net_limited = w->rule->net_limited,
 					 .no_listen = w->rule->net_limited && !w->rule->bind.n,
 					 .no_splice = w->rule->rate[POLICY_READ] || w->rule->rate[POLICY_WRITE]};

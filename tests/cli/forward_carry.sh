@@ -36,9 +36,10 @@ while True:
         kept = []
     s.send(b".")
 END2
-coproc relay { exec "$python" "$TMP/relay" "forward-relay-$$"; }
-read -r _ <&"${relay[0]}"
-trap 'kill $relay_PID 2>/dev/null; rm -rf "$TMP"' EXIT
+coproc channel { exec "$python" "$TMP/relay" "forward-relay-$$"; }
+read -r _ <&"${channel[0]}"
+relay=$!
+trap 'kill $relay 2>/dev/null; rm -rf "$TMP"' EXIT
 
 cat >"$TMP/client" <<'END2'
 import array, os, socket, sys
@@ -65,7 +66,7 @@ is "$(forwarded "$python" "$TMP/client" "forward-relay-$$" "$P" keep 2>&1)" "b'1
 b'.'" "a descriptor lies with a program that knows nothing of it"
 holders() { find /proc/[0-9]*/fd -lname "$root$P/f" 2>/dev/null | wc -l; }
 is "$(holders)" 1 "the host has it open once, and no other process has"
-kill "$relay_PID"
+kill "$relay"
 for _ in $(seq 600); do [ "$(holders)" = 0 ] && break || sleep 0.1; done
 is "$(holders)" 0 "and no longer when that program has been killed"
 tap_done

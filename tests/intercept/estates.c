@@ -42,8 +42,9 @@ static int socket_named(const char *name, struct sockaddr_un *to, socklen_t *byt
 static void lay(const struct estate_order *o, const struct forward_host_token *token, int answer)
 {
 	static const struct warden_params params = {0};
+	static const struct policy_rule rule = {.families = POLICY_UNIX};
 	struct warden_params p = params;
-	struct warden w = {.state = WARDEN_RUN, .pid = token->host, .p = &p};
+	struct warden w = {.state = WARDEN_RUN, .pid = token->host, .p = &p, .rule = &rule};
 	cleanup_close int ram = memfd_create("ram", MFD_CLOEXEC), pidfd = (int)syscall(SYS_pidfd_open, token->host, 0);
 
 	if (pidfd < 0)

@@ -3,11 +3,10 @@
  * The descriptors are pipes that a shadow has opened, so that what is said at one end is heard at the other, and the end of
  * the last writer is seen.  What a shadow has open is looked at in /proc, from outside.
  */
-#include "tests/forward_guest.h"
+#include "tests/estate_guest.h"
 
 #include <sys/stat.h>
 
-#include "runtime/host/estate.h"
 #include "runtime/host/keeper.h"
 #include "tests/tap.h"
 
@@ -16,66 +15,6 @@
 static const char rules[] = "allow program=/usr/bin/guest service=forward executors=4 max-pages=1000 calls=poll\n";
 static struct shadow first, second;
 static struct thread t1, t2;
-static struct estates *estates;
-
-struct answer {
-	struct ds_estate_reply head;
-	uint16_t number[DS_ESTATE_PAIRS_MAX];
-};
-
-static void pump_all(void)
-{
-	if (estates_fd(estates) >= 0)
-		estates_run(estates);
-	pump(1);
-}
-
-static int estate_connect(void)
-{
-	int pair[2];
-
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) || estates_accept(estates, pair[1]))
-		errx(2, "estates_accept");
-	return pair[0];
-}
-
-static void ask(int fd, uint16_t what, const uint8_t *token, const struct ds_estate_pair *pair, uint32_t n)
-{
-	struct ds_estate_request r = {.magic = DS_ESTATE_MAGIC, .version = DS_ESTATE_VERSION, .what = what, .npairs = n};
-
-	if (token)
-		memcpy(r.token, token, sizeof(r.token));
-	if (write(fd, &r, sizeof(r)) != sizeof(r) || (n && write(fd, pair, n * sizeof(*pair)) != (ssize_t)(n * sizeof(*pair))))
-		warn("estate");
-}
-
-/* Return: n of the reply, its error, or -1000: the stream has ended; -1001: nothing came. */
-static int answer(int fd, struct answer *a)
-{
-	size_t have = 0;
-
-	for (int i = 0; i < 20000; i++) {
-		const size_t want = have < sizeof(a->head) ? sizeof(a->head) : sizeof(a->head) + a->head.n * sizeof(a->number[0]);
-		const ssize_t n = recv(fd, (char *)a + have, want - have, MSG_DONTWAIT);
-
-		if (n == 0)
-			return -1000;
-		if (n < 0)
-			pump_all();
-		else
-			have += (size_t)n;
-		if (have >= sizeof(a->head) && have == sizeof(a->head) + a->head.n * sizeof(a->number[0]))
-			return a->head.error ? a->head.error : (int)a->head.n;
-	}
-	return -1001;
-}
-
-static int request(int fd, uint16_t what, const uint8_t *token, const struct ds_estate_pair *pair, uint32_t n, struct answer *a)
-{
-	ask(fd, what, token, pair, n);
-	return answer(fd, a);
-}
-
 /* A pipe in the shadow of @t, at these two numbers. */
 static bool make_pipe(struct thread *t, int reader, int writer)
 {
@@ -208,7 +147,7 @@ static void test_refused(void)
 		else if (i == 2)
 			bad.what = DS_ESTATE_CLAIM;
 		else
-			bad.zero = 1;
+			bad.bytes = 1;
 		fd = estate_connect();
 		if (write(fd, &bad, sizeof(bad)) != sizeof(bad))
 			warn("write");
@@ -244,36 +183,11 @@ static void test_silent(void)
 	close(late);
 }
 
-/* The keeper: the child of ours that is no warden. */
-static pid_t keeper(void)
-{
-	char path[64], name[32] = "";
-	char list[256] = "";
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/self/task/%d/children", getpid());
-	fd = open(path, O_RDONLY);
-	if (fd < 0 || read(fd, list, sizeof(list) - 1) < 0)
-		return 0;
-	close(fd);
-	for (char *at = strtok(list, " "); at; at = strtok(NULL, " ")) {
-		snprintf(path, sizeof(path), "/proc/%s/comm", at);
-		fd = open(path, O_RDONLY);
-		if (fd >= 0 && read(fd, name, sizeof(name) - 1) > 0 && !strncmp(name, "dshost-estates", 14)) {
-			close(fd);
-			return (pid_t)atoi(at);
-		}
-		if (fd >= 0)
-			close(fd);
-	}
-	return 0;
-}
-
 static void test_ends(void)
 {
 	const struct ds_estate_pair pair[] = {{5, 5}, {6, 6}};
 	struct answer a;
-	const pid_t was = keeper();
+	const pid_t was = keeper_pid();
 	int fd = estate_connect(), before, after = 0;
 
 	tap_ok(was > 0, "the keeper is a process of its own");
@@ -294,7 +208,7 @@ static void test_ends(void)
 	tap_eq(answer(fd, &a), -1000, "the keeper is killed: the stream ends");
 	close(fd);
 	tap_ok(say(&t2, 6, "on") == 2 && hears(&t2, 5, "on"), "shadows go on");
-	for (int i = 0; i < 3000 && keeper() == was; i++)
+	for (int i = 0; i < 3000 && keeper_pid() == was; i++)
 		pump_all();
 	fd = estate_connect();
 	tap_eq(request(fd, DS_ESTATE_HELLO, second.a.started.token, pair, 2, &a), 2, "and the next stream gets a new one");
@@ -316,7 +230,7 @@ int main(void)
 	test_silent();
 	test_ends();
 	estates_free(estates);
-	for (int i = 0; i < 3000 && keeper(); i++)
+	for (int i = 0; i < 3000 && keeper_pid(); i++)
 		pump(1);
 	bells_free(bells);
 	shadows_free(row);

@@ -118,7 +118,9 @@ static void test_limits(void)
 	tap_eq(parse("allow program=/a service=f net=host cpu=250% descriptors=64 file-size=2G read-rate=10M write-rate=1K receive-rate=1G send-rate=4096\n"
 		     "allow program=/b service=f net=host connect=127.0.0.1:6379,[::1]:6379 connect=udp:*:53 bind=*:8000-8010 family=inet\n"
 		     "allow program=/c service=f net=host\n"
-		     "allow program=/d service=f net=host bind=tcp:10.0.0.0/8:*"),
+		     "allow program=/d service=f net=host bind=tcp:10.0.0.0/8:*\n"
+		     "allow program=/e service=f family=unix\n"
+		     "allow program=/f service=f net=host family=unix,inet connect=127.0.0.1:80"),
 	       0, "rules that limit what shadows use");
 	r = policy->rule;
 	tap_ok(r->cpu_percent == 250 && r->descriptors == 64 && r->file_size_bytes == UINT64_C(2) << 30 && r->rate[POLICY_READ] == 10 << 20 &&
@@ -130,6 +132,8 @@ static void test_limits(void)
 	tap_ok(!r[2].net_limited && r[2].families == (POLICY_INET | POLICY_INET6) && !r[2].cpu_percent && !r[2].rate[POLICY_READ] && !r[2].descriptors,
 	       "without a word of them there is no limit");
 	tap_ok(r[3].net_limited && !r[3].connect.n, "who may bind may not therefore connect");
+	tap_ok(r[4].families == POLICY_UNIX && !r[4].net_host && !r[4].net_limited && r[4].calls & CALLGROUP_SOCKET, "unix sockets need no network");
+	tap_ok(r[5].families == (POLICY_UNIX | POLICY_INET) && r[5].net_limited, "and go beside others");
 }
 
 static void wrong(const char *text, unsigned int line, const char *about)
@@ -206,8 +210,10 @@ static void test_limit_errors(void)
 	wrong("allow program=/a service=f connect=*:80", 1, "needs net=host for connect=");
 	wrong("allow program=/a service=f bind=*:80 net=none", 1, "needs net=host for bind=");
 	wrong("allow program=/a service=f family=inet", 1, "needs net=host for family=");
-	wrong("allow program=/a service=f net=host family=unix", 1, "family: expected inet");
-	wrong("allow program=/a service=f net=host family=inet,inet", 1, "family: expected inet");
+	wrong("allow program=/a service=f family=unix,inet6", 1, "needs net=host for family=");
+	wrong("allow program=/a service=f family=unix connect=*:80", 1, "needs net=host for connect=");
+	wrong("allow program=/a service=f net=host family=vsock", 1, "family: expected some of inet,inet6,unix");
+	wrong("allow program=/a service=f net=host family=inet,inet", 1, "family: expected some of inet,inet6,unix");
 	wrong("allow program=/a service=f net=host connect=localhost:80", 1, "connect: expected ADDRESS:PORT");
 	wrong("allow program=/a service=f net=host bind=1.2.3.4:80-70", 1, "second port");
 	wrong("deny connect=*:80", 1, "has no key");

@@ -55,8 +55,7 @@ static int64_t open_stream(void)
 	return high;
 }
 
-/* All of it.  Return: 0 or -errno. */
-static int64_t transfer(int32_t stream, bool out, void *at, uint64_t bytes, int64_t until_ns)
+int64_t forward_estate_transfer(int32_t stream, bool out, void *at, uint64_t bytes, int64_t until_ns)
 {
 	for (uint64_t done = 0; done < bytes;) {
 		struct pollfd pfd = {.fd = stream, .events = out ? POLLOUT : POLLIN};
@@ -101,23 +100,33 @@ static bool is_reply(const struct ds_estate_reply *r)
 	return r->magic == DS_ESTATE_MAGIC && r->version == DS_ESTATE_VERSION && r->n <= DS_ESTATE_PAIRS_MAX;
 }
 
+int64_t forward_estate_ask(int32_t stream, struct ds_estate_request *ask, const struct ds_estate_pair *pairs, int64_t *until_ns)
+{
+	int64_t rc;
+
+	*until_ns = forward_now_ns() + ANSWER_NS;
+	ask->magic = DS_ESTATE_MAGIC;
+	ask->version = DS_ESTATE_VERSION;
+	rc = forward_estate_transfer(stream, true, ask, sizeof(*ask), *until_ns);
+	return rc ? rc : forward_estate_transfer(stream, true, (void *)pairs, ask->npairs * sizeof(*pairs), *until_ns); /* NOLINT: is read */
+}
+
+int64_t forward_estate_hear(int32_t stream, struct forward_estate_answer *got, int64_t until_ns)
+{
+	const int64_t rc = forward_estate_transfer(stream, false, &got->head, sizeof(got->head), until_ns);
+
+	if (rc)
+		return rc;
+	return is_reply(&got->head) ? forward_estate_transfer(stream, false, got->number, got->head.n * sizeof(got->number[0]), until_ns) : -EPROTO;
+}
+
 /* Return: how many numbers came, -errno. */
 static int64_t exchange(int32_t stream, struct ds_estate_request *ask, const struct ds_estate_pair *pairs, struct forward_estate_answer *got)
 {
-	const int64_t until_ns = forward_now_ns() + ANSWER_NS;
-	int64_t rc;
+	int64_t until_ns, rc = forward_estate_ask(stream, ask, pairs, &until_ns);
 
-	ask->magic = DS_ESTATE_MAGIC;
-	ask->version = DS_ESTATE_VERSION;
-	rc = transfer(stream, true, ask, sizeof(*ask), until_ns);
 	if (!rc)
-		rc = transfer(stream, true, (void *)pairs, ask->npairs * sizeof(*pairs), until_ns); /* NOLINT: is read */
-	if (!rc)
-		rc = transfer(stream, false, &got->head, sizeof(got->head), until_ns);
-	if (!rc && !is_reply(&got->head))
-		rc = -EPROTO;
-	if (!rc)
-		rc = transfer(stream, false, got->number, got->head.n * sizeof(got->number[0]), until_ns);
+		rc = forward_estate_hear(stream, got, until_ns);
 	return rc ? rc : got->head.error ? got->head.error : (int64_t)got->head.n;
 }
 
@@ -184,7 +193,7 @@ int64_t forward_estate_carry(const uint8_t *source, const struct ds_estate_pair 
 	if (fd < 0)
 		return fd;
 	memcpy(ask.head.token, source, sizeof(ask.head.token));
-	rc = transfer((int32_t)fd, true, &ask, sizeof(ask), until_ns);
+	rc = forward_estate_transfer((int32_t)fd, true, &ask, sizeof(ask), until_ns);
 	if (!rc)
 		rc = peek_one((int32_t)fd, &c, until_ns);
 	if (!rc)

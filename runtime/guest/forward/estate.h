@@ -66,6 +66,21 @@ int64_t forward_estate_claim(const struct forward_estate *e, const uint8_t *shad
 int64_t forward_estate_drop(const struct forward_estate *e, const struct ds_estate_pair *pairs, uint32_t n, struct forward_estate_answer *got);
 
 /**
+ * forward_estate_transfer() - All of some bytes, to the stream or from it
+ * @out: to it
+ * @until_ns: CLOCK_MONOTONIC
+ *
+ * With signals blocked, as the next two.  Return: 0 or -errno.
+ */
+int64_t forward_estate_transfer(int32_t stream, bool out, void *at, uint64_t bytes, int64_t until_ns);
+
+/** forward_estate_ask() - A request; its magic and version are set here.  @until_ns: set to when it is to be answered.  Return: 0 or -errno. */
+int64_t forward_estate_ask(int32_t stream, struct ds_estate_request *ask, const struct ds_estate_pair *pairs, int64_t *until_ns);
+
+/** forward_estate_hear() - The answer, but for the data of a RECEIVE.  Return: 0 or -errno: there is none. */
+int64_t forward_estate_hear(int32_t stream, struct forward_estate_answer *got, int64_t until_ns);
+
+/**
  * forward_estate_carry() - Lays one descriptor aside and leaves the answer in the stream, for who gets that
  * @source: as forward_estate_open()
  *

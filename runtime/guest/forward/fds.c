@@ -60,6 +60,16 @@ void forward_fd_set(uint64_t fd, uint8_t state)
 		__atomic_fetch_add(&nhost, state & FORWARD_FD_HOST ? 1 : -1, __ATOMIC_RELAXED);
 }
 
+int64_t forward_fd_reserve(bool cloexec)
+{
+	const int64_t fd = raw3(__NR_fcntl, placeholder, cloexec ? F_DUPFD_CLOEXEC : F_DUPFD, 0);
+
+	if (fd < FORWARD_FDS_MAX)
+		return fd;
+	raw1(__NR_close, fd);
+	return -EMFILE;
+}
+
 int64_t forward_fd_hold(uint64_t fd, bool cloexec)
 {
 	const int64_t rc = raw3(__NR_dup3, placeholder, fd, cloexec ? O_CLOEXEC : 0);

@@ -15,7 +15,7 @@
  *   child.c     processes that have no shadow (yet)       exec.c     programs that lie on the host; what the next one inherits
  *   birth.c     fork, vfork                               heir.c, estate.c   descriptors that are inherited (estate.h)
  *   device.c    ioctl: descriptors that drivers make
- *   message.c, carry.c   sendmsg(), recvmsg()		   between.c  sendfile(), splice() from side to side
+ *   message.c, carry.c, deliver.c   sendmsg(), recvmsg()	   between.c  sendfile(), splice() from side to side
  *   cross.c     unix sockets, inotify                      unreached.c  programs that load no library
  *   trace.c     what --trace and --summary print          policy.c   what the user wants of calls (policy.h)
  *   summary.c   the table of --summary                    emulate.c, clock.c   answers that no kernel gives
@@ -375,6 +375,9 @@ void forward_fds_start(void);
 
 /** forward_fd_adopt() - A new descriptor of the host gets the lowest number that is free here.  Return: it or -errno. */
 int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec);
+
+/** forward_fd_reserve() - The lowest number that is free here, for a descriptor of the host that is to come.  Return: it or -errno. */
+int64_t forward_fd_reserve(bool cloexec);
 
 /** forward_fd_hold() - Number @fd, open here as something else, is a descriptor that the host has already.  Return: 0 or -errno. */
 int64_t forward_fd_hold(uint64_t fd, bool cloexec);

@@ -55,6 +55,25 @@ void forward_message_received(uint64_t at, bool cloexec, const struct forward_re
  */
 int64_t forward_message_rights(const struct forward_message *m, int64_t (*each)(void *ctx, int32_t fd, uint64_t at), void *ctx);
 
+/** struct forward_piece - struct iovec. */
+struct forward_piece {
+	uint64_t base, bytes;
+};
+
+/**
+ * forward_deliver_send() - sendmsg() with descriptors over a unix socket of the host, where the shadow may not do it (deliver.c)
+ * @rights: how many descriptors; all control data that there is
+ *
+ * Return: as sendmsg(2).
+ */
+int64_t forward_deliver_send(uint64_t fd, const struct forward_message *m, uint64_t flags, uint32_t rights);
+
+/** forward_deliver_receive() - recvmsg() likewise; @at: the message's header.  Return: as recvmsg(2). */
+int64_t forward_deliver_receive(uint64_t fd, uint64_t at, uint64_t flags);
+
+/** forward_deliver_is_unix() - Whether a socket of the host is a unix socket. */
+bool forward_deliver_is_unix(uint64_t fd);
+
 /**
  * forward_carry_call() - sendmsg, recvmsg and their kin on a socket of the guest (carry.c)
  *
