@@ -22,8 +22,7 @@ struct fwd {
 	struct ds_forward_slot *slot;
 	uint32_t executor;
 	int bell;
-	uint32_t spin_ns; /* of the guest's side; as the executor does, it spins less when it was in vain */
-	uint32_t vain;
+	uint32_t spin_ns; /* of the guest's side */
 	uint64_t slept;	  /* times that it read its bell */
 };
 
@@ -100,9 +99,8 @@ FWD_UNUSED static bool fwd_wait(struct fwd *t, int timeout_ms)
 	bool done = true;
 	char bytes[64];
 
-	while (!fwd_is_done(t) && now_ns() - from_ns < t->spin_ns >> (t->vain < 6 ? t->vain : 6))
+	while (!fwd_is_done(t) && now_ns() - from_ns < t->spin_ns)
 		__builtin_ia32_pause();
-	t->vain = fwd_is_done(t) ? t->vain / 2 : (t->vain + 1) % 256;
 	while (!fwd_is_done(t) && done) {
 		struct pollfd p = {.fd = t->bell, .events = POLLIN};
 

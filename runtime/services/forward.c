@@ -17,9 +17,11 @@
  * They are made exactly once however often the capsule interrupts them; the guest's own interrupts end the call in the middle
  * (service.h, SHADOW_FOR_GUEST), and no other stage.
  *
- * Spinning pays where the next call comes soon, and where the guest's thread has a processor of its own meanwhile.  So it is tried for
- * half as long each time that it was in vain, down to the SPIN_HALVINGS'th; for longer again when it was not; and when it has been
- * in vain SPIN_ANEW times, for as long as at first.
+ * Spinning pays where the next call comes soon, and where the guest's thread has a processor of its own meanwhile.  A thread that was
+ * woken for its result needs a while until it has it, so the time is counted from there, and that while is bounded too (WAKE_SPINS):
+ * else two sides that sleep would go on waking each other for ever, however soon the next call comes.  When it is in vain more often
+ * than not, the executor does without for the next 2, 4, ... REST_MAX calls.  It is never tried for a shorter time: that would be
+ * in vain for sure, and so could not show that spinning pays again.
  *
  * Barriers: shadow_swap32() is a full one.  Each word is loaded once where it decides something.
  *
@@ -41,8 +43,11 @@
 #include "runtime/wire/shadow.h"
 
 #define SPIN_NS_MAX 1000000u /* a step is over within about that */
-#define SPIN_HALVINGS 6
-#define SPIN_ANEW 256
+#define WAKE_SPINS 20u	     /* a guest's thread that was woken may take so many times as long */
+#define VAIN_FREE 3u	     /* failures that cost nothing yet */
+#define VAIN_MAX 8u
+#define REST_MAX (1u << (VAIN_MAX - VAIN_FREE))
+#define YIELD_NS 5000u
 #define REPORT_NS UINT64_C(1000000000)
 #define O_CLOEXEC 02000000
 #define MSG_DONTWAIT 0x40
@@ -57,14 +62,20 @@ enum stage {
 	STAGE_CALL,  /* the guest's call is being made */
 	STAGE_RING,  /* the guest is being woken */
 	STAGE_SLEEP, /* the bell is being read */
+	STAGE_YIELD, /* the guest is being waited for */
 	STAGE_CLOSE, /* the bell is being closed */
 };
 
 struct state {
 	uint64_t slot;
 	uint64_t began_ns, reported_ns;
+	uint64_t free_ns;  /* since when a call is looked for */
+	uint64_t taken_ns; /* since when the last result has been seen to be taken; 0: it has not */
+	uint64_t yield_ns; /* when the processor was offered last */
 	uint32_t spin_ns; /* at most */
 	uint32_t vain;	  /* times that it was for nothing, halved by each that was not */
+	uint32_t rest;	  /* calls that are not spun for */
+	bool spins;	  /* for the next one */
 	int32_t fd;	  /* the bell */
 	enum stage stage;
 	bool closes; /* the call is a close() */
@@ -216,14 +227,21 @@ static void report(struct shadow_exec *x, struct state *s, uint64_t now_ns)
 	shadow_reply(x, &s->report, sizeof(s->report));
 }
 
+/* The next call is looked for from now on. */
+static void free_since(struct state *s, uint64_t now_ns)
+{
+	s->free_ns = s->yield_ns = now_ns;
+	s->taken_ns = 0;
+	s->spins = false;
+}
+
 /* The result is there: tells the guest. */
-static enum shadow_next done(struct shadow_exec *x, struct state *s, int64_t result, uint64_t took_ns)
+static enum shadow_next done(struct shadow_exec *x, struct state *s, int64_t result, uint64_t took_ns, uint64_t now_ns)
 {
 	const struct {
 		int64_t result;
 		uint64_t host_ns;
 	} out = {result, took_ns};
-	const uint64_t now_ns = shadow_now_ns();
 	uint32_t asleep;
 
 	_Static_assert(offsetof(struct ds_forward_slot, host_ns) == offsetof(struct ds_forward_slot, result) + 8, "stored at once");
@@ -234,6 +252,7 @@ static enum shadow_next done(struct shadow_exec *x, struct state *s, int64_t res
 	if (shadow_store(AT(s, result), &out, sizeof(out)) || shadow_swap32(AT(s, state), DS_FORWARD_DONE) ||
 	    shadow_load32(&asleep, AT(s, guest_asleep)))
 		return leave(x, s);
+	free_since(s, now_ns);
 	if (!asleep)
 		return SHADOW_AGAIN;
 	s->stage = STAGE_RING;
@@ -259,7 +278,7 @@ static enum shadow_next take(struct shadow_exec *x, struct state *s)
 		return leave(x, s);
 	nr = substitute(s, call.nr, call.args);
 	if (nr < 0)
-		return done(x, s, nr, 0);
+		return done(x, s, nr, 0, shadow_now_ns());
 	s->stage = STAGE_CALL;
 	s->began_ns = shadow_now_ns();
 	/* A close() that said EINTR would have closed. */
@@ -281,22 +300,57 @@ static enum shadow_next sleep(struct shadow_exec *x, struct state *s)
 	return SHADOW_CALL;
 }
 
+/* Whether the next call is worth to spin for. */
+static bool worth(struct state *s)
+{
+	if (!s->spin_ns)
+		return false;
+	if (!s->rest)
+		return true;
+	s->rest--;
+	return false;
+}
+
+static void in_vain(struct state *s)
+{
+	if (s->vain < VAIN_MAX)
+		s->vain++;
+	s->rest = s->vain > VAIN_FREE ? 1u << (s->vain - VAIN_FREE) : 0;
+}
+
 static enum shadow_next look(struct shadow_exec *x, struct state *s)
 {
-	const uint64_t from_ns = shadow_now_ns();
+	const uint64_t long_ns = WAKE_SPINS * (uint64_t)s->spin_ns, wake_ns = long_ns < SPIN_NS_MAX ? long_ns : SPIN_NS_MAX;
 	uint32_t state;
 
-	for (bool spun = false;; spun = true) {
+	for (;;) {
+		uint64_t now_ns;
+
 		if (shadow_load32(&state, AT(s, state)))
 			return leave(x, s);
 		if (state == DS_FORWARD_POSTED) {
-			if (spun)
+			if (s->spins) {
 				s->vain /= 2;
+				s->rest = 0;
+			}
 			return take(x, s);
 		}
-		if (shadow_now_ns() - from_ns >= s->spin_ns >> (s->vain < SPIN_HALVINGS ? s->vain : SPIN_HALVINGS)) {
-			s->vain = (s->vain + 1) % SPIN_ANEW;
+		if (!s->spins && !worth(s))
 			return sleep(x, s);
+		s->spins = true;
+		now_ns = shadow_now_ns();
+		if (!s->taken_ns && state != DS_FORWARD_DONE)
+			s->taken_ns = now_ns;
+		if (s->taken_ns ? now_ns - s->taken_ns >= s->spin_ns : now_ns - s->free_ns >= wake_ns) {
+			in_vain(s);
+			return sleep(x, s);
+		}
+		/* Who carries the ring may wait for this very processor. */
+		if (!s->taken_ns && now_ns - s->yield_ns >= YIELD_NS) {
+			s->yield_ns = now_ns;
+			s->stage = STAGE_YIELD;
+			shadow_call(x, __NR_sched_yield, (const uint64_t[6]){0}, 0);
+			return SHADOW_CALL;
 		}
 		if (shadow_hurry(x))
 			return SHADOW_AGAIN;
@@ -311,6 +365,7 @@ static enum shadow_next begin(struct shadow_exec *x, struct state *s, const stru
 		.spin_ns = bell->spin_ns < SPIN_NS_MAX ? bell->spin_ns : SPIN_NS_MAX,
 		.fd = bell->fd,
 		.reported_ns = shadow_now_ns(),
+		.free_ns = shadow_now_ns(),
 	};
 	/* Within a page, so that what is there is there as a whole. */
 	if (s->slot % sizeof(struct ds_forward_slot) || shadow_swap32(AT(s, host_asleep), 0))
@@ -321,14 +376,20 @@ static enum shadow_next begin(struct shadow_exec *x, struct state *s, const stru
 static enum shadow_next result(struct shadow_exec *x, struct state *s, int64_t result)
 {
 	const bool passing = result == -EINTR || result == -EAGAIN;
+	const uint64_t now_ns = shadow_now_ns();
+	enum shadow_next next;
 
 	switch (s->stage) {
-	case STAGE_CALL: return done(x, s, s->closes && result > 0 ? 0 : result, shadow_now_ns() - s->began_ns);
+	case STAGE_CALL:
+		next = done(x, s, s->closes && result > 0 ? 0 : result, now_ns - s->began_ns, now_ns);
+		return next == SHADOW_AGAIN ? look(x, s) : next; /* without a way round by the caller */
 	case STAGE_RING: return result < 0 && !passing ? leave(x, s) : look(x, s);
 	case STAGE_SLEEP:
 		if ((result <= 0 && !passing) || shadow_swap32(AT(s, host_asleep), 0))
 			return leave(x, s);
+		free_since(s, now_ns);
 		return look(x, s);
+	case STAGE_YIELD: return look(x, s);
 	default:
 		s->report.over = 1;
 		report(x, s, 0);

@@ -25,10 +25,10 @@
 #include <time.h>
 
 #include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/spin.h"
 
 #define AGAIN_NS (NS_PER_SEC / 10) /* an interruption is said again, in case the host's call had not begun */
 #define LEFT_NS 2000000		   /* a signal that is left to another thread is looked for again after that */
-#define SPINS 32u		   /* between two looks at the clock */
 #define TRIES 5u		   /* a millisecond each, before another call is interrupted */
 #define LENT_TRIES 5000u		   /* a millisecond each */
 #define EVICTED_NS 3000000	   /* who was interrupted stays away for so long */
@@ -171,30 +171,6 @@ static bool is_done(const struct forward_entry *e)
 	return __atomic_load_n(&e->slot->state, __ATOMIC_ACQUIRE) == DS_FORWARD_DONE;
 }
 
-static bool spin(const struct forward_entry *e, uint32_t spin_ns)
-{
-	int64_t until = 0;
-
-	if (is_done(e))
-		return true;
-	if (!spin_ns)
-		return false;
-	for (;;) {
-		int64_t now;
-
-		for (uint32_t i = 0; i < SPINS; i++) {
-			if (is_done(e))
-				return true;
-			__asm__ volatile("pause");
-		}
-		now = forward_now_ns();
-		if (!until)
-			until = now + spin_ns;
-		else if (now >= until)
-			return false;
-	}
-}
-
 void forward_turn_post(struct forward_turn *turn, uint64_t nr, const uint64_t arg[6])
 {
 	struct forward_entry *e = turn->entry;
@@ -304,8 +280,9 @@ int64_t forward_turn_finish(struct forward_turn *turn)
 static int64_t complete(struct forward_turn *turn, bool noticing)
 {
 	const bool was = turn->told;
+	const uint32_t spin_ns = forward_settings.spin_ns;
 
-	if (!spin(turn->entry, forward_settings.spin_ns)) {
+	if (!forward_spin(turn->entry->slot, spin_ns)) {
 		enum forward_event event;
 
 		turn->told = !noticing;
@@ -316,6 +293,7 @@ static int64_t complete(struct forward_turn *turn, bool noticing)
 		if (event == FORWARD_E_SIGNAL)
 			return forward_turn_finish(turn);
 	}
+	forward_spin_learn(turn->entry->slot, spin_ns);
 	return take(turn);
 }
 
