@@ -78,13 +78,11 @@ static void hash_program(const struct agent_shadow *s, struct ds_agent_attach *m
 	m->has_sha256 = fd >= 0 && !agent_sha256_fd(fd, m->sha256);
 }
 
-/* The parent takes the safe too, before any frame is named to the host. */
-static int hold(struct agent_shadow *s)
+/* The parent has the safe too, before any frame is named to the host. */
+static int await_held(struct agent_shadow *s)
 {
-	struct ds_local_about m = {.pid = agent_mem_safe(&s->mem)};
 	int64_t until = agent_now_ms() + HELD_MS;
 
-	agent_tell(s, &m, sizeof(m), AGENT_CHAN_HOLD, 0);
 	while (!s->held && !s->ending) {
 		if (agent_now_ms() >= until)
 			return agent_end(s, DS_LOCAL_C_SYSTEM, "dsagent did not take hold of the frames' safe");
@@ -100,15 +98,18 @@ static int still_the_same(void *ctx, struct agent_refusal *why)
 	return agent_target_still(s->p->target, s->p->caller, s->p->want->flags & DS_LOCAL_FORCE, why);
 }
 
-/* A helper in the process, and a safe for its frames that the parent has too. */
+/* A helper in the process, and a safe for its frames, which the parent is asked to take: await_held(). */
 static int open_memory(struct agent_shadow *s, struct ds_agent_range reserve)
 {
 	const struct agent_target *t = s->p->target;
+	struct ds_local_about m = {0};
 	struct agent_refusal why = {0};
 
 	if (agent_mem_open(&s->mem, t, s->p->want->flags, t->uid || s->p->caller->uid, reserve, s->p->account, s->p->slot, &why))
 		return agent_end(s, why.code, "%s", why.text);
-	return hold(s);
+	m.pid = agent_mem_safe(&s->mem);
+	agent_tell(s, &m, sizeof(m), AGENT_CHAN_HOLD, 0);
+	return 0;
 }
 
 /* ATTACH with what is in @s; its answer will be in @w. */
@@ -153,7 +154,7 @@ static int tell_map(struct agent_shadow *s, struct ds_agent_attach *m, struct ag
 	s->mem.told = take->now;
 	take->now = (struct agent_table){0};
 	m->reserve = s->mem.reserve;
-	return send_attach(s, m, w, blob, bytes);
+	return await_held(s) ? -1 : send_attach(s, m, w, blob, bytes);
 }
 
 /* On demand: only where the mappings are, which can be seen without a helper.  So the host makes its mirror while the helper is
@@ -179,6 +180,7 @@ static int tell_mappings(struct agent_shadow *s, struct ds_agent_attach *m, stru
 		err = agent_end(s, why.code, "%s", why.text);
 	if (!err && agent_mem_same(&s->mem) != 1)
 		err = agent_end(s, DS_LOCAL_C_EXEC, "process %d has executed another program, or exited", pid);
+	err = err ? err : await_held(s);
 	if (err)
 		agent_wait_drop(s, w);
 	return err;

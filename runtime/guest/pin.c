@@ -20,12 +20,14 @@
 
 #define PAGE DS_PAGE_BYTES
 #define USER_END (UINT64_C(1) << 56)
-#define WORDS 512 /* of pagemap, read at a time */
+#define WORDS 4096 /* of pagemap, read at a time: under emulation a read costs as much as some hundred of them */
+#define STRETCH_BYTES (UINT64_C(64) << 20) /* one buffer: what of it stays when a page is dropped is registered anew */
 #define LARGE_BYTES (UINT64_C(4) << 20) /* from here on it pays to ask the kernel where the next page is */
 #define TABLE_BYTES (PIN_SLOTS * sizeof(struct pin_slot))
 #define COPY_BYTES (256ul << 10) /* copied at a time, from outside */
 #define COPY_OFFSET (TABLE_BYTES + RLE_VMA_BUF_BYTES)
-#define WORK_BYTES (COPY_OFFSET + COPY_BYTES)
+#define WORDS_OFFSET (COPY_OFFSET + COPY_BYTES)
+#define WORK_BYTES (WORDS_OFFSET + WORDS * 8)
 #define STEP_MS 500 /* what replacing a stretch takes at most */
 #define RW (PROT_READ | PROT_WRITE)
 
@@ -101,13 +103,10 @@ int pin_open(struct pin *p)
 	if (err)
 		return err;
 	fd = call4(SYS_io_uring_setup, 1, (uint64_t)&params, 0, 0);
-	if (fd < 0) {
-		close_work(p);
-		return fd;
-	}
-	err = call4(SYS_io_uring_register, fd, IORING_REGISTER_BUFFERS2, (uint64_t)&table, sizeof(table));
+	err = fd < 0 ? fd : call4(SYS_io_uring_register, fd, IORING_REGISTER_BUFFERS2, (uint64_t)&table, sizeof(table));
 	if (err) {
-		close_raw(fd);
+		if (fd >= 0)
+			close_raw(fd);
 		close_work(p);
 		return err;
 	}
@@ -166,13 +165,12 @@ static int update(const struct pin *p, uint32_t slot, uint64_t addr, uint64_t by
 	const struct remote_call after = {.nr = SYS_mprotect, .args = {addr, bytes, around.after}, .any = 1};
 	struct remote_call calls[3];
 	int64_t result = 0;
-	uint32_t n = 0, reg;
+	uint32_t n = around.before >= 0, reg = n++;
 	int done = 0;
 
 	data.up.data = at + offsetof(__typeof__(data), iov);
 	if (around.before >= 0)
-		calls[n++] = (struct remote_call){.nr = SYS_mprotect, .args = {addr, bytes, around.before}};
-	reg = n++;
+		calls[0] = (struct remote_call){.nr = SYS_mprotect, .args = {addr, bytes, around.before}};
 	calls[reg] = (struct remote_call){
 		.nr = SYS_io_uring_register,
 		.args = {p->ring_fd, IORING_REGISTER_BUFFERS_UPDATE, at + offsetof(__typeof__(data), up), sizeof(data.up)},
@@ -199,7 +197,7 @@ static int update(const struct pin *p, uint32_t slot, uint64_t addr, uint64_t by
 }
 
 /* Registers at most PIN_BUFFER_MAX_BYTES, in @slot_out if that is given.  Return: 0; -ENOSPC no slot; -EDQUOT the limit; -errno. */
-static int hold_in(struct pin *p, uint64_t addr, uint64_t bytes, struct around around, uint32_t *slot_out)
+static int hold(struct pin *p, uint64_t addr, uint64_t bytes, struct around around, uint32_t *slot_out)
 {
 	uint32_t slot = p->full;
 	int err;
@@ -221,11 +219,6 @@ static int hold_in(struct pin *p, uint64_t addr, uint64_t bytes, struct around a
 	if (slot_out)
 		*slot_out = slot;
 	return 0;
-}
-
-static int hold(struct pin *p, uint64_t addr, uint64_t bytes, struct around around)
-{
-	return hold_in(p, addr, bytes, around, NULL);
 }
 
 static void let_go(struct pin *p, uint32_t slot)
@@ -262,11 +255,11 @@ int pin_drop(struct pin *p, uint64_t addr, uint64_t bytes)
 			continue;
 		/* Rests first: the pages in them are never without a pin. */
 		if (s.addr < addr) {
-			e = hold(p, s.addr, addr - s.addr, as_it_is);
+			e = hold(p, s.addr, addr - s.addr, as_it_is, NULL);
 			err = e ? e : err;
 		}
 		if (s_end > end) {
-			e = hold(p, end, s_end - end, as_it_is);
+			e = hold(p, end, s_end - end, as_it_is, NULL);
 			err = e ? e : err;
 		}
 		let_go(p, i);
@@ -287,10 +280,8 @@ struct job {
 
 static void report(const struct job *job, uint64_t addr, uint64_t end, enum pin_outcome outcome, int err)
 {
-	struct pin_stretch s = {.addr = addr, .bytes = end - addr, .outcome = outcome, .err = err};
-
 	if (job->fn && end > addr)
-		job->fn(job->ctx, &s);
+		job->fn(job->ctx, &(struct pin_stretch){.addr = addr, .bytes = end - addr, .outcome = outcome, .err = err});
 }
 
 static int prot_of(uint32_t attr)
@@ -332,7 +323,7 @@ static int replace(struct pin *p, uint64_t addr, uint64_t bytes, int prot)
 		return copy;
 	err = copy_there(p, copy, addr, bytes);
 	if (!err)
-		err = hold_in(p, copy, bytes, prot == RW ? as_it_is : (struct around){-1, prot}, &slot);
+		err = hold(p, copy, bytes, prot == RW ? as_it_is : (struct around){-1, prot}, &slot);
 	if (!err) {
 		err = there(p, SYS_mremap, copy, bytes, bytes, MREMAP_MAYMOVE | MREMAP_FIXED, addr);
 		if (err == (int64_t)addr) {
@@ -361,10 +352,10 @@ static void alone_end(const struct job *job, bool alone)
 /* Pages of a file that nobody has written to. */
 static bool of_file(const struct job *job, uint64_t addr, uint64_t bytes)
 {
-	uint64_t word[WORDS];
+	uint64_t word[WORDS / 8];
 
 	for (uint64_t at = 0; at < bytes;) {
-		uint64_t n = (bytes - at) / PAGE < WORDS ? (bytes - at) / PAGE : WORDS;
+		uint64_t n = (bytes - at) / PAGE < WORDS / 8 ? (bytes - at) / PAGE : WORDS / 8;
 
 		if (call4(SYS_pread64, job->pagemap_fd, (uint64_t)word, n * 8, (addr + at) / PAGE * 8) != (long)n * 8)
 			return false;
@@ -394,7 +385,7 @@ static enum pin_outcome hold_private_pages(const struct job *job, uint64_t addr,
 		*err = file ? replace(job->p, addr, bytes, prot) : -EAGAIN;
 		return file ? outcome_of(*err, PIN_REPLACED) : PIN_WRITERS;
 	}
-	*err = must_replace ? -EOPNOTSUPP : hold(job->p, addr, bytes, writable ? as_it_is : (struct around){prot | RW, prot});
+	*err = must_replace ? -EOPNOTSUPP : hold(job->p, addr, bytes, writable ? as_it_is : (struct around){prot | RW, prot}, NULL);
 	if (*err != -EOPNOTSUPP)
 		return outcome_of(*err, PIN_DONE);
 	if (writable && !alone) {
@@ -405,7 +396,7 @@ static enum pin_outcome hold_private_pages(const struct job *job, uint64_t addr,
 	return outcome_of(*err, PIN_REPLACED);
 }
 
-/* Private pages, at most PIN_BUFFER_MAX_BYTES. */
+/* Private pages, at most STRETCH_BYTES. */
 static enum pin_outcome hold_private(const struct job *job, uint64_t addr, uint64_t bytes, uint32_t attr, int *err)
 {
 	const bool alone = alone_begin(job);
@@ -417,7 +408,7 @@ static enum pin_outcome hold_private(const struct job *job, uint64_t addr, uint6
 
 static enum pin_outcome hold_shared(const struct job *job, uint64_t addr, uint64_t bytes, uint32_t attr, int *err)
 {
-	*err = attr & RLE_ATTR_WRITE ? hold(job->p, addr, bytes, as_it_is) : -EFAULT;
+	*err = attr & RLE_ATTR_WRITE ? hold(job->p, addr, bytes, as_it_is, NULL) : -EFAULT;
 	switch (-*err) {
 	case 0:
 		return job->flags & PIN_APART ? PIN_OPEN : PIN_DONE;
@@ -437,7 +428,7 @@ static enum pin_outcome hold_shared(const struct job *job, uint64_t addr, uint64
 static void hold_pages(const struct job *job, uint64_t addr, uint64_t end, uint32_t attr)
 {
 	while (addr < end && !gone(job->p)) {
-		uint64_t bytes = end - addr < PIN_BUFFER_MAX_BYTES ? end - addr : PIN_BUFFER_MAX_BYTES;
+		uint64_t bytes = end - addr < STRETCH_BYTES ? end - addr : STRETCH_BYTES;
 		enum pin_outcome outcome;
 		int err;
 
@@ -476,10 +467,15 @@ static bool populated(uint64_t word)
 	return word & RLE_PTE_SWAP && !(word & RLE_PTE_GUARD) && (word & 31) < RLE_SWAP_TYPE_MARKER;
 }
 
+static bool eight_present(const uint64_t w[static 8])
+{
+	return w[0] & w[1] & w[2] & w[3] & w[4] & w[5] & w[6] & w[7] & RLE_PTE_PRESENT;
+}
+
 /* One mapping, cut to the range: stretches of populated pages are pinned, the rest is reported. */
 static int pin_mapping(const struct job *job, uint64_t addr, uint64_t end, uint32_t attr)
 {
-	uint64_t word[WORDS], start = addr;
+	uint64_t *word = (uint64_t *)((char *)job->p->slots + WORDS_OFFSET), start = addr;
 	bool in = false, ask = true;
 
 	if (job->flags & PIN_POPULATE) {
@@ -505,6 +501,11 @@ static int pin_mapping(const struct job *job, uint64_t addr, uint64_t end, uint3
 		if (got < 8)
 			return got < 0 ? got : -ESRCH;
 		for (uint64_t i = 0; i < (uint64_t)got / 8; i++, at += PAGE) {
+			if (in && i + 8 <= (uint64_t)got / 8 && eight_present(&word[i])) {
+				i += 7;
+				at += 7 * PAGE;
+				continue;
+			}
 			if (populated(word[i]) == in)
 				continue;
 			if (in)

@@ -13,8 +13,8 @@
  * frames or none, while the pinned ones stay allocated.  Whoever keeps pins calls pin_drop() before such a call.
  *
  * The ring is made disabled and is never used for I/O; its table of buffers starts empty (needs Linux 5.19) and one stretch
- * of populated pages is one buffer, at most 1 GiB long.  Taking a reference may itself move a page (out of movable memory) and
- * breaks copy on write, so: pin first, then read the page table.
+ * of populated pages is one buffer, or several where it is long (the kernel takes at most 1 GiB).  Taking a reference may itself move a
+ * page (out of movable memory) and breaks copy on write, so: pin first, then read the page table.
  *
  * What the kernel does not register as it is, and what is done about it:
  *   private file pages, writable   6.1 refuses all private mappings of files (EOPNOTSUPP; 6.18 does not).  They are copied
