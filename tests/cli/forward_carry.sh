@@ -18,7 +18,7 @@ seq 50 >"$TMP/seed/f"
 forward_estates
 
 cat >"$TMP/relay" <<'END2'
-import array, socket, sys
+import array, os, socket, sys
 server, kept = socket.socket(socket.AF_UNIX), []
 server.bind("\0" + sys.argv[1])
 server.listen(8)
@@ -29,17 +29,17 @@ while True:
     fds = array.array("i", b"".join(r[2] for r in rights))
     if word == b"keep":
         kept = fds
+        s.send(b".")
     elif word == b"give":
         s.sendmsg([b"kept"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, kept)])
         for fd in kept:
-            __import__("os").close(fd)
+            os.close(fd)
         kept = []
-    s.send(b".")
 END2
-coproc channel { exec "$python" "$TMP/relay" "forward-relay-$$"; }
-read -r _ <&"${channel[0]}"
+"$python" "$TMP/relay" "forward-relay-$$" >"$TMP/ready" &
 relay=$!
 trap 'kill $relay 2>/dev/null; rm -rf "$TMP"' EXIT
+for _ in $(seq 600); do grep -q ready "$TMP/ready" && break || sleep 0.1; done
 
 cat >"$TMP/client" <<'END2'
 import array, os, socket, sys
