@@ -129,7 +129,7 @@ static bool shadow(struct client *c, const struct ds_local_shadow *m, const char
 	if (!rule && line)
 		return refuse(c, m->head.seq, DS_LOCAL_C_REFUSED, "line %u of the policy refuses it", line);
 	if (!rule)
-		return refuse(c, m->head.seq, DS_LOCAL_C_REFUSED, "no rule of the policy allows it: %s", why ? why : "there are none");
+		return refuse(c, m->head.seq, DS_LOCAL_C_REFUSED, "%s", why ? why : "the policy has no rules");
 	why = server_fault(rule);
 	if (why)
 		return refuse(c, m->head.seq, DS_LOCAL_C_REFUSED, "line %u of the policy: in a container there is no %s", rule->line, why);

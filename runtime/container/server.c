@@ -35,8 +35,8 @@ const char *server_fault(const struct policy_rule *r)
 {
 	if (r->uid_host != POLICY_USER_NOBODY)
 		return "user= of the host: files are used as the container's own user";
-	if (r->net_host || r->net_own || r->net_limited)
-		return "network but the container's own: net=, connect=, bind=";
+	if (r->net_host || r->net_limited)
+		return "network but the container's own: net=host, connect=, bind=";
 	for (int i = 0; i < POLICY_RATES; i++)
 		if (r->rate[i])
 			return "limit of bytes a second: its descriptors are the container's";
