@@ -6,17 +6,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include "rle/procmap.h"
 #include "rle/run.h"
 
-/* include/uapi/linux/fs.h of 6.11; Debian 12's headers are older. */
-struct procmap_query {
-	uint64_t size, query_flags, query_addr;
-	uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
-	uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
-	uint64_t vma_name_addr, build_id_addr;
-};
-#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
-#define QUERY_COVERING_OR_NEXT 0x10
 #define NAME_BYTES 128 /* all we look for are names in brackets, which are shorter */
 
 void rle_vma_start(struct rle_vma_iter *it, int maps_fd, char *buf, bool *query)

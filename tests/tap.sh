@@ -30,6 +30,12 @@ skip() { # skip WHAT WHY
 	tap_n=$((tap_n + 1))
 	echo "ok $tap_n - $1 # SKIP $2"
 }
+needs_root() { # needs_root WHAT: without it WHAT is skipped and the test over
+	[ "$(id -u)" != 0 ] || return 0
+	skip "$1" "needs root"
+	tap_done
+	exit
+}
 tap_done() {
 	echo "1..$tap_n"
 	[ "$tap_bad" -eq 0 ]

@@ -16,20 +16,9 @@
 
 #include "rle/addr.h"
 #include "rle/cleanup.h"
+#include "rle/procmap.h"
 
 #define TEXT_BYTES 65536 /* of maps at a time; a line has a path, at most PATH_MAX, each byte as four */
-
-/* struct procmap_query, linux/fs.h of Linux 6.11. */
-struct procmap_query {
-	uint64_t size, query_flags, query_addr;
-	uint64_t vma_start, vma_end, vma_flags, vma_page_size, vma_offset, inode;
-	uint32_t dev_major, dev_minor, vma_name_size, build_id_size;
-	uint64_t vma_name_addr, build_id_addr;
-};
-#define PROCMAP_QUERY _IOWR('f', 17, struct procmap_query)
-#define QUERY_COVERING_OR_NEXT 0x10
-#define QUERY_FILE_BACKED 0x20
-#define QUERY_WRITABLE 2
 
 /* A mapping of a file. */
 struct mapping {

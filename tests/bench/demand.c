@@ -48,43 +48,29 @@ static void *bare_handler(void *area)
 	return NULL;
 }
 
-static double bare_fault(const struct host *h)
+static double bare_fault(const void *arg)
 {
+	const struct host *h = arg;
 	const size_t bytes = (size_t)FAULTS * STRIDE * PAGE;
-	int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC), pair[2];
+	const int dev = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+	char *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	struct uffdio_register reg = {.range = {(uint64_t)area, bytes}, .mode = UFFDIO_REGISTER_MODE_MISSING};
+	struct uffdio_api api = {.api = UFFD_API};
+	uint64_t sum = 0;
+	pthread_t t;
 	double took;
-	pid_t child;
 
-	if (pipe(pair))
-		err(2, "pipe");
-	child = fork();
-	if (!child) {
-		struct uffdio_api api = {.api = UFFD_API};
-		struct uffdio_register reg = {.mode = UFFDIO_REGISTER_MODE_MISSING};
-		char *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		uint64_t sum = 0;
-		pthread_t t;
-
-		reg.range = (struct uffdio_range){(uint64_t)area, bytes};
-		bare_ram = h->ram_fd;
-		bare_uffd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
-		if (bare_uffd < 0 || ioctl(bare_uffd, UFFDIO_API, &api) || ioctl(bare_uffd, UFFDIO_REGISTER, &reg) ||
-		    pthread_create(&t, NULL, bare_handler, area))
-			err(2, "userfaultfd");
-		took = bench_now_us();
-		for (uint64_t i = 0; i < FAULTS; i++)
-			sum ^= *(volatile uint64_t *)(area + i * STRIDE * PAGE);
-		took = (bench_now_us() - took) / FAULTS;
-		if (!sum)
-			err(2, "nothing was there");
-		_exit(write(pair[1], &took, sizeof(took)) != sizeof(took));
-	}
-	close(pair[1]);
-	close(dev);
-	if (read(pair[0], &took, sizeof(took)) != sizeof(took))
-		errx(2, "the bare process failed");
-	close(pair[0]);
-	waitpid(child, NULL, 0);
+	bare_ram = h->ram_fd;
+	bare_uffd = ioctl(dev, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK);
+	if (bare_uffd < 0 || ioctl(bare_uffd, UFFDIO_API, &api) || ioctl(bare_uffd, UFFDIO_REGISTER, &reg) ||
+	    pthread_create(&t, NULL, bare_handler, area))
+		err(2, "userfaultfd");
+	took = bench_now_us();
+	for (uint64_t i = 0; i < FAULTS; i++)
+		sum ^= *(volatile uint64_t *)(area + i * STRIDE * PAGE);
+	took = (bench_now_us() - took) / FAULTS;
+	if (!sum)
+		err(2, "nothing was there");
 	return took;
 }
 
@@ -193,7 +179,7 @@ int main(int argc, char **argv)
 	for (uint64_t i = 0; i < rounds; i++) {
 		v[0][i] = is_fault ? fault(true) : demand_us(npages, a_run, touched, true);
 		v[1][i] = is_fault ? fault(false) : demand_us(npages, a_run, touched, false);
-		v[2][i] = is_fault ? bare_fault(&dh.h) : eager_us(npages, a_run, touched);
+		v[2][i] = is_fault ? bench_in_child(bare_fault, &dh.h) : eager_us(npages, a_run, touched);
 	}
 	printf("%.2f %.2f %.2f\n", bench_median(v[0], rounds) / unit, bench_median(v[1], rounds) / unit, bench_median(v[2], rounds) / unit);
 	return 0;

@@ -14,32 +14,22 @@
 
 static struct rle_run *runs;
 
-/* In a child, as a mirror of its own. */
-static double bare(const struct host *h, size_t n)
+/* The first so many runs, mapped as a mirror of its own. */
+struct bare {
+	int ram_fd;
+	size_t n;
+};
+
+static double bare(const void *arg)
 {
-	int pair[2];
-	double took;
-	pid_t child;
+	const struct bare *b = arg;
+	const double start = bench_now_us();
 
-	if (pipe(pair))
-		err(2, "pipe");
-	child = fork();
-	if (!child) {
-		const double start = bench_now_us();
-
-		for (size_t i = 0; i < n; i++)
-			if (mmap((void *)(runs[i].vpn.n * PAGE), PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, h->ram_fd,
-				 (off_t)(runs[i].pfn.n * PAGE)) == MAP_FAILED)
-				err(2, "mmap of run %zu", i);
-		took = bench_now_us() - start;
-		_exit(write(pair[1], &took, sizeof(took)) != sizeof(took));
-	}
-	close(pair[1]);
-	if (read(pair[0], &took, sizeof(took)) != sizeof(took))
-		errx(2, "the bare loop failed");
-	close(pair[0]);
-	waitpid(child, NULL, 0);
-	return took;
+	for (size_t i = 0; i < b->n; i++)
+		if (mmap((void *)(runs[i].vpn.n * PAGE), PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, b->ram_fd,
+			 (off_t)(runs[i].pfn.n * PAGE)) == MAP_FAILED)
+			err(2, "mmap of run %zu", i);
+	return bench_now_us() - start;
 }
 
 static double ours(struct host *h, size_t n)
@@ -78,7 +68,7 @@ int main(int argc, char **argv)
 			runs[i] = (struct rle_run){{FIRST_VPN + i}, {i * 7919 % h.ram_pages}, 1, RW};
 		for (int r = 0; r < rounds; r++) {
 			a[r] = ours(&h, n);
-			b[r] = bare(&h, n);
+			b[r] = bench_in_child(bare, &(struct bare){h.ram_fd, n});
 		}
 		printf("%zu %.0f %.0f\n", n, bench_median(a, (size_t)rounds), bench_median(b, (size_t)rounds));
 		free(runs);

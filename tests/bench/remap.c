@@ -63,31 +63,16 @@ static int read_maps(const char *pid, uint64_t address)
 	return fd;
 }
 
-static double once(int fd)
+static double once(const void *arg)
 {
-	int pair[2];
-	double took;
-	pid_t child;
+	const int fd = *(const int *)arg;
+	const double start = bench_now_us();
 
-	if (pipe(pair))
-		err(2, "pipe");
-	child = fork();
-	if (!child) {
-		const double start = bench_now_us();
-
-		for (size_t i = 0; i < nmaps; i++)
-			if (mmap((void *)map[i].from, map[i].to - map[i].from, map[i].prot, MAP_SHARED | MAP_FIXED_NOREPLACE, fd,
-				 (off_t)map[i].offset) == MAP_FAILED)
-				map[i].from = 0; /* what this program itself has there is left out: a handful at most */
-		took = bench_now_us() - start;
-		_exit(write(pair[1], &took, sizeof(took)) != sizeof(took));
-	}
-	close(pair[1]);
-	if (read(pair[0], &took, sizeof(took)) != sizeof(took))
-		errx(2, "the loop failed");
-	close(pair[0]);
-	waitpid(child, NULL, 0);
-	return took;
+	for (size_t i = 0; i < nmaps; i++)
+		if (mmap((void *)map[i].from, map[i].to - map[i].from, map[i].prot, MAP_SHARED | MAP_FIXED_NOREPLACE, fd,
+			 (off_t)map[i].offset) == MAP_FAILED)
+			map[i].from = 0; /* what this program itself has there is left out: a handful at most */
+	return bench_now_us() - start;
 }
 
 int main(int argc, char **argv)
@@ -103,7 +88,7 @@ int main(int argc, char **argv)
 	for (size_t i = 0; i < nmaps; i++)
 		pages += (map[i].to - map[i].from) / 4096;
 	for (int r = 0; r < rounds; r++)
-		took[r] = once(fd);
+		took[r] = bench_in_child(once, &fd);
 	printf("%zu %" PRIu64 " %.0f\n", nmaps, pages, bench_median(took, (size_t)rounds));
 	close(fd);
 	return 0;

@@ -19,11 +19,7 @@ refused 1 "1% to 100% of RAM" "a limit that is no number" --limit 5x
 refused 1 "1 to 4096" "no shadows" --shadows 0
 refused 1 "3600 seconds" "no waiting" --retry 0
 refused 1 "is no option" "an argument" 1234
-if [ "$(id -u)" != 0 ]; then
-	skip "dsagent serves" "needs root"
-	tap_done
-	exit
-fi
+needs_root "dsagent serves"
 chmod 755 "$TMP"
 setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin "$a" --socket "$TMP/s" 2>"$TMP/err"
 is "$?/$(grep -c CAP_SYS_ADMIN "$TMP/err")" 3/1 "without CAP_SYS_ADMIN: exit status 3, and says what is missing"

@@ -4,11 +4,7 @@
 . tests/tap.sh
 d=$BIN/dscollect
 cfg=(--config /dev/null)
-if [ "$(id -u)" != 0 ]; then
-	skip "the database and its disk" "needs root"
-	tap_done
-	exit
-fi
+needs_root "the database and its disk"
 trap 'umount "$TMP/full" "$TMP/ro" 2>/dev/null; rm -rf "$TMP"' EXIT
 run() { # run ARG...: leaves err, rc
 	err=$("$d" "${cfg[@]}" "$@" 2>&1 >"$TMP/out")

@@ -26,11 +26,7 @@ gone() { # gone PID: within 2 s
 	for _ in $(seq 100); do [ -e "/proc/$1" ] && sleep 0.02 || return 0; done
 	return 1
 }
-if [ "$(id -u)" != 0 ]; then
-	skip "hanging processes" "needs root"
-	tap_done
-	exit
-fi
+needs_root "hanging processes"
 
 # --- the real thing: a process that holds its mmap_lock for writing while a FUSE server is asleep ---------------------
 if hold lock; then

@@ -5,11 +5,7 @@
 # kill falls into its creation, into large transactions and into small ones.  The seed is printed: KILL_SEED repeats it.
 . tests/tap.sh
 d=$BIN/dscollect
-if [ "$(id -u)" != 0 ]; then
-	skip "killed at random instants" "needs root"
-	tap_done
-	exit
-fi
+needs_root "killed at random instants"
 RANDOM=${KILL_SEED:=$$}
 echo "# KILL_SEED=$KILL_SEED"
 times=${KILL_TIMES:-200}

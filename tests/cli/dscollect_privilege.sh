@@ -4,11 +4,7 @@
 . tests/tap.sh
 d=$BIN/dscollect
 db=$TMP/x.db
-if [ "$(id -u)" != 0 ]; then
-	skip "privileges taken away" "needs root"
-	tap_done
-	exit
-fi
+needs_root "privileges taken away"
 # Programs must be reachable for others than root.
 cp "$d" "$TMP/dscollect"
 chmod 755 "$TMP" "$TMP/dscollect"

@@ -7,11 +7,7 @@ tools=$(dirname "$BIN")/tests/tools
 cfg=(--config /dev/null)
 db=$TMP/x.db
 sql() { sqlite3 "$db" "$1"; }
-if [ "$(id -u)" != 0 ]; then
-	skip "processes in motion" "needs root"
-	tap_done
-	exit
-fi
+needs_root "processes in motion"
 mkfifo "$TMP/hold"
 
 # --- the end in mid-scan: whatever the instant, counts are complete or there are none ---------------------------------

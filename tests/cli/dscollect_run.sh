@@ -55,11 +55,7 @@ run --config "$TMP/missing.conf" --db "$db"
 is "$rc" 1 "a configuration file that was named must exist"
 matches "$err" "missing.conf: No such file" "and the message says which is missing"
 
-if [ "$(id -u)" != 0 ]; then
-	skip "snapshots" "needs root"
-	tap_done
-	exit
-fi
+needs_root "snapshots"
 
 # --- a snapshot ----------------------------------------------------------------------------------------------------
 all_ok() { [ "$rc" = 0 ] || [ "$rc" = 4 ]; } # 4: a process on this machine that even root may not read

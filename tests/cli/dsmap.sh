@@ -3,11 +3,7 @@
 # flavours: asan
 . tests/tap.sh
 d=$BIN/dsmap
-if [ "$(id -u)" != 0 ]; then
-	skip "dsmap" "needs root"
-	tap_done
-	exit
-fi
+needs_root "dsmap"
 mkfifo "$TMP/in" "$TMP/answers"
 "$(dirname "$BIN")/tests/tools/known_pages" <"$TMP/in" >"$TMP/answers" &
 exec 5>"$TMP/in" 6<"$TMP/answers"

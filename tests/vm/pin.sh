@@ -4,10 +4,6 @@
 . tests/tap.sh
 . tests/vm/relay.bash
 kernel=${DS_VM_KERNEL:-6.1}
-numa=()
-for word in -object memory-backend-ram,id=n0,size=512M -object memory-backend-ram,id=n1,size=256M \
-	-numa node,memdev=n0,cpus=0-1 -numa node,memdev=n1; do
-	numa+=(--qemu "$word")
-done
+vm_numa 512M 256M
 vm_relay "kernel $kernel" --kernel "$kernel" --mem 768 --smp 2 "${numa[@]}" -- env "BIN=$BIN" tests/vm/guest/pin
 tap_done

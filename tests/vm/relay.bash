@@ -1,5 +1,15 @@
 # relay.bash - TAP from a guest: source it after tests/tap.sh
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # numa is for who sources it
+
+# vm_numa FIRST SECOND: sets numa, options of tests/vm/boot for two nodes of so much memory (512M), so that pages can be made to migrate.
+vm_numa() {
+	local word
+	numa=()
+	for word in -object "memory-backend-ram,id=n0,size=$1" -object "memory-backend-ram,id=n1,size=$2" \
+		-numa node,memdev=n0,cpus=0-1 -numa node,memdev=n1; do
+		numa+=(--qemu "$word")
+	done
+}
 
 # vm_relay WHERE BOOT-ARGUMENT...: runs tests/vm/boot; the guest's checks become ours, "WHERE: what", and one is added:
 # that the guest came to its end with a clean kernel log.  Where no VM can be had: one skip, which says why.
