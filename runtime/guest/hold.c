@@ -21,6 +21,7 @@
 
 #define PAGE DS_PAGE_BYTES
 #define ANYBODYS_BOX_PAGES 256u /* /proc/sys/fs/pipe-max-size; more takes CAP_SYS_RESOURCE */
+#define CHUTE_PAGES 16384u /* for a whole process: each call costs the helper a stop, and each page 40 bytes in the kernel for a moment */
 #define BOXES_AT_ONCE 8
 #define HUGE_PAGES 512
 #define POPULATE_WRITE 23 /* MADV_POPULATE_WRITE, Linux 5.14 */
@@ -244,14 +245,29 @@ static int take(struct hold *h, struct remote *r, const struct hold_range *pages
 	return err;
 }
 
+/* The chute as large as it is good for; more than /proc/sys/fs/pipe-max-size takes CAP_SYS_RESOURCE.  Return: pages that fit. */
+static uint64_t widen(const struct remote *r, uint64_t npages)
+{
+	uint64_t room = fcntl(r->chute_fd, F_GETPIPE_SZ) / PAGE;
+
+	for (uint64_t want = CHUTE_PAGES; want > room && npages > room; want /= 4)
+		if (want / 4 < npages && fcntl(r->chute_fd, F_SETPIPE_SZ, want * PAGE) >= 0)
+			room = fcntl(r->chute_fd, F_GETPIPE_SZ) / PAGE;
+	return room;
+}
+
 int hold_take(struct hold *h, struct remote *r, const struct hold_range *pages, size_t n, hold_missed_fn missed, void *ctx)
 {
+	const uint64_t usual = fcntl(r->chute_fd, F_GETPIPE_SZ) / PAGE;
 	struct hold_range piece[PIECES_MAX];
-	const uint64_t most = fcntl(r->chute_fd, F_GETPIPE_SZ) / PAGE;
-	uint64_t sum = 0;
+	uint64_t sum = 0, most;
 	size_t k = 0;
 	int err = h->broken ? -EIO : 0;
 
+	for (size_t i = 0; i < n; i++)
+		sum += pages[i].npages;
+	most = widen(r, sum);
+	sum = 0;
 	for (size_t i = 0; i < n && !err; i++) {
 		for (struct hold_range left = pages[i]; left.npages && !err;) {
 			const uint64_t part = left.npages < most - sum ? left.npages : most - sum;
@@ -266,7 +282,10 @@ int hold_take(struct hold *h, struct remote *r, const struct hold_range *pages, 
 			}
 		}
 	}
-	return err || !k ? err : take(h, r, piece, k, missed, ctx);
+	err = err || !k ? err : take(h, r, piece, k, missed, ctx);
+	if (most > usual)
+		fcntl(r->chute_fd, F_SETPIPE_SZ, usual * PAGE);
+	return err;
 }
 
 /*

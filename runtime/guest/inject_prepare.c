@@ -29,8 +29,7 @@
 
 #define PAGE DS_PAGE_BYTES
 #define DESK_BYTES (REMOTE_DESK_PAGES * DS_PAGE_BYTES)
-#define CHUTE_BYTES (16 << 20) /* more than /proc/sys/fs/pipe-max-size takes CAP_SYS_RESOURCE */
-#define CHUTE_BYTES_ANYBODY (1 << 20)
+#define CHUTE_BYTES (1 << 20) /* for windows; hold.c makes it larger when there is more to take */
 
 enum { THERE_SOCKET, THERE_OUR_END, THERE_DESK, THERE_CHUTE }; /* numbers in the helper's table, as they are given out */
 
@@ -69,8 +68,7 @@ static int make_chute(struct remote *r, int *chute_in)
 		return -errno;
 	r->chute_fd = pair[0];
 	*chute_in = pair[1];
-	if (fcntl(pair[1], F_SETPIPE_SZ, CHUTE_BYTES) < 0)
-		fcntl(pair[1], F_SETPIPE_SZ, CHUTE_BYTES_ANYBODY);
+	fcntl(pair[1], F_SETPIPE_SZ, CHUTE_BYTES);
 	return 0;
 }
 
