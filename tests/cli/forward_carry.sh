@@ -39,7 +39,7 @@ END2
 "$python" "$TMP/relay" "forward-relay-$$" >"$TMP/ready" &
 relay=$!
 trap 'kill $relay 2>/dev/null; rm -rf "$TMP"' EXIT
-for _ in $(seq 600); do grep -q ready "$TMP/ready" && break || sleep 0.1; done
+for _ in $(seq 600); do grep -q ready "$TMP/ready" 2>/dev/null && break || sleep 0.1; done
 
 cat >"$TMP/client" <<'END2'
 import array, os, socket, sys

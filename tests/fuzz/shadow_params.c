@@ -110,6 +110,31 @@ static void check_map(const struct ds_shadow_map *m, size_t bytes)
 	}
 }
 
+static void check_window(const struct ds_shadow_window *w)
+{
+	struct ds_shadow_refused refused = {0};
+
+	if (params_window(w, &refused)) {
+		MUST(refused.reason > 0 && refused.reason < DS_SHADOW_R_END);
+		return;
+	}
+	MUST(w->range.npages && w->range.vpn < PLACE_VPN_END && w->range.npages <= PLACE_VPN_END - w->range.vpn);
+	MUST(!(w->offset & (DS_PAGE_BYTES - 1)) && w->fd < DS_SHADOW_GUEST_FDS && (w->prot == 1 || w->prot == 2 || w->prot == 3));
+}
+
+static void check_adopt(const struct ds_shadow_adopt *a)
+{
+	struct ds_shadow_refused refused = {0};
+
+	if (params_adopt(a, &refused)) {
+		MUST(refused.reason > 0 && refused.reason < DS_SHADOW_R_END);
+		return;
+	}
+	MUST(a->n && a->n <= DS_SHADOW_ADOPT_MAX);
+	for (uint32_t i = 0; i < a->n; i++)
+		MUST(a->number[i] < DS_SHADOW_CTL_FD);
+}
+
 static void check_message(const uint8_t *data, size_t size, bool mend)
 {
 	struct ds_shadow_refused refused = {0};
@@ -153,6 +178,13 @@ static void check_message(const uint8_t *data, size_t size, bool mend)
 			MUST(sizeof(*m) + m->payload_bytes == bytes && m->executor < 3);
 	} else if (head.kind == DS_SHADOW_MAP) {
 		check_map((const struct ds_shadow_map *)copy, bytes);
+	} else if (head.kind == DS_SHADOW_WINDOW) {
+		check_window((const struct ds_shadow_window *)copy);
+	} else if (head.kind == DS_SHADOW_ADOPT) {
+		check_adopt((const struct ds_shadow_adopt *)copy);
+	} else if (head.kind == DS_SHADOW_FD) {
+		if (!params_executor(((const struct ds_shadow_fd *)copy)->executor, 3, &refused))
+			MUST(((const struct ds_shadow_fd *)copy)->executor < 3);
 	}
 	free(copy);
 }
