@@ -1,6 +1,6 @@
 # runtime.mk - the runtime as a whole: what is shown, measured and tried in every configuration
 
-.PHONY: demo check-matrix check-conform check-hostile bench-mirror bench-forward bench-forward-vm
+.PHONY: demo check-matrix check-systemd check-conform check-hostile bench-mirror bench-forward bench-forward-vm
 
 $(B)/demo/program: runtime/demo/program.c runtime/guest/dsguest.h $(B)/lib/libdsguest.so
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -I. -o $@ $< -L$(B)/lib -ldsguest -Wl,-rpath,'$$ORIGIN/../lib'
@@ -10,6 +10,9 @@ demo: all $(B)/demo/program ## boot a stock Debian guest and show its program's 
 
 check-matrix: tests-build ## the VM tests over two kernels, two QEMUs, two machine types, memfd and file, 256 MB to 6 GB (minutes; as root)
 	@BIN=$(B)/bin tests/vm/matrix
+
+check-systemd: tests-build ## dshost.service and dsagent.service in two guests whose process 1 is systemd (a minute; as root)
+	@DS_INIT=systemd TEST_TIMEOUT=600 tests/run systemd=$(B)/bin:tests/vm/devmem.sh
 
 check-conform: tests-build ## file system calls on a forwarded directory against the host's own, all of them (a minute; as root)
 	@CONFORM_ALL=1 TEST_TIMEOUT=1200 tests/run conform=$(B)/bin:tests/cli/conform.sh

@@ -147,6 +147,13 @@ AGENT_UNUSED static void shadow_start(struct shadow *s, const struct shadow_want
 	s->a = (struct agent){.fd = pair[0]};
 }
 
+/* A signal to the capsule, if it has started: 0 would be this test and all who are in its group. */
+AGENT_UNUSED static void shadow_signal(const struct shadow *s, int number)
+{
+	if (s->a.started.host_pid)
+		kill((pid_t)s->a.started.host_pid, number);
+}
+
 AGENT_UNUSED static struct warden_view shadow_view(const struct shadow *s)
 {
 	struct warden_view view;

@@ -79,8 +79,20 @@ static long status_of(pid_t pid, const char *tid, const char *name)
 	return value;
 }
 
+/* Filters that this process has itself, as a service manager may have given it, and that the shadow has inherited: the oldest ones. */
+static unsigned long inherited(void)
+{
+	char tid[16];
+	long n;
+
+	snprintf(tid, sizeof(tid), "%d", (int)getpid());
+	n = status_of(getpid(), tid, "Seccomp_filters");
+	return n > 0 ? (unsigned long)n : 0;
+}
+
 static int check_status(const struct guard *g, long filters, struct guard_err *err)
 {
+	const long all = (long)inherited() + filters;
 	DIR *d = open_dir(g->pid, "task");
 	const struct dirent *e;
 	int rc = d ? 0 : fail(err, -ESRCH, "it has ended");
@@ -90,7 +102,7 @@ static int check_status(const struct guard *g, long filters, struct guard_err *e
 			continue;
 		if (status_of(g->pid, e->d_name, "Seccomp") != SECCOMP_MODE_FILTER)
 			rc = fail(err, -EPERM, "a thread has no seccomp filter");
-		else if (status_of(g->pid, e->d_name, "Seccomp_filters") != filters)
+		else if (status_of(g->pid, e->d_name, "Seccomp_filters") != all)
 			rc = fail(err, -EPERM, "a thread has another number of seccomp filters than were made");
 		else if (filters > 1 && status_of(g->pid, e->d_name, "NoNewPrivs") != 1)
 			rc = fail(err, -EPERM, "a thread may get new privileges");
@@ -125,15 +137,16 @@ static int compare_filter(pid_t pid, unsigned long index, const struct filter *w
  */
 static int read_back(struct guard *g, const struct filter *first, const struct filter *second, struct guard_err *err)
 {
+	const unsigned long before = inherited();
 	int rc, status;
 
 	if (ptrace(PTRACE_SEIZE, g->pid, NULL, NULL))
 		return errno == EPERM || errno == EACCES ? 0 : fail(err, -errno, "it cannot be stopped to read its filters");
 	if (ptrace(PTRACE_INTERRUPT, g->pid, NULL, NULL) || waitpid(g->pid, &status, __WALL) != g->pid || !WIFSTOPPED(status))
 		return fail(err, -ESRCH, "it ended when it was stopped to read its filters");
-	rc = compare_filter(g->pid, first ? 1 : 0, second);
+	rc = compare_filter(g->pid, before + (first ? 1 : 0), second);
 	if (!rc && first)
-		rc = compare_filter(g->pid, 0, first);
+		rc = compare_filter(g->pid, before, first);
 	ptrace(PTRACE_DETACH, g->pid, NULL, NULL);
 	if (!rc)
 		g->read_back = true;

@@ -76,7 +76,7 @@ void guard_init(struct guard *g, pid_t pid, int pidfd, struct authority *authori
  * @timeout_ms: for the knock
  * @err: filled on an error
  *
- * Looks at each thread's /proc/PID/task/TID/status (seccomp mode, number of filters, no_new_privs), and stops the process
+ * Looks at each thread's /proc/PID/task/TID/status (seccomp mode, number of filters: those of this process and the two, no_new_privs), and stops the process
  * for a moment to read the filters back (PTRACE_SECCOMP_GET_FILTER) where dshost may: not if it runs under seccomp
  * itself.  That is no error; g->read_back tells.
  *

@@ -112,6 +112,27 @@ for t in host_jail host_warden host_places; do
 	is "$?/$(grep -c '^not ok' "$TMP/out")/$(grep -cE '^1\.\.[0-9]+' "$TMP/out")" 0/0/1 "$t passes as confined as dshost.service is"
 done
 
+# A service manager's filter of system calls is inherited by every shadow, and may not be taken for one of the shadow's own.
+under_filter() { # under_filter COMMAND...: with one seccomp filter, which lets everything pass
+	python3 - "$@" <<'PY'
+import ctypes, os, struct, sys
+libc = ctypes.CDLL(None, use_errno=True)
+allow = ctypes.create_string_buffer(struct.pack("<HBBI", 6, 0, 0, 0x7fff0000))  # BPF_RET | BPF_K, SECCOMP_RET_ALLOW
+program = ctypes.create_string_buffer(struct.pack("<HxxxxxxQ", 1, ctypes.addressof(allow)))
+if libc.prctl(38, 1, 0, 0, 0) or libc.prctl(22, 2, program, 0, 0):
+    sys.exit(77)
+os.execv(sys.argv[1], sys.argv[1:])
+PY
+}
+for t in host_warden host_warden_demand; do
+	if [ "$(id -u)" != 0 ] || [ ! -x "$b/tests/unit/$t" ]; then
+		skip "$t under a filter as dshost.service has" "needs root, and $b/tests/unit/$t"
+		continue
+	fi
+	under_filter "$b/tests/unit/$t" >"$TMP/out" 2>/dev/null
+	is "$?/$(grep -c '^not ok' "$TMP/out")/$(grep -cE '^1\.\.[0-9]+' "$TMP/out")" 0/0/1 "$t passes under a filter of system calls, as dshost.service has some"
+done
+
 # --- its system calls ------------------------------------------------------------------------------------------------
 # allowed: what SystemCallFilter= leaves, sets within sets followed
 expand_set() { # expand_set @NAME

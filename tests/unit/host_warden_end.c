@@ -265,7 +265,7 @@ static void test_ended(void)
 	void *all;
 
 	start(&s, "calls");
-	kill((pid_t)s.a.started.host_pid, SIGKILL);
+	shadow_signal(&s, SIGKILL);
 	ended(&s, DS_AGENT_C_GONE, "signal 9", "somebody kills the capsule");
 
 	start(&s, "calls");
@@ -316,7 +316,7 @@ static void test_ended(void)
 	/* the same when the capsule answers nothing at all */
 	shadow_start(&s, &(struct shadow_want){.policy = anything, .times = {.stop_ms = 100, .capsule_ms = 200}});
 	attach(&s, "/usr/bin/guest", "calls");
-	kill((pid_t)s.a.started.host_pid, SIGSTOP);
+	shadow_signal(&s, SIGSTOP);
 	all = agent_drop_message(&s.a, &some, 1, &bytes);
 	agent_write(&s.a, all, bytes);
 	free(all);

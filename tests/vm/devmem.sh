@@ -9,12 +9,19 @@
 #   host  devmem_host.c asks both monitors where that process is; devmem_vhost.py carries B's vsock device into A
 #   VM A  tests/vm/guest/devmem: a capsule for the process (devmem_shadow.c), then dshost for the programs
 #
-# DS_VM_KERNEL chooses another kernel, such as 6.12; with DS_VM_EMULATOR=10 that QEMU is also started by dshost run in A.
+# DS_VM_KERNEL chooses another kernel, such as 6.12; with DS_VM_EMULATOR=10 that QEMU is also started by dshost run in A.  With DS_INIT=systemd
+# process 1 of both is systemd, all is installed there, and dshost.service and dsagent.service do it (make check-systemd): what a service
+# manager does to them is tried first.
 . tests/tap.sh
 . tests/vm/relay.bash
 kernel=${DS_VM_KERNEL:-6.1}
 tools=${BIN%/bin}/tests/vm
-qemu=()
+qemu=() init=() mb=256
+if [ "${DS_INIT:-}" = systemd ]; then
+	init=(--init systemd) mb=512
+	env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL make -s "B=$(dirname "$BIN")" "DESTDIR=$TMP/root" install >/dev/null || exit 1
+fi
+guest=(env "BIN=$BIN" "DS_ROOT=${init:+$TMP/root}" PYTHONDONTWRITEBYTECODE=1)
 [ "${DS_VM_EMULATOR:-7.2}" = 7.2 ] || qemu=("$(tests/vm/emulators "$DS_VM_EMULATOR")")
 await() { # await FILE PID: until it is there, or the process is not
 	for _ in $(seq 600); do
@@ -28,22 +35,22 @@ truncate -s 256M "$TMP/ram"
 tests/vm/devmem_vhost.py "$TMP/a2.qmp" "$TMP/vhost" "$TMP/b.vhost" "$TMP/ram" 2>"$TMP/vhost.err" &
 vhost=$!
 await "$TMP/b.vhost" $vhost
-tests/vm/boot --kernel "$kernel" --mem 256 --smp 1 --ram "$TMP/ram" --qemu -qmp --qemu "unix:$TMP/b.qmp,server=on,wait=off" \
+tests/vm/boot --kernel "$kernel" "${init[@]}" --mem 256 --smp 1 --ram "$TMP/ram" --qemu -qmp --qemu "unix:$TMP/b.qmp,server=on,wait=off" \
 	--qemu -chardev --qemu "socket,id=vsock,path=$TMP/b.vhost" --qemu -device --qemu vhost-user-vsock-pci,chardev=vsock \
-	-- env "BIN=$BIN" PYTHONDONTWRITEBYTECODE=1 tests/vm/guest/devmem_peer >"$TMP/b.out" 2>"$TMP/b.err" &
+	-- "${guest[@]}" tests/vm/guest/devmem_peer >"$TMP/b.out" 2>"$TMP/b.err" &
 b=$!
 await "$TMP/b.qmp" $b
 "$tools/devmem_host" "$TMP/a.qmp" "$TMP/b.qmp" "$TMP/b.out" "$TMP/peer.in" 2>"$TMP/host.err" &
 host=$!
 args=()
-for word in -m 256M,slots=2,maxmem=8G -object "memory-backend-file,id=peer,mem-path=$TMP/ram,share=on,size=256M" \
+for word in -m ${mb}M,slots=2,maxmem=8G -object "memory-backend-file,id=peer,mem-path=$TMP/ram,share=on,size=256M" \
 	-device pc-dimm,memdev=peer -chardev "pipe,id=peer,path=$TMP/peer" -device virtserialport,chardev=peer,name=vm.peer \
 	-chardev "pipe,id=vhost,path=$TMP/vhost" -device virtserialport,chardev=vhost,name=vm.vhost \
 	-qmp "unix:$TMP/a.qmp,server=on,wait=off" -qmp "unix:$TMP/a2.qmp,server=on,wait=off"; do
 	args+=(--qemu "$word")
 done
-vm_relay "kernel $kernel" --kernel "$kernel" --mem 256 --smp 1 --append acpi_no_memhotplug "${args[@]}" -- \
-	env "BIN=$BIN" PYTHONDONTWRITEBYTECODE=1 tests/vm/guest/devmem "${qemu[@]}"
+vm_relay "kernel $kernel${init:+, systemd}" --kernel "$kernel" "${init[@]}" --mem $mb --smp 1 --append acpi_no_memhotplug "${args[@]}" -- \
+	"${guest[@]}" tests/vm/guest/devmem "${qemu[@]}"
 kill $host 2>/dev/null
 wait $host
 told=$?
