@@ -154,7 +154,7 @@ static int dh_send(void *ctx, const struct ds_shadow_map *map)
 	return 0;
 }
 
-static const struct demand_ops dh_ops = {dh_ask, dh_order, dh_revoke, dh_send};
+static const struct demand_ops dh_ops = {dh_ask, dh_order, dh_revoke, dh_send, NULL};
 
 /* --- the guest's answers ----------------------------------------------------------------------------------------- */
 

@@ -68,7 +68,7 @@ static bool mapped_ok(const struct ds_window_mapped *m)
 		if (!m->extent[i].npages || m->extent[i].page > DS_WINDOW_BYTES_MAX / DS_PAGE_BYTES ||
 		    m->extent[i].npages > DS_WINDOW_BYTES_MAX / DS_PAGE_BYTES - m->extent[i].page)
 			return false;
-	return m->nextents && m->nextents <= DS_WINDOW_EXTENTS_MAX;
+	return m->nextents <= DS_WINDOW_EXTENTS_MAX;
 }
 
 static const char *content_fault(const struct ds_agent_head *head)

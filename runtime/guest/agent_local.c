@@ -114,6 +114,8 @@ static const char *fault(const void *packet, size_t bytes)
 	case DS_LOCAL_WINDOW:
 		if (window->flags & ~(uint32_t)DS_LOCAL_WINDOW_FD)
 			return "a flag that does not exist";
+		if (window->want.what >= DS_WINDOW_WHATS)
+			return "a mapping of a kind that does not exist";
 		return window->want.offset % DS_PAGE_BYTES ? "an offset that is not in whole pages" : window_fault(window->want.vpn, window->want.npages);
 	case DS_LOCAL_UNWINDOW:
 		return window_fault(unwindow->what.vpn, unwindow->what.npages);

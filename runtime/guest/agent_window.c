@@ -18,14 +18,14 @@
 
 #define HOST_MS 60000
 
-/* Asks the host and waits.  Return: 0, the answer is @w's message; 1: refused, @why; -1: the shadow ends. */
-static int exchange(struct agent_shadow *s, void *ask, size_t bytes, uint16_t kind, uint16_t answer, struct agent_wait *w, struct agent_refusal *why)
+/* Sends a MAP or UNMAP whose wait has begun.  Return: 0; -1: the shadow ends. */
+static int send_it(struct agent_shadow *s, struct agent_wait *w, void *msg, size_t bytes, uint16_t kind)
 {
-	if (agent_send(s, ask, bytes, kind, agent_wait_begin(s, w, answer), NULL, 0, NULL, 0)) {
+	const int r = agent_send(s, msg, bytes, kind, w->seq, NULL, 0, NULL, 0);
+
+	if (r)
 		agent_wait_drop(s, w);
-		return -1;
-	}
-	return agent_await(s, w, HOST_MS, why);
+	return r;
 }
 
 void agent_window(struct agent_shadow *s, const struct ds_local_window *m)
@@ -34,29 +34,31 @@ void agent_window(struct agent_shadow *s, const struct ds_local_window *m)
 	struct ds_agent_map ask = {.want = m->want};
 	const struct ds_agent_range range = {m->want.vpn, m->want.npages};
 	const uint32_t seq = m->head.seq; /* the message may be gone after the wait */
+	const bool has_pages = ask.want.what != DS_WINDOW_SETTLED, is_new = has_pages && ask.want.what != DS_WINDOW_REACH;
 	struct agent_refusal why = {0};
 	struct agent_wait w;
-	int r = s->p->want->mode == DS_LOCAL_DEMAND ? agent_ready(s, &range, &why) : 0; /* the shadow maps it, too, in a mapping of the process */
+	int r = 0;
 
+	if (s->p->want->mode == DS_LOCAL_DEMAND && has_pages) /* the shadow may map it, too, in a mapping of the process */
+		r = agent_ready(s, &range, &why);
+	if (!r) {
+		agent_wait_begin(s, &w, DS_AGENT_MAPPED);
+		r = send_it(s, &w, &ask, sizeof(ask), DS_AGENT_MAP);
+		r = r ? r : agent_await(s, &w, HOST_MS, &why);
+	}
 	if (r > 0)
 		agent_tell_refused(s, DS_LOCAL_REFUSED, seq, &why);
 	if (r)
 		return;
-	r = exchange(s, &ask, sizeof(ask), DS_AGENT_MAP, DS_AGENT_MAPPED, &w, &why);
-	if (r < 0)
-		return;
-	if (r > 0) {
-		agent_tell_refused(s, DS_LOCAL_REFUSED, seq, &why);
-		return;
-	}
 	answer.got = ((const struct ds_agent_mapped *)w.msg)->got;
-	if (!answer.got.err && agent_ranges_add(&s->windowed, ask.want.vpn, ask.want.npages)) {
+	if (!answer.got.err && is_new && agent_ranges_add(&s->windowed, ask.want.vpn, ask.want.npages)) {
 		agent_end(s, DS_LOCAL_C_SYSTEM, "no memory");
 		return;
 	}
 	agent_tell(s, &answer, sizeof(answer), DS_LOCAL_WINDOWED, seq);
 }
 
+/* Both messages are under way at the same time: they are about different mappings, the VMM's and the shadow's. */
 void agent_unwindow(struct agent_shadow *s, const struct ds_local_unwindow *m)
 {
 	struct ds_agent_unmap ask = {.what = m->what};
@@ -66,9 +68,14 @@ void agent_unwindow(struct agent_shadow *s, const struct ds_local_unwindow *m)
 	struct agent_wait w;
 	int r;
 
-	if (s->p->want->mode == DS_LOCAL_DEMAND && agent_take_back(s, &range, 1)) /* the shadow has the file there, too */
+	agent_wait_begin(s, &w, DS_AGENT_DONE);
+	if (send_it(s, &w, &ask, sizeof(ask), DS_AGENT_UNMAP))
 		return;
-	r = exchange(s, &ask, sizeof(ask), DS_AGENT_UNMAP, DS_AGENT_DONE, &w, &why);
+	if (s->p->want->mode == DS_LOCAL_DEMAND && agent_take_back(s, &range, 1)) { /* the shadow may have the file there, too */
+		agent_wait_drop(s, &w);
+		return;
+	}
+	r = agent_await(s, &w, HOST_MS, &why);
 	if (r < 0)
 		return;
 	if (agent_ranges_cut(&s->windowed, ask.what.vpn, ask.what.npages))

@@ -324,7 +324,7 @@ _Static_assert(sizeof(struct ds_local_head) == 16 && sizeof(struct ds_local_map)
 		       sizeof(struct ds_local_shadow) == 40 + 32 + 256 && sizeof(struct ds_local_started) == 112 &&
 		       sizeof(struct ds_local_about) == 24 && sizeof(struct ds_local_ranges) == 24 &&
 		       sizeof(struct ds_local_call) == 32 && sizeof(struct ds_local_contained) == 40 && sizeof(struct ds_local_refused) == 256 &&
-		       sizeof(struct ds_local_entry) == 88 + 32 + 64 && sizeof(struct ds_local_listed) == 24 && sizeof(struct ds_local_window) == 56 &&
+		       sizeof(struct ds_local_entry) == 88 + 32 + 64 && sizeof(struct ds_local_listed) == 24 && sizeof(struct ds_local_window) == 64 &&
 		       sizeof(struct ds_local_windowed) == 24 + sizeof(struct ds_window_mapped) && sizeof(struct ds_local_unwindow) == 40,
 	       "messages have no padding");
 

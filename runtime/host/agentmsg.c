@@ -195,7 +195,7 @@ static int check_struct(struct agentmsg *m)
 	case DS_AGENT_MAP: {
 		const struct ds_agent_map *msg = p;
 
-		if (!in_user_half(msg->want.vpn, msg->want.npages) || msg->want.offset % DS_PAGE_BYTES)
+		if (!in_user_half(msg->want.vpn, msg->want.npages) || msg->want.offset % DS_PAGE_BYTES || msg->want.what >= DS_WINDOW_WHATS)
 			return BAD(m, ds_agent_map, want.vpn, "MAP names no pages that a process can have");
 		return 0;
 	}

@@ -129,7 +129,7 @@ static bool take_file(struct authority *a, const struct authority_call *call)
 	const struct authority_call *f = &a->file;
 
 	if (!f->bytes || call->address != f->address || call->bytes != f->bytes || call->prot != f->prot || call->flags != f->flags ||
-	    call->fd != f->fd || call->offset != f->offset || f->fd >= DS_SHADOW_GUEST_FDS)
+	    call->fd <= DS_SHADOW_HOLD_FD || call->fd >= DS_SHADOW_FDS_MAX || call->offset != f->offset)
 		return false;
 	a->file.bytes = 0;
 	return true;

@@ -8,7 +8,7 @@
  *   in force   the map that the shadow mirrors
  *   coming     the map of an update that was sent and is not answered yet; answered, it is the map in force and the old
  *		one is nothing any more (authority_commit); refused, it is nothing (authority_withdraw)
- *   a file     one mmap() of a descriptor of the service's own (DS_SHADOW_WINDOW), as its warden has ordered it; good once
+ *   a file     one mmap() of a descriptor that is none of the capsule's own (DS_SHADOW_WINDOW), as its warden has ordered it; good once
  *   orders     single segments that a mirror that faults was told to map (DS_SHADOW_MAP).  Each is good once, and whole.
  *
  * A call is right if it is the one kind that the capsule makes, MAP_SHARED | MAP_FIXED, and if every one of its pages is the
@@ -72,7 +72,8 @@ int authority_order(struct authority *a, const struct ds_shadow_seg *seg, uint32
 
 /**
  * authority_file() - Lets one mmap() of another file than the RAM be made, once
- * @call: whole and exactly, its descriptor below DS_SHADOW_GUEST_FDS; NULL: no longer
+ * @call: whole and exactly, but for the descriptor, which has a number that the kernel gives to what comes in: above
+ *	DS_SHADOW_HOLD_FD, where the RAM cannot be (filter.h); NULL: no longer
  */
 void authority_file(struct authority *a, const struct authority_call *call);
 

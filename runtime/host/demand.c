@@ -96,6 +96,10 @@ static int serve(struct demand *d, const struct wait *w, bool *stay)
 	*stay = true;
 	if (demand_dropped(d, w->vpn))
 		return 0;
+	if (!(c && c->known & bit) && d->ops->foreign && d->ops->foreign(d->ctx, w->vpn)) {
+		*stay = false;
+		return 0;
+	}
 	if (!(c && c->known & bit))
 		return is_asked(d, w->vpn) ? 0 : ask(d, w, in);
 	rc = demand_map_wait(d, w, in);
@@ -335,7 +339,17 @@ static int make_foreign(void *ctx, struct ds_shadow_range piece)
 
 int demand_foreign(struct demand *d, struct ds_shadow_range range)
 {
+	demand_awake(d, range);
 	return place_within(d->ranges.at, d->ranges.n, range, make_foreign, d);
+}
+
+int demand_not_foreign(struct demand *d, struct ds_shadow_range range, bool hole)
+{
+	struct outgoing *o = NULL;
+	const int rc = demand_add(d, &o, (struct ds_shadow_seg){.vpn = range.vpn, .npages = range.npages, .prot = hole ? 0 : DS_SHADOW_WAKE});
+
+	demand_awake(d, range);
+	return rc ? rc : demand_flush(d);
 }
 
 /* --- beginning and end ------------------------------------------------------------------------------------------- */

@@ -81,6 +81,13 @@ struct demand_ops {
 	void (*revoke)(void *ctx, struct ds_shadow_range range);
 	/** send - Sends a message to the capsule; -EAGAIN: not now, call demand_flush() when it can be sent. */
 	int (*send)(void *ctx, const struct ds_shadow_map *map);
+	/**
+	 * foreign - A page has been touched of which nothing is known: whether it is something else than a page of the guest's
+	 *
+	 * Then the owner has it mapped, by a message of its own that wakes whoever sleeps there (DS_SHADOW_WINDOW), and says so:
+	 * demand_foreign() when that is sent, demand_not_foreign() when it did not come to pass.  NULL: there are no such pages.
+	 */
+	bool (*foreign)(void *ctx, uint64_t vpn);
 };
 
 /** struct demand_params - What demand_new() wants. */
@@ -213,14 +220,22 @@ int demand_update_begin(struct demand *d, const struct ds_shadow_range *ranges, 
 int demand_update_end(struct demand *d, bool applied);
 
 /**
- * demand_foreign() - The capsule has something else than the guest's frames at these pages: a file, DS_SHADOW_WINDOW
+ * demand_foreign() - The capsule is about to be told to have something else than the guest's frames at these pages: a file
  *
- * They are as holes to the machine: a drop covers them.  (An eviction may do that too; then a touch finds a hole.)  Pages outside of
- * the mappings are left out.
+ * Before the message is sent, so that whatever covers them comes after it.  They are as holes to the machine: a drop covers them, and
+ * so may an eviction, after which op foreign() is asked again.  Pages outside of the mappings are left out.
  *
  * Return: 0, -ENOMEM (a part of them may be).
  */
 int demand_foreign(struct demand *d, struct ds_shadow_range range);
+
+/**
+ * demand_not_foreign() - It did not come to pass, and who sleeps there is to know
+ * @hole: the pages are holes until they are covered; false: as if nothing had been said, who sleeps tries again
+ *
+ * Return: 0; -errno of an op.
+ */
+int demand_not_foreign(struct demand *d, struct ds_shadow_range range, bool hole);
 
 /** demand_asked_ns() - CLOCK_MONOTONIC time of the oldest question without an answer; 0: there is none. */
 uint64_t demand_asked_ns(const struct demand *d);

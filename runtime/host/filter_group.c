@@ -25,7 +25,7 @@ static const struct filter_grant grants[] = {
 	{__NR_pwrite64, FILE, 0}, {__NR_preadv, FILE, 0}, {__NR_pwritev, FILE, 0}, {__NR_preadv2, FILE, 0}, {__NR_pwritev2, FILE, 0},
 	{__NR_access, FILE, 0}, {__NR_faccessat, FILE, 0}, {NR_faccessat2, FILE, 0}, {__NR_readlink, FILE, 0},
 	{__NR_readlinkat, FILE, 0}, {__NR_statfs, FILE, 0}, {__NR_fstatfs, FILE, 0}, {__NR_truncate, FILE, 0},
-	{__NR_ftruncate, FILE, 0}, {__NR_fallocate, FILE, 0}, {__NR_fsync, FILE, 0}, {__NR_fdatasync, FILE, 0},
+	{__NR_ftruncate, FILE, 0}, {__NR_fallocate, FILE, 0}, {__NR_fsync, FILE, 0}, {__NR_fdatasync, FILE, 0}, {__NR_msync, FILE, 0},
 	{__NR_sync_file_range, FILE, 0}, {__NR_syncfs, FILE, 0}, {__NR_fadvise64, FILE, 0}, {__NR_readahead, FILE, 0},
 	{__NR_flock, FILE, 0}, {__NR_copy_file_range, FILE, 0}, {__NR_sendfile, FILE, 0}, {__NR_umask, FILE, 0},
 	{__NR_getxattr, FILE, 0}, {__NR_lgetxattr, FILE, 0}, {__NR_fgetxattr, FILE, 0}, {__NR_listxattr, FILE, 0},

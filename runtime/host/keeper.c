@@ -285,7 +285,7 @@ static void claim(struct keeper *k, struct estate *e)
 static void do_drop(struct keeper *k, struct estate *e)
 {
 	for (uint32_t i = e->nentries; i--;) {
-		bool named = !e->in.head.npairs;
+		bool named = !e->in.head.npairs && e->entry[i].number != DS_ESTATE_WINDOW; /* a lease ends with its stream: who has it has it mapped */
 
 		for (uint32_t p = 0; p < e->in.head.npairs && !named; p++)
 			named = e->in.pair[p].from == e->entry[i].number;
@@ -368,6 +368,29 @@ static void handle(struct keeper *k, struct estate *e)
 		e->ended = true;
 }
 
+/*
+ * A lease of the window's is for wardens: no shadow gets it as a descriptor, nor a descriptor in its place, and nobody sends it or uses
+ * it as a socket.  Return: whether the request can be handled.
+ */
+static bool keep_leases(struct estate *e)
+{
+	const bool moves = e->in.head.what == DS_ESTATE_HELLO || e->in.head.what == DS_ESTATE_CLAIM;
+	uint32_t n = 0;
+
+	if (e->in.head.what == DS_ESTATE_DROP || !e->in.head.npairs)
+		return true;
+	for (uint32_t i = 0; i < e->in.head.npairs; i++) {
+		const struct ds_estate_pair pair = e->in.pair[i];
+
+		if (!moves && pair.from == DS_ESTATE_WINDOW)
+			return false;
+		if (!moves || (pair.from == DS_ESTATE_WINDOW) == (pair.to == DS_ESTATE_WINDOW))
+			e->in.pair[n++] = pair;
+	}
+	e->in.head.npairs = n;
+	return n;
+}
+
 static bool is_sound(const struct ds_estate_request *r)
 {
 	const bool message = r->what == DS_ESTATE_SEND || r->what == DS_ESTATE_RECEIVE;
@@ -400,9 +423,13 @@ static void read_stream(struct keeper *k, struct estate *e)
 			e->ended = true;
 		}
 	}
-	if (!e->ended && e->have >= head &&
-	    e->have == head + e->in.head.npairs * sizeof(e->in.pair[0]) + (e->in.head.what == DS_ESTATE_SEND ? e->in.head.bytes : 0))
+	if (e->ended || e->have < head ||
+	    e->have != head + e->in.head.npairs * sizeof(e->in.pair[0]) + (e->in.head.what == DS_ESTATE_SEND ? e->in.head.bytes : 0))
+		return;
+	if (keep_leases(e))
 		handle(k, e);
+	else
+		e->ended = true;
 }
 
 /* --- answers of wardens ------------------------------------------------------------------------------------------------ */

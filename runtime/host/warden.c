@@ -190,6 +190,7 @@ static struct warden *new_warden(const struct warden_params *p)
 		w->fault_dev_fd = -1;
 	w->bells_fd = w->bell_ends_fd = -1;
 	w->window.fd = p->window_fd > 0 ? p->window_fd : -1;
+	w->window.lease_fd = -1;
 	w->bell_again_ns = WARDEN_NEVER;
 	w->pace = (struct warden_pace){.next_ns = WARDEN_NEVER, .io_fd = -1};
 	w->queue_end = &w->queue;
@@ -278,7 +279,7 @@ static void handle(struct warden *w, const struct pollfd *at)
 	if (!w->ctl_full && !w->ended) {
 		warden_demand_flush(w);
 		warden_change_send(w);
-		warden_window_send(w);
+		warden_reach_send(w);
 		warden_call_pump(w);
 	}
 }

@@ -276,7 +276,7 @@ static void refused(struct warden *w, const struct ds_shadow_refused *r)
 		warden_demand_refused(w, r);
 	else if (awaited(w, r->head.seq))
 		warden_change_refused(w, r);
-	else if (!warden_estate_answered(w, r->head.seq, false) && !warden_window_answered(w, r->head.seq, false) &&
+	else if (!warden_estate_answered(w, r->head.seq, false) && !warden_reach_answered(w, r->head.seq, false) &&
 		 !warden_call_refused(w, r))
 		warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it refused what nobody asked for");
 }
@@ -291,7 +291,7 @@ static void hear(struct warden *w, const union said *m)
 			warden_demand_status(w, m->head.seq);
 		else if (awaited(w, m->head.seq))
 			warden_change_done(w, &m->status);
-		else if (!warden_estate_answered(w, m->head.seq, true) && !warden_window_answered(w, m->head.seq, true))
+		else if (!warden_estate_answered(w, m->head.seq, true) && !warden_reach_answered(w, m->head.seq, true))
 			warden_end(w, DS_AGENT_C_SHADOW, "the shadow broke the protocol: it answered what nobody asked for");
 		break;
 	case DS_SHADOW_REFUSED: refused(w, &m->refused); break;

@@ -51,7 +51,12 @@ static int send_map(void *ctx, const struct ds_shadow_map *map)
 	return r == -EPIPE ? 0 : r; /* it has ended, which will be seen */
 }
 
-static const struct demand_ops ops = {.ask = ask, .order = order, .revoke = take_back, .send = send_map};
+static bool is_foreign(void *ctx, uint64_t vpn)
+{
+	return warden_reach_touched(ctx, vpn);
+}
+
+static const struct demand_ops ops = {.ask = ask, .order = order, .revoke = take_back, .foreign = is_foreign, .send = send_map};
 
 /* Ends the shadow if the machine says that something has failed.  Return: whether it has not. */
 static bool went(struct warden *w, int r)

@@ -13,7 +13,10 @@
  *   warden_bell.c     bells of guest threads, and interrupts
  *   warden_estate.c   descriptors that the guest's program hands on
  *   warden_pace.c     limits of what it uses: who keeps them, and those that are kept by stopping it for a while
- *   warden_window.c   files of the host that the guest's program maps
+ *   warden_window.c   files of the host that the guest's program maps: MAP and UNMAP
+ *   warden_pieces.c   which of its pages are which of a file
+ *   warden_reach.c    the capsule has these files, too, when it touches them
+ *   warden_lease.c    what a forked child inherits of them
  *   warden_stat.c     the view in shared memory
  *
  * How parts fail: whatever ends the shadow is told to warden_end(), the first time counts, and the caller returns; the
@@ -51,6 +54,7 @@
 #define WARDEN_NEVER UINT64_MAX
 
 struct estate_order;
+struct windows_ask;
 
 /** struct warden_map - A map as the capsule has it, or is to get it: into the RAM file (or the host's memory). */
 struct warden_map {
@@ -126,9 +130,25 @@ struct warden_pace {
 	int io_fd; /* /proc/PID/io; -1 */
 };
 
+/** struct warden_file - A file of which pieces are mapped; its descriptor is closed with the last of them. */
+struct warden_file {
+	int fd;
+	uint32_t users;
+};
+
 /** struct warden_piece - Pages of the VM's window that the guest's process has at @vpn. */
 struct warden_piece {
 	uint64_t vpn, npages, page;
+	uint64_t offset;	  /* bytes, in the file */
+	struct warden_file *file; /* NULL: not known, the capsule cannot have it */
+	uint16_t prot;		  /* that the mapping allows */
+	bool wanted;		  /* the capsule is to be told to map it */
+};
+
+/** struct warden_pieces - Some of them; by no order.  Owned, and with each its file's use. */
+struct warden_pieces {
+	struct warden_piece *at;
+	uint32_t n, room;
 };
 
 /** struct warden_window - What is mapped of the window, and the MAP or UNMAP under way. */
@@ -137,13 +157,15 @@ struct warden_window {
 	uint16_t under_way; /* DS_AGENT_MAP, DS_AGENT_UNMAP; 0: nothing */
 	uint32_t guest_seq;
 	uint32_t answers;   /* that are still to come */
-	uint32_t capsule_seq; /* of the WINDOW that the capsule has been sent; 0: none */
-	bool to_send;	    /* it has not been, yet */
-	struct ds_window_mapped got; /* what the guest will be told then */
+	int32_t err;	    /* of those that have */
 	struct ds_window_map want;
-	uint16_t prot;
-	struct warden_piece *piece; /* owned; by no order */
-	uint32_t npieces, room;
+	struct warden_piece coming; /* what MAP will have: its file's use is here until then */
+	struct warden_pieces have;
+	uint32_t capsule_seq; /* of the WINDOW that the capsule has been sent; 0: none */
+	struct ds_shadow_range capsule_range;
+	bool reaching; /* the guest waits until nothing is wanted */
+	int lease_fd;  /* of what the parent had; -1 */
+	struct warden_pieces lent;
 };
 
 /** struct warden - Everything of a shadow. */
@@ -418,12 +440,53 @@ void warden_window_map(struct warden *w, const struct ds_agent_map *msg);
 void warden_window_unmap(struct warden *w, const struct ds_agent_unmap *msg);
 /** warden_window_read() - The VM process has answered. */
 void warden_window_read(struct warden *w);
-/** warden_window_send() - Sends the capsule what it could not be sent before. */
-void warden_window_send(struct warden *w);
-/** warden_window_answered() - Whether an answer of the capsule was for a WINDOW; then it has been dealt with. */
-bool warden_window_answered(struct warden *w, uint32_t seq, bool mapped);
+/** warden_window_ask() - A packet for the VM process.  Return: 0, -errno. */
+int warden_window_ask(const struct warden *w, const struct windows_ask *a, int fd);
+/** warden_window_reached() - The capsule has been told of all that was wanted: the guest hears of it if it waits. */
+void warden_window_reached(struct warden *w);
 /** warden_window_free() - Gives back memory and the socket; the pages are the VM process's to take back. */
 void warden_window_free(struct warden *w);
+
+/* --- warden_pieces.c --- */
+/** warden_pieces_room() - For @n more.  Return: 0, -ENOMEM. */
+int warden_pieces_room(struct warden_pieces *p, uint32_t n);
+/** warden_pieces_add() - One more, for which there is room; its file is used once more. */
+void warden_pieces_add(struct warden_pieces *p, struct warden_piece piece);
+/**
+ * warden_pieces_common() - The part of the next piece that lies in a range
+ * @at: 0 at first; where to go on
+ *
+ * Return: whether there is one, in @out.
+ */
+bool warden_pieces_common(const struct warden_pieces *p, uint64_t vpn, uint64_t npages, uint32_t *at, struct warden_piece *out);
+/** warden_pieces_cut() - Takes out what lies in a range; there is room for one more. */
+void warden_pieces_cut(struct warden_pieces *p, uint64_t vpn, uint64_t npages);
+/** warden_pieces_free() - Gives them back. */
+void warden_pieces_free(struct warden_pieces *p);
+/** warden_file_new() - Takes @fd over.  Return: a file without a user; NULL: no memory, @fd is closed. */
+struct warden_file *warden_file_new(int fd);
+/** warden_file_drop() - It has a user less; NULL is allowed. */
+void warden_file_drop(struct warden_file *f);
+
+/* --- warden_reach.c: the capsule has files where the guest's program has them --- */
+/** warden_reach_touched() - Whether a page of the guest's process is a file's, of which the capsule will be told then. */
+bool warden_reach_touched(struct warden *w, uint64_t vpn);
+/** warden_reach_want() - The capsule is to have what lies in a range.  Return: whether there is anything. */
+bool warden_reach_want(struct warden *w, uint64_t vpn, uint64_t npages);
+/** warden_reach_gone() - Before a range is cut: who sleeps there is not to be forgotten. */
+void warden_reach_gone(struct warden *w, uint64_t vpn, uint64_t npages);
+/** warden_reach_send() - Tells the capsule of the next that is wanted, if it can be told now. */
+void warden_reach_send(struct warden *w);
+/** warden_reach_answered() - Whether an answer of the capsule was for a WINDOW; then it has been dealt with. */
+bool warden_reach_answered(struct warden *w, uint32_t seq, bool mapped);
+
+/* --- warden_lease.c: mappings that a forked child inherits --- */
+/** warden_window_lease() - A lease of all that is mapped.  Return: a descriptor, the caller's; -1: there is none. */
+int warden_window_lease(struct warden *w);
+/** warden_window_inherit() - @fd is a lease that the guest's process has claimed; stays the caller's.  Return: 0, -errno. */
+int warden_window_inherit(struct warden *w, int fd);
+/** warden_window_settle() - Forgets it. */
+void warden_window_settle(struct warden *w);
 
 /* --- warden_stat.c --- */
 /** warden_stat_write() - Shows w->view to others. */

@@ -7,19 +7,18 @@
  * open; its own descriptors, the RAM's among them, have numbers that are refused, and the RAM by any number, too.  Another thread of the
  * capsule may put another file behind the number at the same moment: then that one is mapped, which it could have asked for.
  *
- * The capsule maps the file too, where the program has it (DS_SHADOW_WINDOW), so that the program's system calls can have buffers there.  That is
- * ordered of it when the VMM has the file, and the guard lets just this call pass (authority_file()).  If it does not work, since a driver
- * allows one mapping, say, such a call is EFAULT, and that is all.  The demand machine takes the pages for holes: the guest's agent
- * drops them before UNMAP, upon which they are covered like any others.
+ * The descriptor is kept as long as a piece of the file is mapped: a larger mapping is made of it (mremap()), the capsule gets it when it touches the
+ * pages (warden_reach.c), and a forked child's shadow inherits it (warden_lease.c).  The mapping itself keeps the file open as well.
  *
  * The VM process finds room and has the VMM map (windows.h).  It is asked by a packet and answers by one; MAP and UNMAP come one at a
- * time, so what it answers needs no number.  Which of the program's pages are which of the window's is kept here, piece by piece.
+ * time, so what it answers needs no number.  Which of the program's pages are which of the window's is kept here, piece by piece
+ * (warden_pieces.c).  UNMAP comes before the DROP of the same pages, so that the capsule is not told to map them again after it.
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -27,17 +26,15 @@
 
 #include "rle/cleanup.h"
 #include "runtime/host/warden_parts.h"
-#include "runtime/host/window.h"
 #include "runtime/host/windows.h"
 
 #define PIDFD_GETFD 438 /* asm/unistd_64.h, Linux 5.6 */
 #define READS_A_TURN 16
-#define PIECES_FIRST 16u
+#define FILES_MAX 8192
 
 /* --- to the VM process ----------------------------------------------------------------------------------------------- */
 
-/* Return: 0 or -errno. */
-static int ask(struct warden *w, const struct windows_ask *a, int fd)
+int warden_window_ask(const struct warden *w, const struct windows_ask *a, int fd)
 {
 	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
 	struct iovec iov = {(void *)(uintptr_t)a, sizeof(*a)};
@@ -75,48 +72,8 @@ static bool begin(struct warden *w, uint16_t kind, uint32_t seq)
 	w->window.under_way = kind;
 	w->window.guest_seq = seq;
 	w->window.answers = 0;
+	w->window.err = 0;
 	return true;
-}
-
-/* --- pieces ---------------------------------------------------------------------------------------------------------- */
-
-/* Return: 0, -ENOMEM. */
-static int make_room(struct warden_window *win, uint32_t n)
-{
-	uint32_t room = win->room ? win->room : PIECES_FIRST;
-	struct warden_piece *piece;
-
-	while (room < win->npieces + n)
-		room *= 2;
-	if (room == win->room)
-		return 0;
-	piece = room > 2 * WINDOW_PIECES_MAX ? NULL : realloc(win->piece, room * sizeof(*piece));
-	if (!piece)
-		return -ENOMEM;
-	win->piece = piece;
-	win->room = room;
-	return 0;
-}
-
-/* The pages of a piece that lie in a range.  Return: whether there are any. */
-static bool common(const struct warden_piece *p, uint64_t vpn, uint64_t npages, struct warden_piece *out)
-{
-	const uint64_t p_end = p->vpn + p->npages, end = vpn + npages, from = p->vpn > vpn ? p->vpn : vpn, to = p_end < end ? p_end : end;
-
-	if (from >= to)
-		return false;
-	*out = (struct warden_piece){from, to - from, p->page + from - p->vpn};
-	return true;
-}
-
-static bool any(const struct warden_window *win, uint64_t vpn, uint64_t npages)
-{
-	struct warden_piece both;
-
-	for (uint32_t i = 0; i < win->npieces; i++)
-		if (common(&win->piece[i], vpn, npages, &both))
-			return true;
-	return false;
 }
 
 /* --- MAP --------------------------------------------------------------------------------------------------------------- */
@@ -126,6 +83,19 @@ static bool same_file(int a, int b)
 	struct stat x, y;
 
 	return !fstat(a, &x) && !fstat(b, &y) && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
+/* Each file that is mapped takes one.  Return: whether there may be more now than there were. */
+static bool more_descriptors(void)
+{
+	struct rlimit limit;
+	rlim_t before;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) || limit.rlim_cur >= limit.rlim_max)
+		return false;
+	before = limit.rlim_cur;
+	limit.rlim_cur = limit.rlim_max < FILES_MAX ? limit.rlim_max : FILES_MAX;
+	return limit.rlim_cur > before && !setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 /*
@@ -142,8 +112,10 @@ static int take_file(const struct warden *w, const struct ds_window_map *want, u
 	if (want->fd >= DS_SHADOW_GUEST_FDS)
 		return -EBADF;
 	fd = (int)syscall(PIDFD_GETFD, w->pidfd, want->fd, 0);
+	if (fd < 0 && errno == EMFILE && more_descriptors())
+		fd = (int)syscall(PIDFD_GETFD, w->pidfd, want->fd, 0);
 	if (fd < 0)
-		return -errno;
+		return errno == EMFILE ? -ENOMEM : -errno;
 	flags = fcntl(fd, F_GETFL);
 	if (flags < 0 || flags & O_PATH || fstat(fd, &st))
 		return -EBADF;
@@ -159,88 +131,148 @@ static int take_file(const struct warden *w, const struct ds_window_map *want, u
 	return steal_fd(&fd);
 }
 
+/* Something has to be looked for in what is mapped.  Return: 0, -errno. */
+static int like(const struct warden *w, const struct ds_window_map *want, struct warden_piece *coming)
+{
+	struct warden_piece p;
+	uint32_t at = 0;
+
+	if (!warden_pieces_common(&w->window.have, want->like, 1, &at, &p))
+		return -EFAULT;
+	if (!p.file || want->offset > INT64_MAX - p.offset)
+		return -ENOMEM;
+	*coming = (struct warden_piece){.offset = p.offset + want->offset, .file = p.file, .prot = p.prot};
+	p.file->users++;
+	return 0;
+}
+
+/* The file, and what of it.  Return: 0, -errno. */
+static int find(const struct warden *w, const struct ds_window_map *want, struct warden_piece *coming)
+{
+	int fd;
+
+	*coming = (struct warden_piece){.offset = want->offset};
+	if (want->what == DS_WINDOW_LIKE)
+		return like(w, want, coming);
+	fd = take_file(w, want, &coming->prot);
+	if (fd < 0)
+		return fd;
+	coming->file = warden_file_new(fd);
+	if (!coming->file)
+		return -ENOMEM;
+	coming->file->users++;
+	return 0;
+}
+
+/* Return: 0, -errno. */
+static int map_file(struct warden *w, const struct ds_window_map *want)
+{
+	struct warden_window *win = &w->window;
+	struct windows_ask a = {.what = WINDOWS_MAP, .npages = want->npages};
+	struct warden_piece p;
+	uint32_t at = 0;
+	int r;
+
+	if (win->fd < 0 || !w->pid)
+		return -ENODEV;
+	r = warden_pieces_common(&win->have, want->vpn, want->npages, &at, &p) ? -EEXIST : warden_pieces_room(&win->have, DS_WINDOW_EXTENTS_MAX);
+	r = r ? r : find(w, want, &win->coming);
+	if (r)
+		return r;
+	a.offset = win->coming.offset;
+	a.prot = win->coming.prot;
+	return warden_window_ask(w, &a, win->coming.file->fd);
+}
+
+/* Return: 0, -errno. */
+static int map_inherited(struct warden *w, const struct ds_window_map *want)
+{
+	struct warden_window *win = &w->window;
+	struct windows_ask a = {.what = WINDOWS_ADOPT};
+	struct warden_piece p;
+	uint64_t pages = 0;
+	uint32_t at = 0;
+	int r = 0;
+
+	if (warden_pieces_common(&win->have, want->vpn, want->npages, &at, &p))
+		return -EEXIST;
+	for (at = 0; warden_pieces_common(&win->lent, want->vpn, want->npages, &at, &p);)
+		pages += p.npages;
+	r = pages != want->npages ? -ENXIO : warden_pieces_room(&win->have, win->lent.n);
+	for (at = 0; !r && warden_pieces_common(&win->lent, want->vpn, want->npages, &at, &p); win->answers++) {
+		a.extent = (struct ds_window_extent){p.page, p.npages};
+		r = warden_window_ask(w, &a, win->lease_fd);
+	}
+	win->answers -= !r; /* the last one is counted by who calls */
+	return r;
+}
+
+void warden_window_reached(struct warden *w)
+{
+	if (!w->window.reaching)
+		return;
+	w->window.reaching = false;
+	mapped(w, &(const struct ds_window_mapped){0});
+}
+
 void warden_window_map(struct warden *w, const struct ds_agent_map *msg)
 {
 	struct warden_window *win = &w->window;
-	struct windows_ask a = {.what = WINDOWS_MAP, .npages = msg->want.npages, .offset = msg->want.offset};
-	cleanup_close int fd = -1;
-	int r;
+	int r = 0;
 
 	if (!begin(w, DS_AGENT_MAP, msg->head.seq))
 		return;
 	win->want = msg->want;
-	if (win->fd < 0 || !w->pid) {
-		failed(w, -ENODEV);
+	switch (win->want.what) {
+	case DS_WINDOW_SETTLED:
+		warden_window_settle(w);
+		mapped(w, &(const struct ds_window_mapped){0});
 		return;
+	case DS_WINDOW_REACH:
+		win->reaching = w->demand && warden_reach_want(w, win->want.vpn, win->want.npages);
+		if (!win->reaching)
+			failed(w, -ENXIO);
+		return; /* it is seen to when this turn is over */
+	case DS_WINDOW_INHERITED: r = map_inherited(w, &win->want); break;
+	default: r = map_file(w, &win->want);
 	}
-	r = any(win, msg->want.vpn, msg->want.npages) ? -EEXIST : make_room(win, DS_WINDOW_EXTENTS_MAX);
-	if (!r) {
-		fd = take_file(w, &msg->want, &win->prot);
-		r = fd < 0 ? fd : 0;
-	}
-	a.prot = win->prot;
-	r = r ? r : ask(w, &a, fd);
-	if (r)
+	if (r) {
+		warden_file_drop(win->coming.file);
+		win->coming.file = NULL;
 		failed(w, r);
-	else
-		win->answers = 1;
-}
-
-void warden_window_send(struct warden *w)
-{
-	struct warden_window *win = &w->window;
-	const struct ds_window_map *want = &win->want;
-	struct ds_shadow_window msg = {.range = {want->vpn, want->npages}, .offset = want->offset, .fd = want->fd, .prot = win->prot};
-	const struct authority_call call = {.address = want->vpn << DS_PAGE_SHIFT, .bytes = want->npages << DS_PAGE_SHIFT, .prot = win->prot,
-					    .flags = MAP_SHARED | MAP_FIXED, .fd = want->fd, .offset = want->offset};
-
-	if (!win->to_send)
-		return;
-	msg.head = warden_capsule_head(w, DS_SHADOW_WINDOW, sizeof(msg));
-	if (warden_capsule_send(w, &msg, sizeof(msg), NULL, 0))
-		return; /* again when there is room; or it has ended */
-	authority_file(w->authority, &call);
-	win->to_send = false;
-	win->capsule_seq = msg.head.seq;
-}
-
-bool warden_window_answered(struct warden *w, uint32_t seq, bool done)
-{
-	struct warden_window *win = &w->window;
-
-	if (!win->capsule_seq || seq != win->capsule_seq)
-		return false;
-	win->capsule_seq = 0;
-	authority_file(w->authority, NULL);
-	if (done && demand_foreign(w->demand, (struct ds_shadow_range){win->want.vpn, win->want.npages}))
-		warden_end(w, DS_AGENT_C_LIMIT, "the process maps more of the host's files than can be remembered");
-	else
-		mapped(w, &win->got);
-	return true;
+	} else {
+		win->answers++;
+	}
 }
 
 static void map_answered(struct warden *w, const struct windows_answer *a)
 {
 	struct warden_window *win = &w->window;
 	struct ds_window_mapped got = a->mapped;
-	uint64_t vpn = win->want.vpn;
+	struct warden_piece p;
+	uint32_t at = 0;
 
-	got.err = a->err;
-	got.prot = win->prot;
-	if (got.nextents > DS_WINDOW_EXTENTS_MAX)
-		got.nextents = 0;
-	for (uint32_t i = 0; i < got.nextents && !got.err; i++) { /* there is room: make_room() */
-		win->piece[win->npieces++] = (struct warden_piece){vpn, got.extent[i].npages, got.extent[i].page};
-		vpn += got.extent[i].npages;
-	}
-	if (got.err || !w->demand) {
-		mapped(w, &got);
+	got.err = win->err;
+	if (win->want.what == DS_WINDOW_INHERITED) {
+		while (!got.err && warden_pieces_common(&win->lent, win->want.vpn, win->want.npages, &at, &p))
+			warden_pieces_add(&win->have, p);
+		mapped(w, &(const struct ds_window_mapped){.err = got.err});
 		return;
 	}
-	win->got = got;
-	win->to_send = true;
-	if (!w->ctl_full)
-		warden_window_send(w);
+	got.prot = win->coming.prot;
+	if (got.nextents > DS_WINDOW_EXTENTS_MAX)
+		got.nextents = 0;
+	win->coming.vpn = win->want.vpn;
+	for (uint32_t i = 0; i < got.nextents && !got.err; i++) { /* there is room: map_file() */
+		win->coming.npages = got.extent[i].npages;
+		win->coming.page = got.extent[i].page;
+		warden_pieces_add(&win->have, win->coming);
+		win->coming.vpn += got.extent[i].npages;
+		win->coming.offset += got.extent[i].npages << DS_PAGE_SHIFT;
+	}
+	warden_file_drop(win->coming.file);
+	win->coming.file = NULL;
+	mapped(w, &got);
 }
 
 /* --- UNMAP ------------------------------------------------------------------------------------------------------------- */
@@ -256,41 +288,25 @@ static void unmapped(struct warden *w)
 void warden_window_unmap(struct warden *w, const struct ds_agent_unmap *msg)
 {
 	struct warden_window *win = &w->window;
-	const uint32_t n = win->npieces;
-	uint32_t kept = 0;
+	struct warden_piece p;
 
 	if (!begin(w, DS_AGENT_UNMAP, msg->head.seq))
 		return;
-	if (make_room(win, 1)) { /* one piece may become two */
+	if (warden_pieces_room(&win->have, 1)) { /* one piece may become two */
 		warden_end(w, DS_AGENT_C_LIMIT, "the process has its mappings of the host's files in more pieces than there may be");
 		return;
 	}
-	for (uint32_t i = 0; i < n; i++) {
-		const struct warden_piece p = win->piece[i];
-		struct windows_ask a = {.what = WINDOWS_UNMAP};
-		struct warden_piece gone;
+	for (uint32_t at = 0; warden_pieces_common(&win->have, msg->what.vpn, msg->what.npages, &at, &p);) {
+		const struct windows_ask a = {.what = WINDOWS_UNMAP, .extent = {p.page, p.npages}};
 
-		if (!common(&p, msg->what.vpn, msg->what.npages, &gone)) {
-			win->piece[kept++] = p;
-			continue;
-		}
-		a.extent = (struct ds_window_extent){gone.page, gone.npages};
-		if (ask(w, &a, -1)) {
+		if (warden_window_ask(w, &a, -1)) {
 			warden_end(w, DS_AGENT_C_HOST, "the VM's window cannot be given back");
 			return;
 		}
 		win->answers++;
-		if (gone.vpn + gone.npages < p.vpn + p.npages && gone.vpn > p.vpn) /* then it is the only one: the room is behind all */
-			win->piece[win->npieces++] = (struct warden_piece){gone.vpn + gone.npages, p.vpn + p.npages - gone.vpn - gone.npages,
-									   gone.page + gone.npages};
-		if (gone.vpn > p.vpn)
-			win->piece[kept++] = (struct warden_piece){p.vpn, gone.vpn - p.vpn, p.page};
-		else if (gone.vpn + gone.npages < p.vpn + p.npages)
-			win->piece[kept++] = (struct warden_piece){gone.vpn + gone.npages, p.vpn + p.npages - gone.vpn - gone.npages,
-								   gone.page + gone.npages};
 	}
-	memmove(&win->piece[kept], &win->piece[n], (win->npieces - n) * sizeof(*win->piece));
-	win->npieces -= n - kept;
+	warden_reach_gone(w, msg->what.vpn, msg->what.npages);
+	warden_pieces_cut(&win->have, msg->what.vpn, msg->what.npages);
 	if (!win->answers)
 		unmapped(w);
 }
@@ -300,8 +316,8 @@ void warden_window_unmap(struct warden *w, const struct ds_agent_unmap *msg)
 /* The process is to know that a page of its mapping is none any more. */
 static void spoilt(struct warden *w, const struct windows_answer *a)
 {
-	for (uint32_t i = 0; i < w->window.npieces; i++) {
-		const struct warden_piece *p = &w->window.piece[i];
+	for (uint32_t i = 0; i < w->window.have.n; i++) {
+		const struct warden_piece *p = &w->window.have.at[i];
 		struct ds_agent_spoilt msg = {.vpn = p->vpn + a->page - p->page, .signal = (uint32_t)a->err};
 
 		if (a->page < p->page || a->page - p->page >= p->npages)
@@ -327,7 +343,10 @@ void warden_window_read(struct warden *w)
 			spoilt(w, &a);
 			continue;
 		}
-		if (!w->window.answers || --w->window.answers)
+		if (!w->window.answers)
+			continue;
+		w->window.err = w->window.err ? w->window.err : a.err;
+		if (--w->window.answers)
 			continue;
 		if (w->window.under_way == DS_AGENT_MAP)
 			map_answered(w, &a);
@@ -338,7 +357,9 @@ void warden_window_read(struct warden *w)
 
 void warden_window_free(struct warden *w)
 {
-	free(w->window.piece);
-	w->window.piece = NULL;
+	warden_file_drop(w->window.coming.file);
+	w->window.coming.file = NULL;
+	warden_window_settle(w);
+	warden_pieces_free(&w->window.have);
 	cleanup_close_fn(&w->window.fd);
 }

@@ -3,6 +3,9 @@
  * First fit over a sorted array of pieces.  Pages are given out in one piece where there is room for that, else in the largest gaps
  * that there are, up to DS_WINDOW_EXTENTS_MAX of them: a program maps pieces as well as one, and what was given out cannot be moved, as
  * it is in use.  Fragmentation beyond that is -ENOMEM, as is a full window.  Pure: no system call but for memory.
+ *
+ * Pages can have several owners: a forked child has its parent's mappings.  Each has pieces of its own, which overlap those of others
+ * and not each other.  A page is free when its last owner has given it back.
  */
 #ifndef HOST_WINDOW_H
 #define HOST_WINDOW_H
@@ -19,7 +22,7 @@ struct window_piece {
 	uint64_t page, npages, owner;
 };
 
-/** struct window - The pieces, rising; all of it private to window.c. */
+/** struct window - The pieces, by rising first page; all of it private to window.c. */
 struct window {
 	uint64_t first, end; /* pages that may be given out */
 	struct window_piece *piece;
@@ -46,8 +49,23 @@ int window_take(struct window *w, uint64_t owner, uint64_t npages, struct ds_win
 /** window_owns() - Whether all of [page, page + npages) is @owner's. */
 bool window_owns(const struct window *w, uint64_t owner, uint64_t page, uint64_t npages);
 
-/** window_owner() - Whose a page is; 0: nobody's. */
-uint64_t window_owner(const struct window *w, uint64_t page);
+/**
+ * window_owner() - Whose a page is
+ * @at: 0 at first; where to go on for the next of them
+ *
+ * Return: 0: nobody's, or no further one's.
+ */
+uint64_t window_owner(const struct window *w, uint64_t page, uint32_t *at);
+
+/**
+ * window_share() - Pages that somebody has are @owner's, too
+ *
+ * Return: 0; -EINVAL (not all of them are @from's); -EEXIST (@owner has one of them); -ENOMEM (too many pieces).
+ */
+int window_share(struct window *w, uint64_t from, uint64_t owner, uint64_t page, uint64_t npages);
+
+/** window_share_all() - Everything that @from has; @owner has nothing yet.  Return: 0; -ENOMEM: @owner has nothing. */
+int window_share_all(struct window *w, uint64_t from, uint64_t owner);
 
 /**
  * window_give() - Takes pages back
@@ -55,6 +73,9 @@ uint64_t window_owner(const struct window *w, uint64_t page);
  * Return: 0; -EINVAL (not all of them are @owner's); -ENOMEM (that would leave more than WINDOW_PIECES_MAX pieces): nothing has changed.
  */
 int window_give(struct window *w, uint64_t owner, uint64_t page, uint64_t npages);
+
+/** window_unowned() - The first stretch of [page, end) that is nobody's.  Return: whether there is one. */
+bool window_unowned(const struct window *w, uint64_t page, uint64_t end, struct ds_window_extent *extent);
 
 /** window_next() - A piece of @owner's.  Return: whether there is one. */
 bool window_next(const struct window *w, uint64_t owner, struct ds_window_extent *extent);

@@ -9,6 +9,11 @@
  *   warden: MAP, a file --> room? --> helper: mmap() --> MAPPED, the pages		UNMAP, pages --> helper --> UNMAPPED
  *   helper: a page was not there, so it has put an empty one in its place --> FAULT to the warden whose page it is
  *
+ * Leases.  A forked child has its parent's mappings and no shadow yet.  So pages can have several owners, and a lease is one of them: all that
+ * a shadow has at a moment, for as long as somebody holds the other end of a socket pair (WINDOWS_LEASE).  The child's shadow takes
+ * pages over by showing that end (WINDOWS_ADOPT).  When the lease's last holder has closed it, its pages are given back like a
+ * shadow's; with the last owner the window's own memory is there again.
+ *
  * The helper.  It connects to a socket in the run directory, which is there only while somebody may connect, and has to be a thread of
  * the VMM (SO_PEERCRED).  If none is there when the
  * first file is to be mapped, one is made by ptrace (vmminject.h); a VMM that was started with the library has one from the start.
@@ -32,12 +37,15 @@
 #include "runtime/wire/window.h"
 
 #define WINDOWS_ORDER_MS 5000
+#define WINDOWS_LEASES_MAX 1024u
 #define WINDOWS_BYTES_MIN (UINT64_C(1) << 20)
 #define WINDOWS_BYTES_DEFAULT (UINT64_C(256) << 20)
 
 enum windows_what {
 	WINDOWS_MAP = 1, /* with a descriptor; answered */
 	WINDOWS_UNMAP,	 /* answered */
+	WINDOWS_LEASE,	 /* with one end of a socket pair, of whose other end `offset` is the SO_COOKIE; answered there, by one byte */
+	WINDOWS_ADOPT,	 /* with that other end; answered */
 	WINDOWS_FAULT,	 /* to the warden, unasked: @page was replaced by an empty one; err: the signal */
 };
 
@@ -45,7 +53,7 @@ enum windows_what {
 struct windows_ask {
 	uint32_t what, prot;
 	uint64_t npages, offset; /* MAP: offset in bytes */
-	struct ds_window_extent extent; /* UNMAP */
+	struct ds_window_extent extent; /* UNMAP, ADOPT */
 };
 
 /** struct windows_answer - A packet to a warden. */

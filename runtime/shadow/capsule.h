@@ -305,8 +305,8 @@ int demand_make(struct ds_shadow_refused *refused);
 int demand_change(void);
 /** demand_map() - Does what a MAP says that covers nothing.  Return: 0, -errno (@refused says why). */
 int demand_map(const struct ds_shadow_map *map, struct ds_shadow_refused *refused);
-/** demand_window() - Maps a file.  Return: 0, -errno (@refused says why). */
-int demand_window(const struct ds_shadow_window *window, struct ds_shadow_refused *refused);
+/** demand_window() - Maps a file, @fd.  Return: 0, -errno (@refused says why). */
+int demand_window(const struct ds_shadow_window *window, int fd, struct ds_shadow_refused *refused);
 /** demand_arrived() - Notes a MAP that covers; done when it comes, also if it has to wait for another change. */
 void demand_arrived(const struct ds_shadow_map *map);
 /** demand_waits() - While covering: whether thread @tid is known to wait for a page. */

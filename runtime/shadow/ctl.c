@@ -446,7 +446,7 @@ static bool take(bool wait, int fds[static CAP_FDS])
 		; /* refused */
 	else if (in.m.head.kind == DS_SHADOW_BOOT || ((in.m.head.kind == DS_SHADOW_MAP || in.m.head.kind == DS_SHADOW_WINDOW) && cap.boot.mode == DS_SHADOW_EAGER) ||
 		 (!shadow_service.bells && (in.m.head.kind == DS_SHADOW_FD || in.m.head.kind == DS_SHADOW_INTERRUPT)) ||
-		 (!cap.holding && in.m.head.kind == DS_SHADOW_ADOPT))
+		 (!cap.holding && (in.m.head.kind == DS_SHADOW_ADOPT || in.m.head.kind == DS_SHADOW_WINDOW)))
 		refused = (struct ds_shadow_refused){.reason = DS_SHADOW_R_ORDER};
 	else if (in.m.head.kind == DS_SHADOW_ADOPT && params_adopt(&in.m.adopt, &refused))
 		; /* refused */
@@ -479,10 +479,11 @@ static bool handle(const int *fds)
 	case DS_SHADOW_FD: give_bell(&in.m.fd, fds[0], &refused); return true;
 	case DS_SHADOW_ADOPT: adopt(&in.m.adopt, fds); return true;
 	case DS_SHADOW_WINDOW:
-		if (demand_window(&in.m.window, &refused))
+		if (demand_window(&in.m.window, fds[0], &refused))
 			ctl_refuse(in.m.head.seq, &refused);
 		else
 			ctl_status(in.m.head.seq);
+		ctl_close(fds[0]);
 		return true;
 	case DS_SHADOW_INTERRUPT:
 		if (params_executor(in.m.interrupt.executor, cap.nexec, &refused))

@@ -22,7 +22,7 @@
  * Order.  While an update, or a covering, waits for executors, these may wait for faults: exec_stop() serves messages of
  * the channel meanwhile (ctl_serve()), MAP among them.  What a MAP can undo is left out, see struct ds_shadow_map.
  *
- * Files of the service's own, where the guest's program has mapped them (DS_SHADOW_WINDOW), lie over the cover like pages of the RAM, and
+ * Files that the guest's program has mapped (DS_SHADOW_WINDOW), when a call touches them first, lie over the cover like pages of the RAM, and
  * go when their range is covered again.
  *
  * A mapping over registered memory splits it; covered again, the pieces merge (same userfaultfd, no pages in them).
@@ -235,7 +235,7 @@ static int is_whole(void *ctx, struct ds_shadow_range r)
 	return r.vpn == range->vpn && r.npages == range->npages;
 }
 
-int demand_window(const struct ds_shadow_window *window, struct ds_shadow_refused *refused)
+int demand_window(const struct ds_shadow_window *window, int fd, struct ds_shadow_refused *refused)
 {
 	const struct place_src ranges = mirror_forbidden(&cap.now);
 	struct ds_shadow_range range = window->range;
@@ -243,7 +243,7 @@ int demand_window(const struct ds_shadow_window *window, struct ds_shadow_refuse
 
 	/* One call, which the guard expects as it is; and never where the capsule might be. */
 	if (range.vpn >= cap.boot.min_vpn && place_within(ranges.ranges, ranges.n, range, is_whole, &range) == 1)
-		ret = sys(mmap, range.vpn << DS_PAGE_SHIFT, range.npages << DS_PAGE_SHIFT, window->prot, SYS_MAP_SHARED | SYS_MAP_FIXED, window->fd,
+		ret = sys(mmap, range.vpn << DS_PAGE_SHIFT, range.npages << DS_PAGE_SHIFT, window->prot, SYS_MAP_SHARED | SYS_MAP_FIXED, fd,
 			  window->offset);
 	if (!sys_failed(ret)) {
 		wake(range.vpn, range.npages);

@@ -150,8 +150,8 @@ int params_window(const struct ds_shadow_window *window, struct ds_shadow_refuse
 		return REFUSE_LIMIT(refused, ds_shadow_window, range, PLACE_VPN_END);
 	if (window->offset % DS_PAGE_BYTES)
 		return REFUSE_LIMIT(refused, ds_shadow_window, offset, DS_PAGE_BYTES);
-	if (window->fd >= DS_SHADOW_GUEST_FDS)
-		return REFUSE_LIMIT(refused, ds_shadow_window, fd, DS_SHADOW_GUEST_FDS);
+	if (window->zero)
+		return REFUSE_LIMIT(refused, ds_shadow_window, zero, 0);
 	if (!window->prot || window->prot > 3)
 		return REFUSE_LIMIT(refused, ds_shadow_window, prot, 3);
 	return 0;

@@ -63,7 +63,7 @@ static inline uint32_t params_fds(uint16_t kind, uint32_t mode)
 {
 	if (kind == DS_SHADOW_BOOT)
 		return mode == DS_SHADOW_DEMAND ? 4 : 3;
-	return kind == DS_SHADOW_UPDATE || kind == DS_SHADOW_FD ? 1 : 0;
+	return kind == DS_SHADOW_UPDATE || kind == DS_SHADOW_FD || kind == DS_SHADOW_WINDOW ? 1 : 0;
 }
 
 /** params_data_bytes() - Length of a data file whose numbers have passed. */

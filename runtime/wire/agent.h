@@ -254,7 +254,7 @@ _Static_assert(sizeof(struct ds_agent_head) == 16 && sizeof(struct ds_agent_hell
 		       sizeof(struct ds_agent_update) == 32 && sizeof(struct ds_agent_drop) == 24 &&
 		       sizeof(struct ds_agent_fault) == 48 && sizeof(struct ds_agent_pages) == 24 &&
 		       sizeof(struct ds_agent_call) == 24 && sizeof(struct ds_agent_devices) == 24 + 32 + 1024 && sizeof(struct ds_agent_refused) == 256 &&
-		       sizeof(struct ds_agent_map) == 48 && sizeof(struct ds_agent_mapped) == 16 + 8 + 16 * DS_WINDOW_EXTENTS_MAX &&
+		       sizeof(struct ds_agent_map) == 56 && sizeof(struct ds_agent_mapped) == 16 + 8 + 16 * DS_WINDOW_EXTENTS_MAX &&
 		       sizeof(struct ds_agent_unmap) == 32 && sizeof(struct ds_agent_spoilt) == 32,
 	       "messages have no padding");
 

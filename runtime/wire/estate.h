@@ -45,6 +45,7 @@
 #define DS_ESTATE_VERSION 1
 #define DS_ESTATE_MAGIC UINT32_C(0x54455344) /* the bytes "DSET" */
 #define DS_ESTATE_TOKEN_BYTES DS_FORWARD_TOKEN_BYTES
+#define DS_ESTATE_WINDOW 65535 /* a number of no descriptor: what the process has mapped of the window (window.h); as `from` and `to` alike */
 #define DS_ESTATE_PAIRS_MAX 1024 /* descriptors of an estate */
 #define DS_ESTATE_DATA_MAX 32768u /* bytes of a message */
 #define DS_ESTATE_RIGHTS_MAX 253u /* its descriptors: SCM_MAX_FD of the kernel's include/net/scm.h */

@@ -17,7 +17,7 @@
  *                                                   MESSAGEs, the last of which says that the executor has done with it
  *                       INTERRUPT                   the call of an executor returns as if a signal had come; not answered
  *                       ADOPT    fds: as many as it says   descriptors for numbers of the guest program's (estate.h); answered by STATUS
- *                       WINDOW                      a file of the service's is mapped, in a mirror that faults (window.h): answered by STATUS
+ *                       WINDOW      (file)          a file is mapped, in a mirror that faults (window.h): answered by STATUS
  *                       QUIT                        the shadow ends, as it does when the socket is closed
  *   capsule -> dshost   STATUS   seq of the request
  *                       REFUSED  seq of the request; a reason and numbers, never text: the capsule holds none.
@@ -252,16 +252,17 @@ struct ds_shadow_adopt {
 };
 
 /**
- * struct ds_shadow_window - DS_SHADOW_WINDOW: mmap(range, prot, MAP_SHARED | MAP_FIXED, fd, offset)
+ * struct ds_shadow_window - DS_SHADOW_WINDOW: mmap(range, prot, MAP_SHARED | MAP_FIXED, the file that comes along, offset)
  *
- * All of the range lies in one of the guest's mappings.  It stays until the range is covered again.
+ * All of the range lies in one of the guest's mappings.  It stays until the range is covered again.  The descriptor has a number above
+ * DS_SHADOW_HOLD_FD when the call is made.  Who sleeps on the pages is woken.
  */
 struct ds_shadow_window {
 	struct ds_shadow_head head;
 	struct ds_shadow_range range;
 	uint64_t offset; /* bytes */
-	uint32_t fd;	 /* below DS_SHADOW_GUEST_FDS */
 	uint32_t prot;	 /* 1 to 3: PROT_READ, PROT_WRITE */
+	uint32_t zero;
 };
 
 /** struct ds_shadow_status - DS_SHADOW_STATUS: what is in force. */

@@ -29,9 +29,18 @@
  * of root, who can open the window anyway, and to others only if it was told that users of this guest need not be kept
  * from each other (--users-window).  Other VMs have another window; nothing of the host's is in it but what was mapped for this VM.
  *
- * Life.  Pages of the window belong to a shadow, and are taken back when it ends, whoever ended it.  The mapping is not inherited by
- * fork() (MADV_DONTFORK), as many drivers have it too.  When a shadow ends and its program goes on, dsagent puts memory without access
- * in the place of its mappings before the host gives the pages to anybody else: the program gets SIGSEGV there.
+ * Life.  Pages of the window belong to a shadow, and are taken back when it ends, whoever ended it.  When a shadow ends and its program
+ * goes on, dsagent puts memory without access in the place of its mappings before the host gives the pages to anybody else: the
+ * program gets SIGSEGV there.
+ *
+ * fork().  A child has its parent's mappings, of the same pages of the window, and no shadow until it needs one.  What keeps the pages is a
+ * lease: it lies in the estate of descriptors that the child has from its parent (runtime/wire/estate.h), as number
+ * DS_ESTATE_WINDOW, and ends as they do, with the child or its exec.  A child that gets a shadow claims it like the descriptors, says of each
+ * mapping that it still has that it is inherited (DS_WINDOW_INHERITED), and then that this was all (DS_WINDOW_SETTLED).  If there
+ * is no lease, the child finds nothing mapped.
+ *
+ * The shadow has the file at the same address, so that system calls of the host can have buffers there: mapped when one touches it first, or when the
+ * program wants that (DS_WINDOW_REACH; before msync(), which its shadow does).
  *
  * Errors are the host's, as -errno in MAPPED: what mmap() of the descriptor says there; -ENOMEM: the window has no room, or not in
  * DS_WINDOW_EXTENTS_MAX pieces; -ENODEV: the VM has no window, or the VMM cannot be made to map (dshost's log says why).
@@ -54,12 +63,24 @@ struct ds_window_header {
 	uint64_t magic, bytes; /* bytes: of the window */
 };
 
+/** enum ds_window_what - What a MAP is about. */
+enum ds_window_what {
+	DS_WINDOW_FILE,	     /* a descriptor's file */
+	DS_WINDOW_LIKE,	     /* the file that page `like` of the program has mapped; its offset there is added to `offset` (mremap) */
+	DS_WINDOW_INHERITED, /* what the parent had at these pages: they are mapped already, MAPPED has no extents */
+	DS_WINDOW_SETTLED,   /* whatever else was inherited is not mapped any more; its pages are not looked at; no extents */
+	DS_WINDOW_REACH,     /* the shadow is to have it there now; no extents */
+	DS_WINDOW_WHATS,
+};
+
 /** struct ds_window_map - MAP. */
 struct ds_window_map {
 	uint64_t vpn, npages; /* in the program */
 	uint64_t offset;      /* bytes, of the file; whole pages */
+	uint64_t like;	      /* a page of the program */
 	uint32_t fd;	      /* of the program and its shadow alike */
-	uint32_t prot;	      /* PROT_READ, PROT_WRITE */
+	uint16_t prot;	      /* PROT_READ, PROT_WRITE */
+	uint16_t what;	      /* enum ds_window_what */
 };
 
 /** struct ds_window_extent - Pages of the window. */
@@ -80,7 +101,7 @@ struct ds_window_unmap {
 	uint64_t vpn, npages;
 };
 
-_Static_assert(sizeof(struct ds_window_map) == 32 && sizeof(struct ds_window_mapped) == 8 + 16 * DS_WINDOW_EXTENTS_MAX &&
+_Static_assert(sizeof(struct ds_window_map) == 40 && sizeof(struct ds_window_mapped) == 8 + 16 * DS_WINDOW_EXTENTS_MAX &&
 		       sizeof(struct ds_window_unmap) == 16 && sizeof(struct ds_window_header) == 16,
 	       "no padding");
 

@@ -9,7 +9,7 @@ forward_needs "mapped files"
 P=$TMP/p EXECUTORS=4 mapped=$(dirname "$dir")/tools/mapped
 mkdir -p "$TMP/here" "$root$P"
 file() { python3 -c 'import sys; sys.stdout.buffer.write(b"".join(bytes([i]) * 4096 for i in range(64)))' >"$1"; }
-for c in shared parts refused private cut buffers; do
+for c in shared parts refused private cut buffers fork grow odd; do
 	file "$TMP/here/$c"
 	file "$root$P/$c"
 	timeout 60 "$mapped" "$c" "$TMP/here/$c" >"$TMP/want" 2>&1

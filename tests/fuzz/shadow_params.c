@@ -119,7 +119,7 @@ static void check_window(const struct ds_shadow_window *w)
 		return;
 	}
 	MUST(w->range.npages && w->range.vpn < PLACE_VPN_END && w->range.npages <= PLACE_VPN_END - w->range.vpn);
-	MUST(!(w->offset & (DS_PAGE_BYTES - 1)) && w->fd < DS_SHADOW_GUEST_FDS && (w->prot == 1 || w->prot == 2 || w->prot == 3));
+	MUST(!(w->offset & (DS_PAGE_BYTES - 1)) && !w->zero && (w->prot == 1 || w->prot == 2 || w->prot == 3));
 }
 
 static void check_adopt(const struct ds_shadow_adopt *a)

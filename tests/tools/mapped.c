@@ -272,22 +272,198 @@ static void case_much(const char *file)
 	printf("mapped in pieces: %d\n", m[2] != NULL);
 }
 
-/* A child has none of it. */
-static void case_fork(const char *file)
+/* Runs a child, and says how it ended. */
+static void in_child(void (*run)(uint8_t *m, int fd), uint8_t *m, int fd)
 {
-	const int fd = must(open(file, O_RDWR), "open");
-	uint8_t *m = map(NULL, 1, RW, MAP_SHARED, fd, 9);
 	int status = 0;
 	pid_t pid;
 
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
-		printf("child: %d\n", look(m));
-		exit(0);
+		run(m, fd);
+		fflush(stdout);
+		_exit(0);
 	}
 	waitpid(pid, &status, 0);
-	printf("parent: %d\n", look(m));
+	printf("child: %d\n", status);
+}
+
+static void child_looks(uint8_t *m, int fd)
+{
+	(void)fd;
+	printf("a child sees %d %d %d\n", look(m), look(m + PAGE), look(m + 3 * PAGE));
+	store(m + 7, 70);
+	printf("gives a page back: %d", munmap(m + PAGE, PAGE));
+	printf(" %d %d\n", look(m + PAGE), look(m + 2 * PAGE));
+	printf("protects one: %d", mprotect(m + 2 * PAGE, PAGE, PROT_READ));
+	printf(" %d\n", store(m + 2 * PAGE, 1));
+}
+
+/* From here on it needs a shadow of its own. */
+static void child_calls(uint8_t *m, int fd)
+{
+	uint8_t *n;
+
+	m[4] = 40;
+	printf("a child's pwrite from it: %d", (int)pwrite(fd, m, 10, 50 * PAGE));
+	printf(" %d\n", read_byte(fd, 50, 4));
+	printf("its pread into it: %d %d\n", (int)pread(fd, m + 2 * PAGE, PAGE, 51 * PAGE), look(m + 2 * PAGE));
+	printf("its msync: %d\n", msync(m, PAGE, MS_SYNC));
+	n = map(NULL, 1, RW, MAP_SHARED, fd, 30);
+	printf("its own mapping: %d, and that: %d\n", n ? look(n) : -1, look(m + 3 * PAGE));
+	printf("gives one back: %d", munmap(m + 3 * PAGE, PAGE));
+	printf(" %d\n", look(m + 3 * PAGE));
+	in_child(child_looks, m - PAGE, fd); /* a page before it was there already */
+	printf("and sees what that one stored: %d\n", look(m - PAGE + 7));
+}
+
+/* Children have the mappings, and nobody takes them away from another. */
+static void case_fork(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 8, RW, MAP_SHARED, fd, 8), *other;
+
+	if (!m)
+		return;
+	in_child(child_looks, m, fd);
+	printf("the parent sees what it stored: %d, and all pages: %d %d\n", look(m + 7), look(m + PAGE), look(m + 7 * PAGE));
+	munmap(m + 5 * PAGE, 2 * PAGE);
+	other = map(NULL, 2, RW, MAP_SHARED, fd, 60);
+	printf("then %d %d %d %d\n", look(m), look(m + 5 * PAGE), look(m + 7 * PAGE), other ? look(other) : -1);
+}
+
+/* A child that makes calls of its own has them, and its child. */
+static void case_heir(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 8, RW, MAP_SHARED, fd, 8);
+
+	if (!m)
+		return;
+	in_child(child_calls, m + PAGE, fd);
+	printf("the parent sees %d %d\n", look(m + PAGE + 4), look(m + 4 * PAGE));
+}
+
+/* A parent gives its mapping back and ends; its child goes on, and nobody else gets the pages. */
+static void parent_of_orphan(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 4, RW, MAP_SHARED, fd, 12), *other;
+	int pair[2];
+	pid_t pid;
+	char c;
+
+	must(pipe(pair), "pipe");
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		close(pair[1]);
+		printf("the child waits: %d\n", (int)read(pair[0], &c, 1)); /* until the parent has ended */
+		printf("sees %d %d\n", look(m), look(m + 3 * PAGE));
+		store(m + 9, 99);
+		printf("its store is read: %d\n", read_byte(fd, 12, 9));
+		return;
+	}
+	munmap(m, 4 * PAGE);
+	for (size_t i = 0; i < 20; i++) {
+		other = map(NULL, 4, RW, MAP_SHARED, fd, 40);
+		if (other)
+			memset(other, 'o', PAGE);
+	}
+	printf("the parent ends: %d\n", look(m));
+}
+
+static void case_orphan(const char *file)
+{
+	int pair[2];
+	pid_t pid;
+	char c;
+
+	must(pipe(pair), "pipe");
+	pid = fork();
+	if (!pid) {
+		close(pair[0]);
+		parent_of_orphan(file);
+		exit(0);
+	}
+	close(pair[1]);
+	waitpid(pid, NULL, 0);
+	printf("both have ended: %d\n", (int)read(pair[0], &c, 1));
+}
+
+/* A mapping that becomes longer, moves, and is there twice. */
+static void case_grow(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *room = map(NULL, 40, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), *m, *n;
+
+	m = map(room, 2, RW, MAP_SHARED | MAP_FIXED, fd, 20);
+	if (!m)
+		return;
+	munmap(room + 2 * PAGE, 6 * PAGE);
+	close(fd);
+	printf("in place: %d", mremap(m, 2 * PAGE, 5 * PAGE, 0) == m);
+	for (int i = 0; i < 6; i++)
+		printf(" %d", look(m + i * (int)PAGE));
+	printf("\nno room: %d", mremap(m, 5 * PAGE, 20 * PAGE, 0) == MAP_FAILED ? errno : 0);
+	n = mremap(m, 5 * PAGE, 20 * PAGE, MREMAP_MAYMOVE);
+	printf("\nmoved: %d", n != MAP_FAILED && n != m);
+	if (n == MAP_FAILED)
+		return;
+	printf(" %d %d %d; before: %d\n", look(n), look(n + 4 * PAGE), look(n + 19 * PAGE), look(m));
+	store(n + 6 * PAGE, 66);
+	m = mremap(n + 5 * PAGE, 4 * PAGE, 3 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, room + 10 * PAGE);
+	printf("a part of it to an address: %d", m == room + 10 * PAGE);
+	printf(" %d %d %d, behind: %d; before: %d %d %d\n", look(m), look(m + PAGE), look(m + 2 * PAGE), look(m + 3 * PAGE), look(n + 4 * PAGE),
+	       look(n + 5 * PAGE), look(n + 9 * PAGE));
+	m = mremap(n, 0, 3 * PAGE, MREMAP_MAYMOVE);
+	printf("twice: %d", m != MAP_FAILED && m != n);
+	printf(" %d %d", look(m), look(n));
+	store(m + 3, 33);
+	printf(" %d\n", look(n + 3));
+	printf("beyond: %d", mremap(n, 30 * PAGE, 31 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED ? errno : 0);
+	printf(" nothing: %d", mremap(n, PAGE, 0, MREMAP_MAYMOVE) == MAP_FAILED ? errno : 0);
+	printf(" odd: %d\n", mremap(n + 1, PAGE, 2 * PAGE, MREMAP_MAYMOVE) == MAP_FAILED ? errno : 0);
+}
+
+/* Calls with whatever arguments, the same ones everywhere; addresses in results are told by where they are in the room. */
+static void case_odd(const char *file)
+{
+	static const int prots[] = {0, PROT_READ, PROT_WRITE, RW};
+	const int both = must(open(file, O_RDWR), "open"), reads = must(open(file, O_RDONLY), "open");
+	uint8_t *room = map(NULL, 64, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	uint32_t seed = 7, sum = 0;
+
+	for (int step = 0; room && step < 400; step++) {
+		const uint32_t r = (seed = seed * 1664525u + 1013904223u) >> 8;
+		uint8_t *at = room + (r % 48) * PAGE + (r % 31 ? 0 : r % 4095);
+		const size_t bytes = r % 29 ? (1 + (r >> 6) % 12) * PAGE - (r >> 4) % 3 * 1000 : 0, page = (r >> 10) % 50;
+		const int prot = prots[(r >> 3) % 4], fd = (r >> 5) % 3 ? both : reads;
+		long rc;
+
+		errno = 0;
+		switch ((r >> 14) % 8) {
+		case 0:
+		case 1:
+		case 2: rc = (long)(mmap(at, bytes, prot, MAP_SHARED | MAP_FIXED, fd, (off_t)(page * PAGE + (r % 37 ? 0 : 512))) == at); break;
+		case 3: rc = munmap(at, bytes); break;
+		case 4: rc = mprotect(at, bytes, prot); break;
+		case 5: rc = (long)(mmap(at, bytes, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == at); break;
+		case 6: rc = msync(at, PAGE, r % 2 ? MS_SYNC : MS_ASYNC); break;
+		default: rc = madvise(at, PAGE, MADV_NORMAL); break;
+		}
+		printf("%d: %ld %d", step, rc, rc == 1 ? 0 : errno);
+		for (int i = 0; i < 4; i++) {
+			const uint32_t k = (r + (uint32_t)i * 7) % 60;
+			const int was = look(room + k * PAGE + 11);
+
+			printf(" %d", was);
+			if (r & 1u << i)
+				sum += (uint32_t)store(room + k * PAGE + 11, (uint8_t)(was < 0 ? 0 : was + 1));
+		}
+		printf(" %u\n", sum);
+	}
 }
 
 /* Mapped; then, when a line has come, looked at again. */
@@ -370,7 +546,8 @@ int main(int argc, char **argv)
 		void (*run)(const char *file);
 	} cases[] = {{"shared", case_shared}, {"parts", case_parts},   {"refused", case_refused}, {"private", case_private}, {"cut", case_cut},
 		     {"ping", case_ping},     {"pong", case_pong},     {"buffers", case_buffers}, {"held", case_held},
-		     {"much", case_much},     {"fork", case_fork},     {"waits", case_waits},
+		     {"much", case_much},     {"fork", case_fork},     {"waits", case_waits},     {"orphan", case_orphan},   {"heir", case_heir},   {"grow", case_grow},
+		     {"odd", case_odd},
 		     {"speed", case_speed}};
 	struct sigaction act = {.sa_handler = on_signal};
 

@@ -255,10 +255,11 @@ static void test_bounds(void)
 	authority_free(NULL);
 }
 
-/* A file of the service's own: that call and no other, once. */
+/* A file that is none of the capsule's own: that call and no other, once. */
 static void test_file(void)
 {
-	const struct authority_call good = {(BASE + 7) * PAGE, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, 5, 2 * PAGE};
+	const struct authority_call good = {(BASE + 7) * PAGE, 3 * PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
+					    DS_SHADOW_HOLD_FD + 1, 2 * PAGE};
 	struct authority_call c;
 	struct authority *b;
 	uint32_t passed = 0;
@@ -269,7 +270,7 @@ static void test_file(void)
 	authority_file(b, &good);
 	for (int i = 0; i < 6; i++) {
 		c = good;
-		*(uint64_t *[]){&c.address, &c.bytes, &c.prot, &c.flags, &c.fd, &c.offset}[i] ^= i == 2 || i == 3 ? 4 : i == 4 ? 1 : PAGE;
+		*(uint64_t *[]){&c.address, &c.bytes, &c.prot, &c.flags, &c.fd, &c.offset}[i] ^= i == 2 || i == 3 ? 4 : i == 4 ? DS_SHADOW_FDS_MAX : PAGE;
 		passed += !authority_check(b, &c);
 	}
 	tap_eq(passed, 0, "nor another one than was ordered, or elsewhere, or for more");
@@ -277,10 +278,14 @@ static void test_file(void)
 	authority_file(b, &good);
 	authority_file(b, NULL);
 	tap_ok(authority_check(b, &good) != NULL, "and not when that was taken back");
-	c = good;
-	c.fd = DS_SHADOW_RAM_FD;
-	authority_file(b, &c);
-	tap_ok(authority_check(b, &c) != NULL, "the RAM cannot be had that way");
+	authority_file(b, &good);
+	passed = 0;
+	for (uint64_t fd = 0; fd <= DS_SHADOW_HOLD_FD; fd++) {
+		c = good;
+		c.fd = fd;
+		passed += !authority_check(b, &c);
+	}
+	tap_eq(passed, 0, "the RAM cannot be had that way, nor what the service has opened");
 	authority_free(b);
 }
 

@@ -72,7 +72,7 @@ static int op_send(void *ctx, const struct ds_shadow_map *map)
 	return 0;
 }
 
-static const struct demand_ops ops = {op_ask, op_order, op_revoke, op_send};
+static const struct demand_ops ops = {op_ask, op_order, op_revoke, op_send, NULL};
 
 static void check(int rc, const char *what)
 {

@@ -57,7 +57,7 @@ static int exchange(void *msg, size_t bytes, union agent_message *m)
 static struct ds_window_mapped map(uint64_t vpn, uint64_t npages, uint64_t fd, uint64_t offset_pages, uint32_t prot)
 {
 	struct ds_agent_map msg = {.head = agent_head(&shadow.a, DS_AGENT_MAP, sizeof(msg)),
-				   .want = {vpn, npages, offset_pages * PAGE, (uint32_t)fd, prot}};
+				   .want = {.vpn = vpn, .npages = npages, .offset = offset_pages * PAGE, .fd = (uint32_t)fd, .prot = (uint16_t)prot}};
 	union agent_message m;
 
 	if (exchange(&msg, sizeof(msg), &m) != DS_AGENT_MAPPED)
@@ -190,7 +190,7 @@ static void test_hostile(void)
 	fd = opened("file", O_RDWR);
 	for (int i = 0; i < 2; i++)
 		msg[i] = (struct ds_agent_map){.head = agent_head(&shadow.a, DS_AGENT_MAP, sizeof(msg[i])),
-					       .want = {AT + 50 * (uint64_t)i, 1, 0, (uint32_t)fd, MAP_RW}};
+					       .want = {.vpn = AT + 50 * (uint64_t)i, .npages = 1, .fd = (uint32_t)fd, .prot = MAP_RW}};
 	tap_eq(exchange(msg, sizeof(msg), &got), DS_AGENT_ENDED, "two questions at once end it");
 	tap_ok(end(2), "and the window is whole");
 	tap_ok(begin(), "one more");

@@ -117,55 +117,117 @@ static bool becomes(const struct vmm *v, uint64_t page, int want)
 
 /* --- room -------------------------------------------------------------------------------------------------------------- */
 
-/* Against an array with an owner for each page. */
+/* Against an array with the owners of each page, a bit each. */
+static uint32_t model[PAGES];
+
+static bool all_of(uint64_t at, uint64_t npages, uint32_t bit, bool has)
+{
+	for (uint64_t i = at; i < at + npages; i++)
+		if (i >= PAGES || !i || !(model[i] & bit) == has)
+			return false;
+	return true;
+}
+
+static uint32_t owners_of(const struct window *room, uint64_t page)
+{
+	uint32_t bits = 0, at = 0;
+	uint64_t who;
+
+	while ((who = window_owner(room, page, &at)))
+		bits |= bits & 1u << who ? 1u << 31 : 1u << who; /* nobody twice */
+	return bits;
+}
+
+static uint32_t try_take(struct window *room, uint64_t who, uint64_t npages, uint64_t free, uint32_t *full, uint32_t *split)
+{
+	struct ds_window_extent e[DS_WINDOW_EXTENTS_MAX];
+	uint64_t got = 0, largest;
+	uint32_t bad = 0;
+	uint16_t n;
+	int r;
+
+	window_room(room, &largest);
+	r = window_take(room, who, npages, e, &n);
+	*full += r == -ENOMEM && free >= npages;
+	*split += n > 1;
+	bad += r ? r != -ENOMEM || n || (largest >= npages) : n == 0;
+	for (uint32_t k = 0; k < n; k++)
+		for (uint64_t i = 0; i < e[k].npages; i++, got++) {
+			bad += model[e[k].page + i] != 0;
+			model[e[k].page + i] = 1u << who;
+		}
+	return bad + (!r && got != npages);
+}
+
+static uint32_t try_share(struct window *room, uint64_t who, uint64_t with, uint64_t at, uint64_t npages)
+{
+	const bool has = all_of(at, npages, 1u << who, true), clash = !all_of(at, npages, 1u << with, false);
+	const int r = window_share(room, who, with, at, npages);
+
+	for (uint64_t i = at; !r && i < at + npages; i++)
+		model[i] |= 1u << with;
+	return r != (!has ? -EINVAL : clash ? -EEXIST : 0);
+}
+
+static uint32_t try_give(struct window *room, uint64_t who, uint64_t at, uint64_t npages)
+{
+	const bool owned = all_of(at, npages, 1u << who, true);
+	struct ds_window_extent e;
+	uint32_t bad = window_owns(room, who, at, npages) != owned;
+	uint64_t i;
+
+	bad += window_give(room, who, at, npages) != (owned ? 0 : -EINVAL);
+	for (i = at; owned && i < at + npages; i++)
+		model[i] &= ~(1u << who);
+	/* What is nobody's now, stretch by stretch. */
+	for (i = at; window_unowned(room, i, at + npages, &e); i = e.page + e.npages) {
+		for (; i < e.page; i++)
+			bad += i && i < PAGES && !model[i];
+		for (; i < e.page + e.npages; i++)
+			bad += i >= PAGES || model[i] != 0;
+	}
+	for (; i < at + npages && i < PAGES; i++)
+		bad += i && !model[i];
+	return bad;
+}
+
 static void test_room(void)
 {
-	uint64_t owner[PAGES] = {0}, largest;
-	struct ds_window_extent e[DS_WINDOW_EXTENTS_MAX];
+	uint32_t bad = 0, seed = 1, full = 0, split = 0, shared = 0;
 	struct window room;
-	uint16_t n;
-	uint32_t bad = 0, seed = 1, full = 0, split = 0;
+	struct ds_window_extent e;
+	uint64_t largest;
 
 	if (window_init(&room, 1, PAGES))
 		exit(2);
-	owner[0] = 99;
-	for (uint32_t step = 0; step < 20000; step++) {
-		const uint64_t who = 1 + (seed = seed * 1664525u + 1013904223u) / 1000 % 3, npages = 1 + (seed >> 8) % 9, at = (seed >> 16) % PAGES;
-		uint64_t all = 0;
-		bool owned = true;
+	for (uint32_t step = 0; step < 30000; step++) {
+		const uint64_t who = 1 + (seed = seed * 1664525u + 1013904223u) / 1000 % 4, npages = 1 + (seed >> 8) % 9, at = (seed >> 16) % PAGES;
+		uint64_t free = 0;
 
-		for (uint32_t i = 0; i < PAGES; i++)
-			all += !owner[i];
-		bad += window_room(&room, &largest) != all;
-		if (seed >> 31) {
-			const int r = window_take(&room, who, npages, e, &n);
-			uint64_t got = 0;
-
-			full += r == -ENOMEM && all >= npages;
-			bad += r ? r != -ENOMEM || n || (largest >= npages) : n == 0;
-			split += n > 1;
-			for (uint32_t k = 0; k < n; k++)
-				for (uint64_t i = 0; i < e[k].npages; i++, got++) {
-					bad += owner[e[k].page + i] != 0;
-					owner[e[k].page + i] = who;
-				}
-			bad += !r && got != npages;
-			continue;
+		for (uint32_t i = 1; i < PAGES; i++) {
+			free += !model[i];
+			shared += __builtin_popcount(model[i]) > 1;
+			bad += step % 8 == 0 && owners_of(&room, i) != model[i];
 		}
-		for (uint64_t i = 0; i < npages; i++)
-			owned = owned && at + i < PAGES && owner[at + i] == who;
-		bad += window_owns(&room, who, at, npages) != owned || window_owner(&room, at) != (at ? owner[at] : 0);
-		bad += window_give(&room, who, at, npages) != (owned ? 0 : -EINVAL);
-		for (uint64_t i = 0; i < npages && owned; i++)
-			owner[at + i] = 0;
+		bad += window_room(&room, &largest) != free;
+		if (seed >> 30 == 0)
+			bad += try_take(&room, who, npages, free, &full, &split);
+		else if (seed >> 30 == 1)
+			bad += try_share(&room, who, 1 + who % 4, at, npages);
+		else
+			bad += try_give(&room, who, at, npages);
 	}
-	tap_eq(bad, 0, "pages of the window are given out once, and only their owner gives them back (20,000 random steps against a model)");
-	tap_ok(split > 20, "where no gap is large enough a mapping is made of several pieces (%u times)", split);
+	tap_eq(bad, 0, "pages are given out once, shared with whom their owner says, and free when the last has given them back (30,000 steps against a model)");
+	tap_ok(split > 20 && shared > 20, "where no gap is large enough a mapping is made of several pieces (%u times); pages were shared (%u)", split, shared);
 	tap_ok(full < 100, "with %u pieces at most there is hardly ever room that cannot be used (%u times)", DS_WINDOW_EXTENTS_MAX, full);
-	for (uint64_t who = 1; who <= 3; who++)
-		while (window_next(&room, who, e))
-			bad += window_give(&room, who, e[0].page, e[0].npages) != 0;
+	for (uint64_t who = 1; who <= 4; who++)
+		while (window_next(&room, who, &e))
+			bad += window_give(&room, who, e.page, e.npages) != 0;
 	tap_ok(!bad && window_room(&room, &largest) == PAGES - 1 && largest == PAGES - 1, "what everybody had is one piece again in the end");
+	for (uint64_t i = 1; i < 20; i += 2)
+		bad += window_take(&room, 1, 2, &e, &(uint16_t){0}) != 0 || window_give(&room, 1, e.page, 1);
+	tap_ok(!window_share_all(&room, 1, 2) && owners_of(&room, 2) == 6 && !owners_of(&room, 1) && owners_of(&room, 20) == 6 && !bad,
+	       "all that one has can be shared at once");
 	window_free(&room);
 }
 
@@ -378,6 +440,50 @@ static void test_killed(void)
 	tap_eq(ended, 20, "to its own end");
 }
 
+/* Pages of a forked child: a lease has them, until they are a shadow's again or nobody's. */
+static void test_lease(void)
+{
+	cleanup_close int file = make_file(8, 1);
+	struct windows_ask lend = {.what = WINDOWS_LEASE}, take = {.what = WINDOWS_ADOPT};
+	struct windows_answer m;
+	socklen_t bytes = sizeof(lend.offset);
+	int pair[2], other[2], a, b;
+	uint64_t at;
+	struct vmm v;
+	char byte;
+
+	begin(&v, &a, &b);
+	m = map(a, file, 3, 0, PROT_READ | PROT_WRITE);
+	at = m.mapped.extent[0].page;
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, other) ||
+	    getsockopt(pair[1], SOL_SOCKET, SO_COOKIE, &lend.offset, &bytes))
+		exit(2);
+	ask(a, &lend, pair[0]);
+	close(pair[0]);
+	tap_ok(!m.err && recv(pair[1], &byte, 1, MSG_DONTWAIT) == 1, "a lease of what a shadow has, which is told at its other end");
+	tap_eq(unmap(a, at, 3), 0, "the shadow gives its pages back");
+	tap_ok(load(&v, at) == 1 && load(&v, at + 2) == 3, "and the file is still there");
+	tap_ok(map(a, file, 2, 5, PROT_READ).mapped.extent[0].page != at, "nobody else gets these pages");
+	take.extent = (struct ds_window_extent){at + 1, 2};
+	tap_eq(ask(b, &take, other[0]).err, -ENOENT, "who shows another socket gets nothing");
+	tap_eq(ask(b, &take, -1).err, -EPROTO, "nor who shows none");
+	tap_eq(ask(b, &take, pair[1]).err, 0, "another shadow takes two of the pages over");
+	tap_eq(ask(b, &take, pair[1]).err, -EEXIST, "once");
+	take.extent.page = at + 30;
+	tap_eq(ask(b, &take, pair[1]).err, -EINVAL, "and not what the lease does not have");
+	close(pair[1]);
+	work();
+	tap_ok(load(&v, at) == 0 && load(&v, at + 1) == 2 && load(&v, at + 2) == 3, "when nobody has the lease any more the third page is gone, and only that");
+	tap_eq(unmap(b, at + 1, 2), 0, "the other shadow gives back what it has");
+	tap_ok(load(&v, at + 1) == 0 && load(&v, at + 2) == 0, "and the window is whole there");
+	close(other[0]);
+	close(other[1]);
+	close(a);
+	close(b);
+	windows_free(w);
+	tap_eq(end_vmm(&v), 0, "the VMM goes on to its own end");
+}
+
 int main(int argc, char **argv)
 {
 	char self[400] = "", folder[] = "/tmp/windows-XXXXXX";
@@ -394,6 +500,7 @@ int main(int argc, char **argv)
 	snprintf(path, sizeof(path), "%s/window", folder);
 	vmm_make_window();
 	test_mapping();
+	test_lease();
 	test_library(self);
 	test_faults();
 	test_killed();

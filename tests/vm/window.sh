@@ -10,7 +10,7 @@ shadowed_needs "files of the host mapped in a guest"
 mapped=$(dirname "$BIN")/tests/tools/mapped
 chmod 755 "$TMP"
 mkdir "$TMP/want" "$TMP/data"
-cases=(shared parts refused private cut buffers)
+cases=(shared parts refused private cut buffers fork heir orphan grow odd)
 file() { python3 -c 'import sys; sys.stdout.buffer.write(b"".join(bytes([i]) * 4096 for i in range(64)))' >"$1"; }
 for c in "${cases[@]}"; do
 	file "$TMP/data/$c"
@@ -18,7 +18,7 @@ for c in "${cases[@]}"; do
 	is $? 0 "$c: on the host itself"
 	file "$TMP/data/$c"
 done
-for c in ping many held much fork waits speed; do file "$TMP/data/$c"; done
+for c in ping many held much waits speed; do file "$TMP/data/$c"; done
 chown -R 65534:65534 "$TMP/data"
 
 cat >"$TMP/policy" <<EOT2

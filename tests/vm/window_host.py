@@ -3,7 +3,7 @@
 usage: window_host.py FOLDER RUN-DIR DSHOST     (host_port.py)
 
 Questions: "mappings FILE" counts the VMM's mappings of FOLDER/data/FILE, "gone FILE" waits until there are none, "end NAME"
-ends the shadow of the program that has FILE mapped, "killed FILE" kills the process that serves the VM.
+ends the shadow of the program that has FILE open, "killed FILE" kills the process that serves the VM.
 """
 import os
 import signal
@@ -40,10 +40,10 @@ def gone(name):
 
 def end(name):
     for s in vm()["shadows"]:
-        with open(f"/proc/{s['capsule']}/maps") as f:
-            if any(line.rstrip().endswith(f"/data/{name}") or f"/{name}" in line for line in f):
-                subprocess.run([dshost, "end", f"one/{s['pid']}", "--run-dir", run_dir], check=True, timeout=60)
-                return "ended"
+        fds = f"/proc/{s['capsule']}/fd"
+        if any(os.readlink(f"{fds}/{n}").endswith(f"/{name}") for n in os.listdir(fds)):
+            subprocess.run([dshost, "end", f"one/{s['pid']}", "--run-dir", run_dir], check=True, timeout=60)
+            return "ended"
     return "no such shadow"
 
 

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "runtime/guest/forward/estate.h"
+#include "runtime/guest/forward/window.h"
 
 #define BIRTHS 32u
 
@@ -59,6 +60,7 @@ static void lay_aside(struct forward_birth *b, enum forward_who who)
 	const uint8_t *source = who == FORWARD_ME ? forward_pool_own_token() : forward_inherited.token;
 	const int64_t at = raw6(__NR_mmap, 0, sizeof(struct forward_heir), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	struct forward_heir *heir = (struct forward_heir *)at;
+	const uint16_t *key = who == FORWARD_ME ? NULL : forward_heir.key;
 	int64_t n = -1;
 
 	if (at < 0)
@@ -66,13 +68,15 @@ static void lay_aside(struct forward_birth *b, enum forward_who who)
 	b->heir = heir;
 	if (who == FORWARD_ME || forward_inherited.stream >= 0)
 		n = forward_estate_open(&b->estate, source, heir->pair,
-					forward_heir_pairs(heir->pair, forward_fd_state, who == FORWARD_ME ? NULL : forward_heir.key, false), &heir->answer);
+					b->shared ? forward_heir_pairs(heir->pair, forward_fd_state, key, false) : forward_heir_all(heir->pair, key),
+					&heir->answer);
 	if (n < 0) {
 		forward_trace_note("clone", "descriptors of the host cannot be handed on to the child");
 		return;
 	}
 	forward_own_add(b->estate.stream, &b->estate.stream);
 	b->inherits = true;
+	b->leased = forward_heir_has(&heir->answer, (uint32_t)n, DS_ESTATE_WINDOW);
 	if (!b->shared)
 		return;
 	memcpy(heir->state, forward_fd_state, sizeof(heir->state));
@@ -91,14 +95,17 @@ uint64_t forward_cloning(const struct intercept_call *call, uint64_t flags)
 		sharing = true;
 		return 0;
 	}
-	if (who == FORWARD_NOBODY || (!shared && (who == FORWARD_VCHILD || !forward_fds_any())))
+	if (who == FORWARD_NOBODY || (!shared && (who == FORWARD_VCHILD || !(forward_fds_any() || forward_window_any()))))
 		return 0;
 	b = take(shared);
 	if (!b) {
 		sharing |= shared;
 		return 0;
 	}
-	if (forward_fds_any() && who != FORWARD_VCHILD)
+	b->maps = !shared && forward_window_any();
+	if (b->maps)
+		forward_window_fork();
+	if ((forward_fds_any() || b->maps) && who != FORWARD_VCHILD)
 		lay_aside(b, who);
 	if (shared)
 		__atomic_fetch_add(&nshared, 1, __ATOMIC_SEQ_CST);
@@ -123,10 +130,12 @@ void forward_cloned(uint64_t cookie, int64_t value)
 {
 	struct forward_birth *b = (struct forward_birth *)cookie;
 
+	if (b->maps)
+		forward_window_forked();
 	if (value)
 		give_back(b);
 	else if (b->shared)
 		__atomic_store_n(&b->child, (int32_t)raw0(__NR_gettid), __ATOMIC_RELEASE);
 	else
-		forward_newborn(b->inherits ? &b->estate : NULL);
+		forward_newborn(b->inherits ? &b->estate : NULL, b->leased);
 }

@@ -20,13 +20,14 @@
 #include <sys/un.h>
 
 #include "runtime/guest/forward/estate.h"
+#include "runtime/guest/forward/window.h"
 
 #define FIOCLEX_ 0x5451
 #define FIONCLEX_ 0x5450
 
 struct forward_live *forward_live;
 
-void forward_newborn(const struct forward_estate *estate)
+void forward_newborn(const struct forward_estate *estate, bool leased)
 {
 	struct forward_estate kept = {.stream = -1};
 
@@ -39,6 +40,7 @@ void forward_newborn(const struct forward_estate *estate)
 	forward_birth_reset();
 	forward_pool_close();
 	forward_agent_close();
+	forward_window_born(leased);
 	forward_heir_begin(&kept);
 	forward_trace_child();
 	forward_settings.estate = NULL;
@@ -49,7 +51,7 @@ void forward_newborn(const struct forward_estate *estate)
 enum forward_who forward_who(void)
 {
 	if (!__atomic_load_n(&forward_live->pid, __ATOMIC_RELAXED))
-		forward_newborn(NULL);
+		forward_newborn(NULL, false);
 	if (forward_birth_any() && raw0(__NR_getpid) != forward_live->pid)
 		return FORWARD_VCHILD;
 	switch (__atomic_load_n(&forward_live->state, __ATOMIC_ACQUIRE)) {
@@ -213,7 +215,11 @@ static enum forward_child special(struct intercept_call *call, const struct forw
 			return FORWARD_C_NEEDS;
 		*result = forward_exec_call(call, who);
 		return FORWARD_C_DONE;
-	case FORWARD_S_MMAP: return names_fd(who, call->arg[4]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	case FORWARD_S_MMAP:
+		if (names_fd(who, call->arg[4]))
+			return FORWARD_C_NEEDS;
+		return who == FORWARD_CHILD ? forward_window_child_call(call, result) : FORWARD_C_LOCAL;
+	case FORWARD_S_MEMORY: return who == FORWARD_CHILD ? forward_window_child_call(call, result) : FORWARD_C_LOCAL;
 	case FORWARD_S_POLL:
 	case FORWARD_S_SELECT: return who == FORWARD_CHILD && forward_fds_any() ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
 	case FORWARD_S_EPOLL_CTL: return names_fd(who, call->arg[2]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;

@@ -99,6 +99,8 @@ struct forward_birth {
 	int32_t child; /* of vfork: the child's number; 0: it does not run yet */
 	bool shared;   /* vfork */
 	bool inherits; /* there is an estate */
+	bool maps;     /* files of the host are mapped: forward_window_fork() */
+	bool leased;   /* the estate has a lease of these */
 	struct forward_estate estate;
 	struct forward_heir *heir; /* of vfork, if it inherits */
 };
@@ -131,6 +133,12 @@ extern struct forward_heir forward_heir;
 
 /** forward_heir_pairs() - What of the host's is handed on: all, or what exec leaves open; at most DS_ESTATE_PAIRS_MAX.  Return: how many. */
 uint32_t forward_heir_pairs(struct ds_estate_pair *pair, const uint8_t *state, const uint16_t *key, bool exec);
+
+/** forward_heir_all() - All of the host's that a forked child inherits: descriptors, and what is mapped.  Return: as forward_heir_pairs(). */
+uint32_t forward_heir_all(struct ds_estate_pair *pair, const uint16_t *key);
+
+/** forward_heir_has() - Whether a number is among the @n of an answer. */
+bool forward_heir_has(const struct forward_estate_answer *answer, uint32_t n, uint16_t number);
 
 /** forward_heir_begin() - A forked child has @estate, at the numbers that it has now. */
 void forward_heir_begin(const struct forward_estate *estate);

@@ -156,7 +156,7 @@ void forward_child_refused(const struct intercept_call *call, int64_t *result);
 struct forward_estate;
 
 /** forward_newborn() - In a forked child: gives back what is its parent's.  @estate: what it has inherited, or NULL. */
-void forward_newborn(const struct forward_estate *estate);
+void forward_newborn(const struct forward_estate *estate, bool leased);
 
 /** forward_life_of_child() - Whether a forked child is to get a shadow when it needs one. */
 enum forward_life forward_life_of_child(void);
@@ -460,7 +460,7 @@ void forward_epoll_closed(uint64_t fd);
 /** forward_memory_call() - mmap, munmap, mremap, madvise, brk, mprotect.  Return: whether it did it. */
 bool forward_memory_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);
 
-/* window.c: files of the host that the program maps shared */
+/* window.c: files of the host that the program maps shared; window.h has more of them */
 
 /** forward_window_map() - mmap() of one of the host's descriptors.  Return: as mmap(2). */
 int64_t forward_window_map(const struct intercept_call *call);
@@ -474,14 +474,11 @@ bool forward_window_holds(uint64_t start, uint64_t end);
 /** forward_window_gone() - The program has something else there now, or nothing. */
 void forward_window_gone(uint64_t start, uint64_t end);
 
-/** forward_window_protect() - Whether mprotect() may have @prot there.  Return: 0 or -EACCES. */
-int64_t forward_window_protect(uint64_t start, uint64_t end, uint64_t prot);
+/** forward_window_protect() - mprotect() of a range that forward_window_touches(): up to the first page that may not have it (EACCES). */
+int64_t forward_window_protect(struct intercept_call *call);
 
 /** forward_window_sync() - msync() of a range that forward_window_touches().  Return: as msync(2). */
 int64_t forward_window_sync(uint64_t start, uint64_t end, uint64_t flags);
-
-/** forward_window_start() - Before anything is mapped.  Return: 0 or -errno. */
-int forward_window_start(void);
 
 /** forward_memory_ready() - Before a call to the host: memory that is new since the last one is announced if it is used. */
 void forward_memory_ready(uint64_t nr, const uint64_t arg[6], bool nested);

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "runtime/guest/forward/estate.h"
+#include "runtime/guest/forward/window.h"
 
 #define PASSING_TRIES 2000u /* a millisecond each */
 #define CLOSED_MAX 64u	    /* by one call each */
@@ -29,6 +30,23 @@ uint32_t forward_heir_pairs(struct ds_estate_pair *pair, const uint8_t *state, c
 		if (state[fd] & FORWARD_FD_HOST && !(exec && state[fd] & FORWARD_FD_CLOEXEC))
 			pair[n++] = (struct ds_estate_pair){key ? key[fd] : (uint16_t)fd, (uint16_t)fd};
 	return n;
+}
+
+uint32_t forward_heir_all(struct ds_estate_pair *pair, const uint16_t *key)
+{
+	uint32_t n = forward_heir_pairs(pair, forward_fd_state, key, false);
+
+	if (forward_window_any())
+		pair[n < DS_ESTATE_PAIRS_MAX ? n++ : n - 1] = (struct ds_estate_pair){DS_ESTATE_WINDOW, DS_ESTATE_WINDOW};
+	return n;
+}
+
+bool forward_heir_has(const struct forward_estate_answer *answer, uint32_t n, uint16_t number)
+{
+	for (uint32_t i = 0; i < n; i++)
+		if (answer->number[i] == number)
+			return true;
+	return false;
 }
 
 void forward_heir_begin(const struct forward_estate *estate)
@@ -108,13 +126,16 @@ void forward_heir_start(void)
 void forward_heir_claim(void)
 {
 	uint64_t mask;
+	int64_t got;
 	uint32_t n;
 
 	forward_lock(&lock, &mask);
 	if (forward_inherited.stream >= 0) {
-		n = forward_heir_pairs(forward_heir.pair, forward_fd_state, forward_heir.key, false);
-		if (n && forward_estate_claim(&forward_inherited, forward_pool_own_token(), forward_heir.pair, n, &forward_heir.answer) < (int64_t)n)
+		n = forward_heir_all(forward_heir.pair, forward_heir.key);
+		got = n ? forward_estate_claim(&forward_inherited, forward_pool_own_token(), forward_heir.pair, n, &forward_heir.answer) : 0;
+		if (got < (int64_t)n)
 			forward_trace_note(NULL, "not all descriptors of the host that it has inherited could be had");
+		forward_window_claimed(got > 0 && forward_heir_has(&forward_heir.answer, (uint32_t)got, DS_ESTATE_WINDOW));
 		forward_own_close(forward_inherited.stream);
 		forward_inherited.stream = -1;
 	}

@@ -15,7 +15,7 @@
 #include <linux/mman.h>
 #include <sys/resource.h>
 
-#include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/window.h"
 
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
@@ -174,15 +174,8 @@ static int64_t do_mremap(const struct intercept_call *call)
 	uint64_t r[4] = {0, 0, 0, 0};
 	int64_t result;
 
-	if (forward_window_touches(old, old + old_bytes)) {
-		if (new_bytes >= old_bytes || flags & MREMAP_FIXED)
-			return new_bytes == old_bytes && !(flags & MREMAP_FIXED) ? (int64_t)old : -ENOMEM;
-		result = raw2(__NR_munmap, old + new_bytes, old_bytes - new_bytes);
-		if (result)
-			return result;
-		forward_window_gone(old + new_bytes, old + old_bytes);
-		return (int64_t)old;
-	}
+	if (forward_window_touches(old, old + (old_bytes ? old_bytes : FORWARD_PAGE)))
+		return forward_window_remap(call);
 	if (flags & MREMAP_MAYMOVE)
 		range(r, old, old_bytes > new_bytes ? old_bytes : new_bytes);
 	else if (new_bytes < old_bytes)
@@ -305,7 +298,7 @@ bool forward_memory_call(struct intercept_call *call, const struct forward_rule 
 		*result = map_host(call);
 		return true;
 	}
-	if (!telling()) {
+	if (!telling() && !forward_window_any()) {
 		if (call->nr == __NR_brk) {
 			*result = raw1(__NR_brk, call->arg[0]);
 			heap_end = (uint64_t)*result;
@@ -326,11 +319,12 @@ bool forward_memory_call(struct intercept_call *call, const struct forward_rule 
 			forward_window_gone(r[0], r[1]);
 		return true;
 	case __NR_mprotect:
-		*result = range(r, call->arg[0], call->arg[1]) ? forward_window_protect(r[0], r[1], call->arg[2]) : 0;
-		if (*result)
+		if (range(r, call->arg[0], call->arg[1]) && forward_window_touches(r[0], r[1])) {
+			*result = forward_window_protect(call);
 			return true;
+		}
 		*result = around(call, (const uint64_t[4]){0});
-		if (!*result && call->arg[2] && r[0] < r[1] && !forward_window_touches(r[0], r[1]))
+		if (!*result && call->arg[2] && r[0] < r[1])
 			note_fresh(r[0], r[1]);
 		return true;
 	case __NR_msync:

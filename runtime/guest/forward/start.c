@@ -34,9 +34,6 @@ static int start_shadow(char why[256])
 	if (rc)
 		return rc;
 	forward_fds_start();
-	rc = forward_window_start();
-	if (rc)
-		return rc;
 	forward_memory_begin();
 	forward_actions_changed();
 	__atomic_store_n(&forward_live->state, FORWARD_L_BEGINS, __ATOMIC_RELEASE);
