@@ -81,21 +81,28 @@ static bool world_witness_starts(void)
 	return ok;
 }
 
-/* Return: NULL, or why the test cannot run here. */
-static const char *world_begin(const char *hostile_keys)
+/* What the policy says; @hostile_keys: of the hostile program beside. */
+static const char *world_rules(const char *hostile_keys)
 {
-	const char *why = places_make();
-	char rules[1024];
+	static char rules[1024];
 
-	if (why)
-		return why;
 	snprintf(rules, sizeof(rules),
 		 "allow program=/usr/bin/hostile service=forward max-pages=1000 memory=32M path=/data:%s:rw path=/ro:%s:ro "
 		 "calls=file,dir,socket,poll,info %s\n"
 		 "allow program=/usr/bin/witness service=forward executors=2 max-pages=1000 path=/data:%s:rw\n",
 		 places.grant, places.ro, hostile_keys, places.other);
+	return rules;
+}
+
+/* Return: NULL, or why the test cannot run here. */
+static const char *world_begin(const char *hostile_keys)
+{
+	const char *why = places_make();
+
+	if (why)
+		return why;
 	signal(SIGPIPE, SIG_IGN);
-	vm_begin(rules);
+	vm_begin(world_rules(hostile_keys));
 	for (uint64_t i = 0; i < RAM_PAGES * PAGE / 8; i++)
 		((uint64_t *)(void *)ram)[i] = i * UINT64_C(0x9e3779b97f4a7c15);
 	world.fds = open_fds(getpid());

@@ -362,6 +362,69 @@ static void test_refused(void)
 	close(fd);
 }
 
+static uint64_t dice(uint64_t n)
+{
+	static uint64_t state = 20260522;
+
+	state = state * UINT64_C(6364136223846793005) + UINT64_C(1442695040888963407);
+	return (state >> 33) % n;
+}
+
+/* Requests that are mostly sound, with numbers that are mostly not. */
+static void test_random(void)
+{
+	static const struct ds_estate_pair lay[] = {{FILE_AT, 0}};
+	const pid_t keeper = keeper_pid();
+	unsigned int replies = 0, ends = 0;
+	struct {
+		struct ds_estate_request r;
+		struct ds_estate_pair pair[8];
+		char data[64];
+	} q;
+	struct answer a;
+	int fd = -1;
+
+	for (int i = 0; i < 1500; i++) {
+		int n;
+
+		if (fd < 0) {
+			fd = estate_connect();
+			if (dice(8) && request(fd, DS_ESTATE_HELLO, with.a.started.token, lay, 1, &a) != 1)
+				ends++;
+		}
+		q.r = (struct ds_estate_request){.magic = DS_ESTATE_MAGIC, .version = DS_ESTATE_VERSION, .what = (uint16_t)dice(7), .npairs = (uint32_t)dice(8)};
+		q.r.bytes = q.r.what >= DS_ESTATE_SEND && dice(8) ? (uint32_t)dice(sizeof(q.data)) : dice(8) ? 0 : (uint32_t)dice(UINT64_C(1) << 32);
+		if (dice(2))
+			memcpy(q.r.token, with.a.started.token, sizeof(q.r.token));
+		for (int p = 0; p < 8; p++)
+			q.pair[p] = (struct ds_estate_pair){(uint16_t)dice(dice(2) ? 4 : 65536), (uint16_t)dice(dice(2) ? 64 : 65536)};
+		if (!dice(16))
+			((uint8_t *)&q.r)[dice(sizeof(q.r))] ^= (uint8_t)(1 + dice(255));
+		n = (int)(sizeof(q.r) + (q.r.npairs & 7) * sizeof(q.pair[0]));
+		memmove((char *)&q + n, q.data, q.r.what == DS_ESTATE_SEND ? q.r.bytes & 63 : 0);
+		if (write(fd, &q, (size_t)n + (q.r.what == DS_ESTATE_SEND ? q.r.bytes & 63 : 0)) < 0 && errno != EPIPE)
+			warn("write");
+		/* What announces more than it brings would be waited for: it is ended from here. */
+		if (q.r.npairs > 7 || q.r.bytes > 63 || !dice(16))
+			shutdown(fd, SHUT_WR);
+		n = answer(fd, &a);
+		replies += n > -1000;
+		if (n <= -1000 || q.r.what == DS_ESTATE_RECEIVE) {
+			ends++;
+			close(fd);
+			fd = -1;
+		}
+	}
+	close(fd);
+	tap_ok(replies > 150 && ends > 150, "of 1500 requests by lot %u are answered, %u end their stream", replies, ends);
+	fd = estate_connect();
+	tap_ok(keeper_pid() == keeper && request(fd, DS_ESTATE_HELLO, with.a.started.token, lay, 1, &a) == 1, "the keeper is there as ever");
+	close(fd);
+	for (int i = 0; i < 2000 && open_fds(keeper) > 7; i++)
+		pump_all();
+	tap_ok(open_fds(keeper) <= 7, "and has nothing left (%d descriptors)", open_fds(keeper));
+}
+
 /* Beside the host's network abstract names are a matter of landlock. */
 static void test_beside(void)
 {
@@ -407,6 +470,7 @@ int main(void)
 	test_received();
 	test_withheld();
 	test_refused();
+	test_random();
 	test_beside();
 	close(other);
 	estates_free(estates);

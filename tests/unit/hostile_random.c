@@ -155,6 +155,7 @@ int main(void)
 	calls.read_only = at_guest(RO_FIRST);
 	calls.buffer_bytes = BUF_PAGES * PAGE;
 	for (uint32_t k = 0; ms_now() < until_ms || (count.made < 8000 && ms_now() < until_ms + 60000); k++) {
+		vm_rules(world_rules(k % 4 < 2 ? "executors=8 family=unix" : "executors=8"));
 		begin(k % 2);
 		fill();
 		count.ruined += !life(k % 2 ? 700 : 1500);
