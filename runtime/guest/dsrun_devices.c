@@ -106,7 +106,7 @@ static int forward_matching(struct dsrun_policy *policy, const char *pattern, co
 	int n = 0;
 
 	while (next_line(&text, &l)) {
-		if (strcmp(l.verb, "device") || fnmatch(pattern, l.path, FNM_PATHNAME))
+		if (strcmp(l.verb, "device") || fnmatch(pattern, l.path, FNM_PATHNAME | FNM_LEADING_DIR))
 			continue;
 		if (forward(policy, l.path))
 			return -1;

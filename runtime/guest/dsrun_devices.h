@@ -7,6 +7,7 @@
  * below /sys and /proc belong to the devices.  The answer only says what becomes the host's in the program's view; what is granted
  * is decided again when the shadow starts.
  *
+ * A pattern that matches a folder stands for what is in it, too: /dev/nvidia* for /dev/nvidia-caps.
  * A device becomes the host's by its path; in a folder below /dev, such as /dev/dri, the folder does, so that it can be listed.
  */
 #ifndef RUNTIME_GUEST_DSRUN_DEVICES_H

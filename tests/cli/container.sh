@@ -1,36 +1,11 @@
 #!/bin/bash
 # container.sh - programs of a container, which has none of the host's devices and not its files, use both through dscontainer
 #
-# The container: user, mount, process, network and ipc namespaces of user 100000, an empty /dev, and an empty directory in the place of
-# the host's.  DEVICE_FULL=1: also a QEMU there that boots its firmware by the host's KVM.
+# DEVICE_FULL=1: also a QEMU there that boots its firmware by the host's KVM.
 . tests/tap.sh
-what="programs of a container"
-chmod 755 "$TMP"
-mkdir -p "$TMP/bin" "$TMP/lib" "$TMP/run" "$TMP/data" "$TMP/ro" "$TMP/out"
-chmod 777 "$TMP/data" "$TMP/out"
-built=$(realpath "$(dirname "$BIN")")
-cp "$BIN/dsrun" "$TMP/bin/"
-cp "$built/lib/libdsforward.so" "$TMP/lib/"
-cp "$built"/tests/device/{vmm,tunnel} tests/device/seabios "$TMP/bin/"
-chmod -R a+rX "$TMP/bin" "$TMP/lib"
-
-cat >"$TMP/bin/inside" <<EOT
-#!/bin/bash
-# inside - the rest of what a container is; then what is wanted in it
-mount -t tmpfs none /dev && mount -t tmpfs none /run && mount -t tmpfs none "$TMP/data" && mkdir /run/dsagent && mount --bind "$TMP/run" /run/dsagent || exit 99
-ln -s /proc/self/fd /dev/fd
-: >/dev/null
-cd "$TMP/out" && export PATH="$TMP/bin:\$PATH" && exec "\$@"
-EOT
-chmod 755 "$TMP/bin/inside"
-box() { # box COMMAND...: in the container, as its root
-	timeout 100 setpriv --reuid 100000 --regid 100000 --clear-groups unshare -Umpfin --map-root-user --mount-proc "$TMP/bin/inside" "$@" 3>&- 4>&-
-}
-if [ "$(id -u)" != 0 ] || ! box true 2>/dev/null; then
-	skip "$what" "it takes root, and a kernel that lets users make namespaces"
-	tap_done
-	exit
-fi
+. tests/container.bash
+container_needs "programs of a container" vmm tunnel seabios
+mkdir "$TMP/ro"
 
 # --- the server's command line -------------------------------------------------------------------------------------------
 try() { { "$BIN/dscontainer" "$@" 2>&1; echo "status $?"; } | tr '\n' ' '; }
@@ -52,19 +27,11 @@ allow vm=box program=**/tac service=forward path=/mnt/data:$TMP/missing:rw
 allow vm=other program=**/nl service=forward path=/mnt/data:$TMP/data:rw
 allow vm=box program=** service=forward executors=16 device=/dev/kvm device=/dev/net/tun device=/dev/loop* path=/mnt/data:$TMP/data:rw path=/mnt/ro:$TMP/ro:ro path=/sys/block:/sys/block:ro path=/sys/devices/virtual/block:/sys/devices/virtual/block:ro
 EOT
-"$BIN/dscontainer" --name box --socket "$TMP/run/socket" --policy "$TMP/policy" 2>"$TMP/log" &
-server=$!
+container_serve
 trap 'kill $server 2>/dev/null; losetup -j "$TMP/data/image" 2>/dev/null | cut -d: -f1 | xargs -r losetup -d; rm -rf "$TMP"' EXIT
-for _ in $(seq 600); do grep -q "are served" "$TMP/log" && break || sleep 0.1; done
 run() { # run COMMAND...: in the container, with the host's files
 	box dsrun --required --forward /mnt/data --forward /mnt/ro -- "$@"
 }
-first=$(run echo there 2>&1)
-if [ "$first" != there ] && grep -q "Syscall User Dispatch" <<<"$first"; then
-	skip "$what" "the kernel has no Syscall User Dispatch (Linux 5.11)"
-	tap_done
-	exit
-fi
 seq 1000 >"$TMP/data/in" && chmod 644 "$TMP/data/in"
 echo fixed >"$TMP/ro/file"
 echo secret >"$TMP/ro/secret" && chmod 600 "$TMP/ro/secret"
@@ -187,9 +154,7 @@ for _ in $(seq 600); do [ "$(tasks)" -le 1 ] && break || sleep 0.1; done
 matches "$(tasks)" "^[01]$" "a task ends with who gave it its root"
 pkill -KILL -u 100000 cat
 gone
-"$BIN/dscontainer" --name box --socket "$TMP/run/socket" --policy "$TMP/policy" 2>"$TMP/log" &
-server=$!
-for _ in $(seq 600); do grep -q "are served" "$TMP/log" && break || sleep 0.1; done
+container_serve
 is "$(run cat /mnt/data/new 2>&1)" WRitten "the next one serves where it was"
 
 # --- devices -------------------------------------------------------------------------------------------------------------
@@ -229,7 +194,5 @@ if device /dev/loop-control; then
 		skip "a loop device in a container" "none can be attached here: $loop"
 	fi
 fi
-kill -TERM $server
-wait $server
-is "$? $(ls "$TMP/run")" "0 " "the server ends, and its sockets are gone"
+container_stop
 tap_done
