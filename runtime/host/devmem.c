@@ -5,11 +5,14 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-#include "rle/src.h"
+#include "rle/addr.h"
+#include "rle/cleanup.h"
 
 __attribute__((format(printf, 3, 4))) static int refuse(char *why, int number, const char *fmt, ...)
 {
@@ -35,28 +38,52 @@ int devmem_open(char why[static DEVMEM_WHY_BYTES])
 	return refuse(why, -errno, DEVMEM_PATH ": %s", strerror(errno));
 }
 
-/* Whether a page of [address, address + bytes) is System RAM by /proc/iomem. */
-static int check_ram(uint64_t address, uint64_t bytes, char *why)
+/* Whether memory that /proc/iomem calls so is nobody's. */
+static bool is_free(const char *name)
 {
-	const uint64_t first = address >> DS_PAGE_SHIFT, end = (address + bytes) >> DS_PAGE_SHIFT;
-	struct rle_src src;
-	const char *reason = "";
-	int r = rle_src_open(&src, "/proc", RLE_JOIN_NONE, &reason);
+	static const char *const names[] = {"Reserved", "reserved", "Soft Reserved", "Persistent Memory", "Persistent Memory (legacy)"};
 
-	if (r)
-		return refuse(why, r, "%s: %s", reason, strerror(-r));
-	if (!src.frames.nram)
-		r = refuse(why, -EACCES, "/proc/iomem does not tell which memory is the kernel's own: CAP_SYS_ADMIN is missing");
-	for (size_t i = 0; !r && i < src.frames.nram; i++) {
-		const struct rle_extent *ram = &src.frames.ram[i];
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (!strcmp(name, names[i]))
+			return true;
+	return false;
+}
 
-		if (ram->first.n < end && first < ram->first.n + ram->npages)
+/*
+ * Whether a byte of [address, address + bytes) belongs to somebody by /proc/iomem: the kernel's RAM or a device.  Memory that was set aside is
+ * Reserved there, or not mentioned.  Entries within others are looked at, too: the local APIC is in something Reserved.
+ */
+static int check_owner(uint64_t address, uint64_t bytes, char *why)
+{
+	cleanup_free char *line = NULL;
+	bool told = false;
+	size_t size = 0;
+	int r = 0;
+	FILE *f = fopen("/proc/iomem", "re");
+
+	if (!f)
+		return refuse(why, -errno, "/proc/iomem: %s", strerror(errno));
+	while (!r && getline(&line, &size, f) > 0) {
+		unsigned long long from, to;
+		char name[64] = "";
+
+		if (sscanf(line, " %llx-%llx : %63[^\n]", &from, &to, name) != 3)
+			continue;
+		told = told || to; /* who may not see addresses sees zeros */
+		if (!to || from >= address + bytes || to < address || is_free(name))
+			continue;
+		if (!strncmp(name, "System RAM", 10))
 			r = refuse(why, -EPERM,
-				   "physical address 0x%" PRIx64 " is the kernel's own RAM: tell it to leave that memory alone when it boots "
+				   "physical address 0x%llx is the kernel's own RAM: tell it to leave that memory alone when it boots "
 				   "(memmap=SIZE$ADDRESS), and say where that is",
-				   (ram->first.n > first ? ram->first.n : first) << DS_PAGE_SHIFT);
+				   from > address ? from : (unsigned long long)address);
+		else
+			r = refuse(why, -EPERM, "physical address 0x%llx belongs to \"%s\" (/proc/iomem), and is no memory that was set aside",
+				   from > address ? from : (unsigned long long)address, name);
 	}
-	rle_src_close(&src);
+	fclose(f);
+	if (!r && !told)
+		r = refuse(why, -EACCES, "/proc/iomem does not tell which memory is the kernel's own: CAP_SYS_ADMIN is missing");
 	return r;
 }
 
@@ -68,7 +95,7 @@ int devmem_check(int fd, uint64_t address, uint64_t bytes, char why[static DEVME
 
 	if (!bytes || (address | bytes) & (DS_PAGE_BYTES - 1) || bytes > end || address > end - bytes)
 		return refuse(why, -EINVAL, "0x%" PRIx64 " bytes at 0x%" PRIx64 " are no physical memory in whole pages", bytes, address);
-	r = check_ram(address, bytes, why);
+	r = check_owner(address, bytes, why);
 	if (r)
 		return r;
 	at = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, (off_t)address);

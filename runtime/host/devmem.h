@@ -8,7 +8,8 @@
  * its RAM file (ramtable.h), with physical addresses as offsets, and what the shadow maps are the same frames by the same way.
  *
  * The kernel's own RAM is refused: by the kernel, where it was built with CONFIG_STRICT_DEVMEM, as all of Debian's are, with EPERM; and
- * by this, for the others, because a guest that ran in it would write over the kernel.
+ * by this, for the others, because a guest that ran in it would write over the kernel.  What /proc/iomem says to be a device's is refused by
+ * this alone: not every kernel does (CONFIG_IO_STRICT_DEVMEM minds drivers' own regions only).
  *
  * No state, nothing is kept mapped.
  */
