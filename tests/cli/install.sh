@@ -31,9 +31,11 @@ $policies
 644 usr/lib/systemd/system/dshost.service
 755 usr/sbin/dsagent
 755 usr/sbin/dscollect
+755 usr/sbin/dscontainer
 755 usr/sbin/dshost
 644 usr/share/bash-completion/completions/dsagent
 644 usr/share/bash-completion/completions/dscollect
+644 usr/share/bash-completion/completions/dscontainer
 644 usr/share/bash-completion/completions/dshost
 644 usr/share/bash-completion/completions/dsmap
 644 usr/share/bash-completion/completions/dsreport
@@ -49,6 +51,7 @@ $policies
 644 usr/share/man/man5/dscollect.5.gz
 644 usr/share/man/man8/dsagent.8.gz
 644 usr/share/man/man8/dscollect.8.gz
+644 usr/share/man/man8/dscontainer.8.gz
 644 usr/share/man/man8/dshost.8.gz
 750 var/lib/dscollect")" "every file is there, with its mode"
 matches "$out" "systemctl enable --now dscollect.timer" "it says what is to be done on the target"
@@ -61,7 +64,7 @@ ok $? "the installed programs start"
 # --- man pages -------------------------------------------------------------------------------------------------------
 export MANPATH=$root/usr/share/man MANWIDTH=100 LC_ALL=C.UTF-8
 if man -w man >/dev/null 2>&1 || command -v man >/dev/null; then
-	for page in 1:dsmap 1:dsrun 3:dsguest 8:dsagent 1:dsreport 5:dscollect 8:dscollect 5:ds-policy 8:dshost; do
+	for page in 1:dsmap 1:dsrun 3:dsguest 8:dsagent 1:dsreport 5:dscollect 8:dscollect 5:ds-policy 8:dscontainer 8:dshost; do
 		warnings=$(man --warnings -l "$root/usr/share/man/man${page%:*}/${page#*:}.${page%:*}.gz" 2>&1 >"$TMP/page")
 		is "$warnings" "" "${page#*:}(${page%:*}) renders without a warning"
 		matches "$(cat "$TMP/page")" '^SEE ALSO|^EXAMPLES' "${page#*:}(${page%:*}) renders to its end"
