@@ -129,6 +129,15 @@ static int open_database(struct run *run)
 	return EXIT_SYSTEM;
 }
 
+static bool holds_processes(struct rle_src *src)
+{
+	pid_t *pids = NULL;
+	const ssize_t n = rle_proc_list(src, &pids);
+
+	free(pids);
+	return n != 0; /* an error is met again, and told, by who scans */
+}
+
 static int open_source(struct run *run)
 {
 	const char *why = "";
@@ -145,6 +154,10 @@ static int open_source(struct run *run)
 		return EXIT_SYSTEM;
 	}
 	run->src_open = true;
+	if (run->o.root && !holds_processes(&run->src)) {
+		report_error("%s: there is no process in it; a recorded tree is laid out like /proc", run->o.root);
+		return EXIT_SYSTEM;
+	}
 	run->env.distinct = rle_src_count_distinct(&run->src) == 0;
 	if (!run->o.root && machine_hides_processes())
 		report_error("/proc is mounted with hidepid= and CAP_SYS_PTRACE is missing: other users' processes are not seen");
@@ -194,8 +207,13 @@ static int prune(struct run *run, bool always_say)
 
 static int prune_only(struct run *run)
 {
-	int code = lock_database(run);
+	int code;
 
+	if (access(run->o.config.db, F_OK)) { /* what is not there is not made in order to be emptied */
+		report_error("%s: %s; nothing was removed: name a database with --db", run->o.config.db, strerror(errno));
+		return EXIT_SYSTEM;
+	}
+	code = lock_database(run);
 	if (code < 0)
 		code = open_database(run);
 	if (code >= 0)

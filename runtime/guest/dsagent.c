@@ -162,6 +162,7 @@ static int listen_at(const char *path)
 	cleanup_close int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	cleanup_free char *folder = strdup(path);
 	char *slash = folder ? strrchr(folder, '/') : NULL;
+	struct stat there;
 
 	if (strlen(path) >= sizeof(at.sun_path)) {
 		agent_log(LOG_ERR, "%s: longer than the path of a socket may be (%zu)", path, sizeof(at.sun_path) - 1);
@@ -176,7 +177,11 @@ static int listen_at(const char *path)
 		*slash = '\0';
 		mkdir(folder, 0755); /* there already, or bind() tells */
 	}
-	unlink(path);
+	if (!lstat(path, &there) && !S_ISSOCK(there.st_mode)) { /* somebody's file, which a slip of the keyboard must not cost */
+		agent_log(LOG_ERR, "%s: is there already and is no socket: move it away, or say another --socket", path);
+		return -SYSTEM;
+	}
+	unlink(path); /* of a dsagent that was killed */
 	if (fd < 0 || bind(fd, (struct sockaddr *)&at, sizeof(at)) || chmod(path, 0666) || listen(fd, BACKLOG)) {
 		agent_log(LOG_ERR, "%s: %s", path, strerror(errno));
 		return -SYSTEM;

@@ -109,25 +109,33 @@ static int attend(struct dsrun_options *o, const char *text)
 	return -1;
 }
 
+/* Return: -1, or what to exit with. */
+static int load_policy(struct dsrun_policy *policy, const char *path)
+{
+	char why[1400];
+	const int rc = dsrun_policy_load(policy, path, why, sizeof(why));
+
+	if (!rc)
+		return -1;
+	fprintf(stderr, "dsrun: %s\n", why);
+	return rc == -EINVAL ? DSRUN_USAGE : DSRUN_SYSTEM;
+}
+
 static int check_policy(const char *path)
 {
 	static struct dsrun_policy policy;
-	char why[1400];
-	const int rc = dsrun_policy_load(&policy, path, why, sizeof(why));
+	const int code = load_policy(&policy, path);
 
-	if (!rc) {
-		printf("%s: %u rules\n", path, policy.text.n);
-		return DSRUN_OK;
-	}
-	fprintf(stderr, "dsrun: %s\n", why);
-	return rc == -EINVAL ? DSRUN_USAGE : DSRUN_SYSTEM;
+	if (code >= 0)
+		return code;
+	printf("%s: %u rules\n", path, policy.text.n);
+	return DSRUN_OK;
 }
 
 /* What has to do with system calls. */
 static int calls_option(struct dsrun_options *o, int c)
 {
 	const char *wrong;
-	char why[1400];
 
 	o->forward = true;
 	switch (c) {
@@ -141,7 +149,7 @@ static int calls_option(struct dsrun_options *o, int c)
 		o->policy.net = !strcmp(optarg, "host");
 		return o->policy.net || !strcmp(optarg, "guest") ? -1 : usage("--net: host or guest, not '%s'", optarg);
 	case OPT_CHECK_POLICY: return check_policy(optarg);
-	case OPT_POLICY: return dsrun_policy_load(&o->policy, optarg, why, sizeof(why)) ? usage("%s", why) : -1;
+	case OPT_POLICY: return load_policy(&o->policy, optarg);
 	case OPT_INTERCEPT:
 		o->monitor = !strcmp(optarg, "ptrace");
 		return o->monitor || !strcmp(optarg, "dispatch") ? -1 : usage("--intercept: dispatch or ptrace, not '%s'", optarg);

@@ -152,10 +152,11 @@ static int do_status(const struct options *o)
 	struct control_request request = {.verb = CONTROL_STATUS};
 	struct control_reply reply;
 	cleanup_close int file = -1;
-	int e = ask(o, &request, &reply, &file);
+	int e;
 
 	if (o->argc)
 		return usage("status takes no argument: '%s'", o->argv[0]);
+	e = ask(o, &request, &reply, &file);
 	if (e)
 		return e;
 	e = status_print(stdout, file, reply.bytes, o->json);

@@ -24,6 +24,9 @@ chmod 755 "$TMP"
 setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin "$a" --socket "$TMP/s" 2>"$TMP/err"
 is "$?/$(grep -c CAP_SYS_ADMIN "$TMP/err")" 3/1 "without CAP_SYS_ADMIN: exit status 3, and says what is missing"
 refused 2 "absent/deeper/socket" "a socket that cannot be made" --socket "$TMP/absent/deeper/socket"
+echo mine >"$TMP/file"
+refused 2 "is no socket" "a file in the place of the socket" --socket "$TMP/file"
+is "$(cat "$TMP/file")" mine "which is not touched"
 refused 2 "longer than" "a path that is too long" --socket "$TMP/$(head -c 120 /dev/zero | tr '\0' x)"
 
 "$a" --socket "$TMP/run/socket" --host "$TMP/nohost" 2>"$TMP/log" &

@@ -44,6 +44,14 @@ refused "too many" 1 2 3
 refused "nothing can be said" --prune 1
 refused "path" --db ""
 is "$(ls "$TMP")" "err" "a refused command line makes no file"
+mkdir "$TMP/empty"
+"$d" --config /dev/null --prune --db "$TMP/absent.db" 2>"$TMP/err"
+is "$?-$(grep -c 'absent.db: No such file.*nothing was removed' "$TMP/err")-$(ls "$TMP")" "2-1-empty
+err" "--prune of a database that is not there makes none"
+"$d" --config /dev/null --root "$TMP/empty" --db "$TMP/empty.db" 2>"$TMP/err"
+is "$?-$(grep -c 'no process in it' "$TMP/err")-$(ls "$TMP")" "2-1-empty
+err" "--root of a folder without a process makes none"
+rmdir "$TMP/empty"
 
 # --- the configuration file ----------------------------------------------------------------------------------------
 printf '# a comment\nJOBS=1\nJION=full\n' >"$TMP/bad.conf"

@@ -42,6 +42,7 @@ says 1 "^dsrun: .*/bad:3: the name of an errno, such as EPERM: 'error=EWHAT'" "a
 says 1 "bad:3: the name of an errno" "a program with a wrong one" --policy "$TMP/bad" -- touch "$TMP/was-run"
 ok "$([ ! -e "$TMP/was-run" ] && echo 0 || echo 1)" "which is not started"
 says 2 "absent: No such file" "one that is not there" --check-policy "$TMP/absent"
+says 2 "absent: No such file" "a program with one that is not there" --policy "$TMP/absent" -- touch "$TMP/was-run"
 printf 'allow program=/bin/ls service=forward\n' >"$TMP/hosts"
 says 1 "hosts:1: a rule of the guest begins with forward, local, deny, emulate or trace: 'allow" "one for the host" --check-policy "$TMP/hosts"
 printf 'local fd=1\0\n' >"$TMP/zero"
