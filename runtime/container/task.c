@@ -18,6 +18,10 @@
 #define STACK_BYTES (UINT64_C(64) << 10)
 #define START_NS (30 * NS_PER_SEC)
 #define CMSG_BYTES 16
+#define SPINS 32u      /* between two looks at the clock */
+#define WAKE_SPINS 20u /* a thread that was woken for its result may take so many times as long as one spins for the next call */
+#define VAIN_FREE 3u   /* failures that cost nothing yet */
+#define VAIN_MAX 8u
 #define KERNEL_SA_RESTORER 0x04000000u
 #define PR_SET_SYSCALL_USER_DISPATCH_ 59
 
@@ -25,6 +29,7 @@ struct executor {
 	struct ds_forward_slot *slot;
 	int32_t bell, tid;
 	uint32_t rung, gone, used, spin_ns;
+	uint32_t vain, rest;  /* times that spinning was in vain, and calls that it is not tried for */
 	uint32_t interrupted; /* seq of the call that is to be, plus one */
 	uint32_t signalled;   /* since a call was last made again for that */
 	uint64_t stack;
@@ -84,14 +89,52 @@ static bool posted(const struct executor *x)
 	return __atomic_load_n(&x->slot->state, __ATOMIC_SEQ_CST) == DS_FORWARD_POSTED;
 }
 
+/* Return: whether a call came.  Others may have the processor meanwhile: the program's thread may be one of them. */
+static bool spin(const struct executor *x)
+{
+	int64_t since = forward_now_ns();
+	bool taken = false; /* the result of the call before */
+
+	for (;;) {
+		int64_t now;
+
+		for (uint32_t i = 0; i < SPINS; i++) {
+			if (posted(x))
+				return true;
+			__asm__ volatile("pause");
+		}
+		raw0(__NR_sched_yield);
+		now = forward_now_ns();
+		if (!taken && __atomic_load_n(&x->slot->state, __ATOMIC_RELAXED) != DS_FORWARD_DONE) {
+			taken = true;
+			since = now;
+		}
+		if (now - since >= (int64_t)x->spin_ns * (taken ? 1 : WAKE_SPINS))
+			return false;
+	}
+}
+
+/* When spinning pays: as the service of a capsule has it (runtime/services/forward.c). */
+static bool spin_if_worth(struct executor *x)
+{
+	if (!x->spin_ns || x->rest) {
+		x->rest -= x->rest > 0;
+		return false;
+	}
+	if (spin(x)) {
+		x->vain /= 2;
+		return true;
+	}
+	x->vain += x->vain < VAIN_MAX;
+	x->rest = x->vain > VAIN_FREE ? 1u << (x->vain - VAIN_FREE) : 0;
+	return false;
+}
+
 /* Return: false: the bell is gone. */
 static bool await_call(struct executor *x)
 {
-	const int64_t until = forward_now_ns() + x->spin_ns;
-
-	while (x->spin_ns && forward_now_ns() < until)
-		if (posted(x))
-			return true;
+	if (spin_if_worth(x))
+		return true;
 	while (!__atomic_load_n(&x->gone, __ATOMIC_ACQUIRE)) {
 		const uint32_t rung = __atomic_load_n(&x->rung, __ATOMIC_ACQUIRE);
 
@@ -213,7 +256,7 @@ void task_bell(int32_t low)
 			x->slot = (struct ds_forward_slot *)hello.slot;
 			x->bell = (int32_t)raw3(__NR_dup3, low, DS_SHADOW_BELL_FD + i, O_CLOEXEC);
 			x->spin_ns = hello.spin_ns;
-			x->rung = x->gone = x->interrupted = x->signalled = 0;
+			x->rung = x->gone = x->interrupted = x->signalled = x->vain = x->rest = 0;
 			x->used = 1;
 			x->tid = x->bell < 0 ? -1 : (int32_t)task_clone(flags, x->stack + STACK_BYTES, execute, x);
 			if (x->tid <= 0) {
