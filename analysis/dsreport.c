@@ -57,8 +57,11 @@ static int read_databases(struct options *o, struct dataset *d, struct churn *ch
 		rc = errmsg_set(e, -ENODATA, "no snapshot is left by --since, --until and --host; see what there is without them");
 	else if (d->nsnapshots == 0)
 		rc = errmsg_set(e, -ENODATA, "nothing to report: no database could be read");
-	else
+	else {
+		if (!d->nsamples && (o->filter.comm.n || o->filter.cgroup.n || o->filter.nuid))
+			fputs("dsreport: note: no sample is left by --comm, --uid and --cgroup\n", stderr);
 		return commit_rows(&csv, &pairs, e);
+	}
 	outfile_abandon(&csv);
 	outfile_abandon(&pairs);
 	return rc;

@@ -12,7 +12,8 @@
 
 static const char help_text[] =
 	"Usage: dsrun [--service NAME] [options] [--] PROGRAM [ARGUMENT...]\n"
-	"       dsrun [--forward DIR]... [--net WHERE] [--policy FILE] [--trace[=FILE]] [--summary[=FILE]] [--intercept HOW] [--] PROGRAM [ARGUMENT...]\n"
+	"       dsrun [--forward DIR]... [--device PATH]... [--net WHERE] [--policy FILE] [--trace[=FILE]] [--summary[=FILE]] [--intercept HOW]\n"
+	"             [--] PROGRAM [ARGUMENT...]\n"
 	"       dsrun --pid PID --service NAME [options]\n"
 	"       dsrun --stop PID\n"
 	"       dsrun --list\n"

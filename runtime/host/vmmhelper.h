@@ -12,7 +12,7 @@
  *   (windows.h)         <-- a reply to each order, VMM_FAULT -----------
  *
  * It comes into being in one of two ways, which make no difference afterwards: by ptrace, once (vmminject.h), or by a library that
- * QEMU is started with where ptrace is forbidden (vmmpreload.c).  The first connects to the socket whose name is in its state; the second
+ * QEMU is started with where ptrace is forbidden (vmm/preload.c).  The first connects to the socket whose name is in its state; the second
  * listens at an abstract one, VMM_LISTENS with the VMM's number.
  *
  * What it leaves behind.  When the connection ends, and so also when the VM process is killed, the thread maps the window's
@@ -24,7 +24,7 @@
  * would end.  So it has handlers for SIGBUS and SIGSEGV (somebody wrote to a page that can only be read) that look whether the address
  * is in the window.  If so, an empty page of anonymous memory is put in the page's place, VMM_FAULT is sent, and the guest goes on;
  * who has the mapping is told (warden_window.c).  If not, what was there before is called.  QEMU blocks SIGBUS in the threads
- * that run the guest, and a signal of a fault that is blocked kills: so it has to be unblocked in each (vmminject.h, vmmpreload.c).
+ * that run the guest, and a signal of a fault that is blocked kills: so it has to be unblocked in each (vmminject.h, vmm/preload.c).
  * With KVM it is the kernel that touches the page, and QEMU stops the VM (KVM_RUN fails with EFAULT): no handler helps.
  */
 #ifndef HOST_VMMHELPER_H

@@ -40,7 +40,8 @@ matches "$("$BIN/dsreport" --comm bash "$TMP/a.db")" "Counts of whole snapshots,
 err=$("$BIN/dsreport" --host nobody "$TMP/a.db" 2>&1)
 is $? 2 "no snapshot left: status 2"
 matches "$err" "no snapshot is left by --since, --until and --host" "and said"
-matches "$("$BIN/dsreport" --comm no-such-name --html "$TMP/none.html" "$TMP/a.db")" "^  0 samples" "no sample left: a report that says 0"
+matches "$("$BIN/dsreport" --comm no-such-name --html "$TMP/none.html" "$TMP/a.db" 2>"$TMP/err")" "^  0 samples" "no sample left: a report that says 0"
+is "$(cat "$TMP/err")" "dsreport: note: no sample is left by --comm, --uid and --cgroup" "and a note of why"
 matches "$(cat "$TMP/none.html")" "there is nothing to draw" "and a page that says so"
 for wrong in "--since yesterday" "--uid no-such-user" "--top x" "--nonsense"; do
 	# shellcheck disable=SC2086
