@@ -1,7 +1,9 @@
 # container.bash - for tests that run programs in a container: the container, and dscontainer at its socket
 # shellcheck shell=bash
-# Sourced after tap.sh.  The container: user, mount, process, network and ipc namespaces of user 100000, an empty /dev, empty directories in
+# Sourced after tap.sh.  The container: user, mount, process, network and ipc namespaces of a user of its own, $box_user, an empty /dev, empty directories in
 # the place of $TMP/data and of what a card's driver has; $TMP/out is its working directory.
+
+box_user=$((100000 + $$))
 
 # container_needs WHAT PROGRAM...: copies dsrun, its library and clients of tests/device to $TMP/bin; where there can be no container WHAT is
 # skipped and the test over.
@@ -35,13 +37,14 @@ container_needs() {
 }
 
 box() { # box COMMAND...: in the container, as its root
-	timeout 100 setpriv --reuid 100000 --regid 100000 --clear-groups unshare -Umpfin --map-root-user --mount-proc "$TMP/bin/inside" "$@" 3>&- 4>&-
+	timeout 100 setpriv --reuid $box_user --regid $box_user --clear-groups unshare -Umpfin --map-root-user --mount-proc "$TMP/bin/inside" "$@" 3>&- 4>&-
 }
 
 # container_serve [COMMAND...]: dscontainer with $TMP/policy and the log $TMP/log, started by COMMAND; sets server.  A kernel without what
 # programs need for it ends the test.
 container_serve() {
-	"$@" "$BIN/dscontainer" --name box --socket "$TMP/run/socket" --policy "$TMP/policy" 2>"$TMP/log" &
+	: >"$TMP/log"
+	"$@" "$BIN/dscontainer" --name box --socket "$TMP/run/socket" --policy "$TMP/policy" 2>>"$TMP/log" &
 	server=$!
 	trap 'kill $server 2>/dev/null; rm -rf "$TMP"' EXIT
 	for _ in $(seq 600); do grep -q "are served" "$TMP/log" && break || sleep 0.1; done

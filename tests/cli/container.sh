@@ -37,7 +37,7 @@ echo fixed >"$TMP/ro/file"
 echo secret >"$TMP/ro/secret" && chmod 600 "$TMP/ro/secret"
 is "$(box ls "$TMP/data")" "" "the container itself has not got the host's files"
 is "$(run cat /mnt/data/in | md5sum)" "$(md5sum <"$TMP/data/in")" "a program of the container reads them"
-is "$(run sh -c 'echo written >/mnt/data/new; cat /mnt/data/new' 2>&1) $(cat "$TMP/data/new") $(stat -c %u "$TMP/data/new")" "written written 100000" \
+is "$(run sh -c 'echo written >/mnt/data/new; cat /mnt/data/new' 2>&1) $(cat "$TMP/data/new") $(stat -c %u "$TMP/data/new")" "written written $box_user" \
 	"and writes, as the container's user"
 is "$(run sh -c 'echo x >/mnt/ro/file' 2>&1 | sed 's/.*: //') $(cat "$TMP/ro/file")" "Read-only file system fixed" "not what is for reading only"
 is "$(run cat /mnt/ro/secret 2>&1)" "cat: /mnt/ro/secret: Permission denied" "nor what is not its user's"
@@ -132,7 +132,7 @@ and 400" "whoever means harm is refused"
 is "$(run cat /mnt/data/new 2>&1)" WRitten "and others are served"
 
 # --- ends ----------------------------------------------------------------------------------------------------------------
-tasks() { pgrep -u 100000 -c cat; }
+tasks() { pgrep -u $box_user -c cat; }
 gone() { # gone: whether none of them is there any more, within a minute
 	for _ in $(seq 600); do [ "$(tasks)" = 0 ] && return || sleep 0.1; done
 	return 1
@@ -144,15 +144,14 @@ begin() { # begin: a program that waits on the host for ever
 }
 begin
 is "$(tasks)" 2 "a program that waits, and its task"
-pkill -KILL -u 100000 -o cat
+pkill -KILL -u $box_user -o cat
 gone
 ok $? "a program that is killed takes its task along"
 begin
-kill -KILL $server
-wait $server 2>/dev/null
+{ kill -KILL $server && wait $server; } 2>/dev/null
 for _ in $(seq 600); do [ "$(tasks)" -le 1 ] && break || sleep 0.1; done
 matches "$(tasks)" "^[01]$" "a task ends with who gave it its root"
-pkill -KILL -u 100000 cat
+pkill -KILL -u $box_user cat
 gone
 container_serve
 is "$(run cat /mnt/data/new 2>&1)" WRitten "the next one serves where it was"
@@ -171,7 +170,7 @@ if device /dev/kvm; then
 	fi
 fi
 if device /dev/net/tun; then
-	is "$(box bash -c 'dsrun --required --device /dev/net/tun -- tunnel 3 >t 2>&1 & for _ in $(seq 600); do grep -q up t && break || sleep 0.1; done
+	is "$(box bash -c 'dsrun --required --device /dev/net/tun -- tunnel 3 >t 2>&1 & for _ in $(seq 600); do grep -q up t 2>/dev/null && break || sleep 0.1; done
 		python3 -c "
 import socket
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -181,7 +180,7 @@ for i in range(3):
     print(s.recv(100).decode())"; wait; cat t' 2>&1)" $'0cba\n1cba\n2cba\nup\nanswered' "a tun interface of the container's network, made and served there"
 fi
 if device /dev/loop-control; then
-	truncate -s 4M "$TMP/data/image" && chown 100000 "$TMP/data/image"
+	truncate -s 4M "$TMP/data/image" && chown $box_user "$TMP/data/image"
 	loop=$(box dsrun --required --device '/dev/loop*' --forward /mnt/data -- losetup --find --show /mnt/data/image 2>&1)
 	if [[ $loop == /dev/loop* ]]; then
 		matches "$(losetup -j "$TMP/data/image" 2>&1)" "^$loop: " "losetup attaches a file of the host to a loop device of the host"
