@@ -8,8 +8,14 @@
  *
  *	clients <-> dsagent <-- chan --> child: shadow of one process <-- stream --> host
  *
+ * Attaching, eager: the helper is put into the process, everything is pinned, held and read (agent_mem.h), then told in ATTACH.  On
+ * demand ATTACH needs no more than where the mappings are, and room for the capsule that the agent chooses (agent_mem_glance()): it is
+ * sent first, and the host makes the shadow while the helper is put in, which takes as long.  Whose mappings these were is looked at
+ * before and, as for any attach, again with the helper there; what the program has mapped meanwhile is told by an UPDATE before the
+ * shadow counts as standing.  If the helper cannot be put in after all, the stream ends, and the shadow on the host with it.
+ *
  * @chan carries messages as in local.h.  What the parent passes on (STOP, REFRESH, DROP, CALL) has a seq of the parent's below
- * AGENT_SEQ_OWN, and so has the answer.  Besides there are HOLD and HELD: before anything is told to the host, the child names the
+ * AGENT_SEQ_OWN, and so has the answer.  Besides there are HOLD and HELD: before any frame is named to the host, the child names the
  * safe that keeps frames (hold.h), and the parent takes hold of it too.  The parent has the stream also.  So when the child is gone,
  * however, the parent closes the stream for writing, waits until the host has closed its side, and only then lets go of the
  * safe: frames stay allocated until nobody on the host has them.
