@@ -1,31 +1,19 @@
 # dscollect.bash - completion of dscollect's options and their values in bash
 # shellcheck shell=bash
 _dscollect() {
-	local cur=${COMP_WORDS[COMP_CWORD]} opt=${COMP_WORDS[COMP_CWORD - 1]}
-	# "--join=head" arrives as three words, because = breaks words
-	if [ "$cur" = "=" ]; then
-		cur=""
-	elif [ "$opt" = "=" ] && [ "$COMP_CWORD" -ge 2 ]; then
-		opt=${COMP_WORDS[COMP_CWORD - 2]}
-	fi
-	COMPREPLY=()
+	local cur opt
+	_ds_word
 	case $opt in
-	--join) mapfile -t COMPREPLY < <(compgen -W "none head full" -- "$cur") ;;
-	--db | --config)
-		compopt -o filenames 2>/dev/null
-		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-		;;
-	--root)
-		compopt -o filenames 2>/dev/null
-		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-		;;
-	-p | --pid) mapfile -t COMPREPLY < <(cd /proc && compgen -G "[1-9]*" | grep "^$cur") ;;
-	-j | --jobs) mapfile -t COMPREPLY < <(compgen -W "1 2 4 8 16" -- "$cur") ;;
-	--timeout) mapfile -t COMPREPLY < <(compgen -W "5 10 30 60" -- "$cur") ;;
+	--join) _ds_words "none head full" ;;
+	--db | --config) _ds_files ;;
+	--root) _ds_folders ;;
+	-p | --pid) _ds_processes ;;
+	-j | --jobs) _ds_words "1 2 4 8 16" ;;
+	--timeout) _ds_words "5 10 30 60" ;;
 	*)
 		if [[ $cur == -* || -z $cur ]]; then
-			mapfile -t COMPREPLY < <(compgen -W "--db --config --pid --jobs --join --root --keep-runs \
-				--timeout --prune --quiet --json --help --version" -- "$cur")
+			_ds_words "--db --config --pid --jobs --join --root --keep-runs \
+				--timeout --prune --quiet --json --help --version"
 		fi
 		;;
 	esac

@@ -1,21 +1,13 @@
 # dscontainer.bash - completion of dscontainer's options in bash
 # shellcheck shell=bash
 _dscontainer() {
-	local cur=${COMP_WORDS[COMP_CWORD]} opt=${COMP_WORDS[COMP_CWORD - 1]}
-	# "--name=x" arrives as three words, because = breaks words
-	if [ "$cur" = "=" ]; then
-		cur=""
-	elif [ "$opt" = "=" ] && [ "$COMP_CWORD" -ge 2 ]; then
-		opt=${COMP_WORDS[COMP_CWORD - 2]}
-	fi
-	COMPREPLY=()
+	# shellcheck disable=SC2034 # _ds_word and the others use it
+	local cur opt
+	_ds_word
 	case $opt in
-	--policy | --socket)
-		compopt -o filenames 2>/dev/null
-		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-		;;
+	--policy | --socket) _ds_files ;;
 	--name) ;;
-	*) mapfile -t COMPREPLY < <(compgen -W "--name --socket --policy --verbose --help --version" -- "$cur") ;;
+	*) _ds_words "--name --socket --policy --verbose --help --version" ;;
 	esac
 }
 complete -F _dscontainer dscontainer

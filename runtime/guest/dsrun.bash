@@ -1,14 +1,8 @@
 # dsrun.bash - completion of dsrun's options, their values, and the program's name in bash
 # shellcheck shell=bash
 _dsrun() {
-	local cur=${COMP_WORDS[COMP_CWORD]} opt=${COMP_WORDS[COMP_CWORD - 1]} i
-	# "--mode=demand" arrives as three words, because = breaks words
-	if [ "$cur" = "=" ]; then
-		cur=""
-	elif [ "$opt" = "=" ] && [ "$COMP_CWORD" -ge 2 ]; then
-		opt=${COMP_WORDS[COMP_CWORD - 2]}
-	fi
-	COMPREPLY=()
+	local cur opt i
+	_ds_word
 	# Behind the program's name, its own completion.
 	for ((i = 1; i < COMP_CWORD; i++)); do
 		case ${COMP_WORDS[i]} in
@@ -29,18 +23,15 @@ _dsrun() {
 		return
 	fi
 	case $opt in
-	--net) mapfile -t COMPREPLY < <(compgen -W "host guest" -- "$cur") ;;
-	--intercept) mapfile -t COMPREPLY < <(compgen -W "dispatch ptrace" -- "$cur") ;;
-	--mode) mapfile -t COMPREPLY < <(compgen -W "eager demand" -- "$cur") ;;
-	--pid | --stop) mapfile -t COMPREPLY < <(cd /proc && compgen -G "[1-9]*" | grep "^$cur") ;;
-	--socket | --forward | --policy | --check-policy | --trace | --summary)
-		compopt -o filenames 2>/dev/null
-		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-		;;
+	--net) _ds_words "host guest" ;;
+	--intercept) _ds_words "dispatch ptrace" ;;
+	--mode) _ds_words "eager demand" ;;
+	--pid | --stop) _ds_processes ;;
+	--socket | --forward | --policy | --check-policy | --trace | --summary) _ds_files ;;
 	--service | --args) ;;
 	*)
 		if [[ $cur == -* ]]; then
-			mapfile -t COMPREPLY < <(compgen -W "--service --mode --args --required --pid --stop --list --socket --forward --net --device --list-devices --policy --check-policy --trace --summary --intercept --help --version" -- "$cur")
+			_ds_words "--service --mode --args --required --pid --stop --list --socket --forward --net --device --list-devices --policy --check-policy --trace --summary --intercept --help --version"
 		else
 			mapfile -t COMPREPLY < <(compgen -c -- "$cur")
 		fi

@@ -1,48 +1,21 @@
 # dshost.bash - completion of dshost's commands, options and VMs in bash
 # shellcheck shell=bash
 _dshost() {
-	local cur=${COMP_WORDS[COMP_CWORD]} opt=${COMP_WORDS[COMP_CWORD - 1]} command=${COMP_WORDS[1]:-} options
-	# "--name=x" arrives as three words, because = breaks words
-	if [ "$cur" = "=" ]; then
-		cur=""
-	elif [ "$opt" = "=" ] && [ "$COMP_CWORD" -ge 2 ]; then
-		opt=${COMP_WORDS[COMP_CWORD - 2]}
-	fi
-	COMPREPLY=()
+	local cur opt command=${COMP_WORDS[1]:-} options
+	_ds_word
 	case $opt in
-	--policy | --qmp | check-policy)
-		compopt -o filenames 2>/dev/null
-		mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-		return
-		;;
-	--run-dir | --services)
-		compopt -o filenames 2>/dev/null
-		mapfile -t COMPREPLY < <(compgen -d -- "$cur")
-		return
-		;;
-	--max-shadows)
-		mapfile -t COMPREPLY < <(compgen -W "16 128 1024" -- "$cur")
-		return
-		;;
-	--start-rate)
-		mapfile -t COMPREPLY < <(compgen -W "0 10 100 1000" -- "$cur")
-		return
-		;;
-	--ram-at)
-		mapfile -t COMPREPLY < <(compgen -W "0x100000000" -- "$cur")
-		return
-		;;
-	--window)
-		mapfile -t COMPREPLY < <(compgen -W "64M 256M 1G 8G" -- "$cur")
-		return
-		;;
+	--policy | --qmp | check-policy) _ds_files && return ;;
+	--run-dir | --services) _ds_folders && return ;;
+	--max-shadows) _ds_words "16 128 1024" && return ;;
+	--start-rate) _ds_words "0 10 100 1000" && return ;;
+	--ram-at) _ds_words "0x100000000" && return ;;
+	--window) _ds_words "64M 256M 1G 8G" && return ;;
 	--name) return ;;
 	end | stop)
 		local vms
 		vms=$(dshost status --json 2>/dev/null | sed -nE 's/^ {6}"name": ?"([^"]*)".*/\1/p')
 		[ "$opt" = end ] && vms=$(sed 's|$|/|' <<<"$vms")
-		mapfile -t COMPREPLY < <(compgen -W "$vms" -- "$cur")
-		return
+		_ds_words "$vms" && return
 		;;
 	esac
 	case $command in
@@ -57,6 +30,6 @@ _dshost() {
 		[[ $cur == -* ]] && options="--run-dir --policy --services --max-shadows --start-rate --window --dev-mem --kvm-files --verbose --name --ram-at --print --qmp --json --help --version"
 		;;
 	esac
-	mapfile -t COMPREPLY < <(compgen -W "$options" -- "$cur")
+	_ds_words "$options"
 }
 complete -F _dshost dshost

@@ -86,6 +86,7 @@ fi
 printf '\x7fELF\x01\x01\x01%0.s\0' {1..60} >"$TMP/elf32" && chmod 755 "$TMP/elf32"
 says 125 'it is not an x86-64 program' "a 32-bit program" --required --service x "$TMP/elf32"
 
+. collector/packaging/complete.bash
 # shellcheck source=runtime/guest/dsrun.bash
 . runtime/guest/dsrun.bash
 completes() { # completes WANT WORD...: what completion offers for the last word
