@@ -72,16 +72,9 @@ static int held(const uint64_t frames[4])
 static int sockets(void)
 {
 	char line[128];
-	FILE *f;
-	int n = -1;
 
 	snprintf(line, sizeof(line), "ls -l /proc/%d/fd | grep -c socket:", play_server);
-	f = popen(line, "r");
-	if (f && fgets(line, sizeof(line), f))
-		n = atoi(line);
-	if (f)
-		pclose(f);
-	return n;
+	return number_of(line);
 }
 
 static int sockets_before;
@@ -265,6 +258,18 @@ static void refused(pid_t pid, uint32_t flags, uint32_t code, const char *part, 
 	expect_refusal(code, part, what);
 }
 
+/* The process asks, and the host hears nothing of it. */
+static void untold(pid_t pid, const char *who, uint32_t code, const char *part, const char *why)
+{
+	int host;
+
+	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
+	host = host_accept();
+	tap_eq(host_attached(host, 0), 0, "%s is never told to the host", who);
+	close(host);
+	expect_refusal(code, part, why);
+}
+
 static void test_refusals(void)
 {
 	uint64_t frames[4];
@@ -321,19 +326,13 @@ static void test_refusals(void)
 	pid = spawn();
 	command(C_RING, 0);
 	tap_ok((int64_t)board->mapped >= 0, "a process makes an io_uring that polls");
-	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
-	host = host_accept();
-	tap_eq(host_attached(host, 0), 0, "it is never told to the host");
-	close(host);
-	expect_refusal(DS_LOCAL_C_BUSY, "io_uring", "because its kernel threads would change memory while the others are stopped");
+	untold(pid, "it", DS_LOCAL_C_BUSY, "io_uring",
+	       "because its kernel threads would change memory while the others are stopped");
 	reap(pid);
 	pid = spawn();
 	command(C_GROW, 80 << 20);
-	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
-	host = host_accept();
-	tap_eq(host_attached(host, 0), 0, "a process larger than what may be pinned is never told to the host");
-	close(host);
-	expect_refusal(DS_LOCAL_C_LIMIT, "--limit", "because of the limit on pinned memory");
+	untold(pid, "a process larger than what may be pinned", DS_LOCAL_C_LIMIT, "--limit",
+	       "because of the limit on pinned memory");
 	reap(pid);
 	close(play_listen);
 	play_listen = -1;
@@ -363,11 +362,8 @@ static void test_user(void)
 	/* Three quarters of what may be pinned are the most that a user can have; root can have the rest. */
 	pid = spawn_as(NOBODY);
 	command(C_GROW, (3 * LIMIT_MIB / 4 + 2) << 20);
-	local_shadow(local, 9, pid, DS_LOCAL_EAGER, 0, 0);
-	host = host_accept();
-	tap_eq(host_attached(host, 0), 0, "a user's process larger than what one user may have pinned is never told to the host");
-	close(host);
-	expect_refusal(DS_LOCAL_C_LIMIT, "for one user", "because others are to have a part of the limit");
+	untold(pid, "a user's process larger than what one user may have pinned", DS_LOCAL_C_LIMIT, "for one user",
+	       "because others are to have a part of the limit");
 	reap(pid);
 	pid = spawn();
 	command(C_GROW, (3 * LIMIT_MIB / 4 + 2) << 20);

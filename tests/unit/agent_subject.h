@@ -164,20 +164,27 @@ __attribute__((unused)) static bool has(const struct rle_map *map, uint64_t vpn,
 	return hit.pfn.n == frame;
 }
 
-/* Children of a process, of which the helper is one; @dead: also those that have exited and were not waited for. */
-__attribute__((unused)) static int helpers(pid_t pid, bool dead)
+/* The number that a command prints; -1. */
+__attribute__((unused)) static int number_of(const char *command)
 {
-	char line[512];
-	FILE *f;
+	char line[64];
+	FILE *f = popen(command, "r");
 	int n = -1;
 
-	snprintf(line, sizeof(line), "ps -eo ppid=,stat= | awk '$1 == %d && $2 !~ /^%s/ { n++ } END { print n + 0 }'", pid, dead ? "-" : "Z");
-	f = popen(line, "r");
 	if (f && fgets(line, sizeof(line), f))
 		n = atoi(line);
 	if (f)
 		pclose(f);
 	return n;
+}
+
+/* Children of a process, of which the helper is one; @dead: also those that have exited and were not waited for. */
+__attribute__((unused)) static int helpers(pid_t pid, bool dead)
+{
+	char line[512];
+
+	snprintf(line, sizeof(line), "ps -eo ppid=,stat= | awk '$1 == %d && $2 !~ /^%s/ { n++ } END { print n + 0 }'", pid, dead ? "-" : "Z");
+	return number_of(line);
 }
 
 #endif
