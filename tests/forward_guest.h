@@ -177,7 +177,8 @@ AGENT_UNUSED static bool thread_start(struct thread *t, const uint8_t *token, ui
 	return false;
 }
 
-AGENT_UNUSED static void thread_post(struct thread *t, uint64_t nr, const uint64_t arg[6])
+/* The call is in the slot.  Return: whether the bell must be rung. */
+AGENT_UNUSED static bool thread_fill(struct thread *t, uint64_t nr, const uint64_t arg[6])
 {
 	struct ds_forward_slot *s = t->slot;
 
@@ -186,7 +187,12 @@ AGENT_UNUSED static void thread_post(struct thread *t, uint64_t nr, const uint64
 	s->seq++;
 	__atomic_store_n(&s->guest_asleep, 0, __ATOMIC_SEQ_CST);
 	__atomic_store_n(&s->state, DS_FORWARD_POSTED, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&s->host_asleep, __ATOMIC_SEQ_CST) && write(t->bell, "\1", 1) != 1)
+	return __atomic_load_n(&s->host_asleep, __ATOMIC_SEQ_CST) != 0;
+}
+
+AGENT_UNUSED static void thread_post(struct thread *t, uint64_t nr, const uint64_t arg[6])
+{
+	if (thread_fill(t, nr, arg) && write(t->bell, "\1", 1) != 1)
 		err(2, "ring");
 }
 

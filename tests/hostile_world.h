@@ -205,18 +205,11 @@ AGENT_UNUSED static uint32_t hostile_capsule(struct stretch *list, uint32_t max)
 /* A call of a thread whose shadow may be ruined by it.  Return: whether it ended within @ms; then @result is set. */
 AGENT_UNUSED static bool hostile_try(struct thread *t, int ms, int64_t *result, uint64_t nr, const uint64_t arg[6])
 {
-	struct ds_forward_slot *s = t->slot;
-
-	s->nr = nr;
-	memcpy(s->arg, arg, sizeof(s->arg));
-	s->seq++;
-	__atomic_store_n(&s->guest_asleep, 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&s->state, DS_FORWARD_POSTED, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&s->host_asleep, __ATOMIC_SEQ_CST))
+	if (thread_fill(t, nr, arg))
 		send(t->bell, "\1", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	if (!thread_done(t, ms))
 		return false;
-	*result = s->result;
+	*result = t->slot->result;
 	return true;
 }
 

@@ -28,46 +28,15 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/tap.h"
+#include "tests/in_child.h"
 
 #define PAGE 4096ul
 #define PAGES 64ul
-#define SKIPPED 77
 #define SECONDS 10
 
-static const char **why; /* in memory that children share */
 static char *area;	  /* PAGES pages that fault */
 static int dev_fd, uffd, ram_fd;
 static volatile unsigned int faults;
-
-/* Runs @fn in a child.  Return: its exit status; 128 + signal. */
-__attribute__((unused)) static int in_child(int (*fn)(void))
-{
-	pid_t pid;
-	int status;
-
-	if (!why)
-		why = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	fflush(stdout);
-	pid = fork();
-	if (!pid) {
-		alarm(SECONDS);
-		_exit(fn());
-	}
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		err(2, "fork");
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-__attribute__((unused)) static void holds(int (*fn)(void), const char *what)
-{
-	int status = in_child(fn);
-
-	if (status == SKIPPED)
-		tap_skip(what, *why);
-	else if (!tap_ok(status == 0, "%s", what))
-		printf("# status %d\n", status);
-}
 
 /* --- tools ------------------------------------------------------------------------------------------------------- */
 

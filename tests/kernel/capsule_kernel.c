@@ -20,42 +20,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "tests/tap.h"
+#include "tests/in_child.h"
 
 #define PAGE 4096ul
 #define NR_MSEAL 462	/* Linux 6.10 */
 #define RSEQ_SIGNATURE 0x53053053
 #define SA_RESTORER_FLAG 0x04000000ul
-#define SKIPPED 77
-
-static const char **why; /* in memory that children share */
-
-/* Runs @fn in a child.  Return: its exit status; 128 + signal. */
-static int in_child(int (*fn)(void))
-{
-	pid_t pid;
-	int status;
-
-	if (!why)
-		why = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	fflush(stdout);
-	pid = fork();
-	if (!pid)
-		_exit(fn());
-	if (pid < 0 || waitpid(pid, &status, 0) != pid)
-		err(2, "fork");
-	return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static void holds(int (*fn)(void), const char *what)
-{
-	int status = in_child(fn);
-
-	if (status == SKIPPED)
-		tap_skip(what, *why);
-	else if (!tap_ok(status == 0, "%s", what))
-		printf("# status %d\n", status);
-}
 
 /* --- life without vdso and the first stack ----------------------------------------------------------------------- */
 
