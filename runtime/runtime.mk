@@ -1,6 +1,6 @@
 # runtime.mk - the runtime as a whole: what is shown, measured and tried in every configuration
 
-.PHONY: demo check-matrix check-systemd check-conform check-hostile bench-mirror bench-forward bench-forward-vm
+.PHONY: demo check-matrix check-systemd check-many check-conform check-hostile bench-mirror bench-forward bench-forward-vm
 
 $(B)/demo/program: runtime/demo/program.c runtime/guest/dsguest.h $(B)/lib/libdsguest.so
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -I. -o $@ $< -L$(B)/lib -ldsguest -Wl,-rpath,'$$ORIGIN/../lib'
@@ -13,6 +13,9 @@ check-matrix: tests-build ## the VM tests over two kernels, two QEMUs, two machi
 
 check-systemd: tests-build ## dshost.service and dsagent.service in two guests whose process 1 is systemd (a minute; as root)
 	@DS_INIT=systemd TEST_TIMEOUT=600 tests/run systemd=$(B)/bin:tests/vm/devmem.sh
+
+check-many: tests-build ## two VMs, MANY=100 programs with devices and mapped files, everybody killed in any order, leftovers counted (two minutes; as root)
+	@TEST_TIMEOUT=1500 tests/run many=$(B)/bin:tests/vm/many
 
 check-conform: tests-build ## file system calls on a forwarded directory against the host's own, all of them (a minute; as root)
 	@CONFORM_ALL=1 TEST_TIMEOUT=1200 tests/run conform=$(B)/bin:tests/cli/conform.sh

@@ -29,6 +29,8 @@
 #define CLIENTS_MAX 16u
 #define CLIENT_MS 1000
 #define FILES 65536u
+#define SWEEP_MS 100 /* until the first look at cgroups that were left behind; doubled before each one more */
+#define SWEEPS 8     /* 25 s in all */
 #define END_MS 15000 /* a VM process may wait 10 s for a shadow that hangs */
 
 struct client {
@@ -51,6 +53,8 @@ struct daemon {
 	struct policy *policy;
 	uint64_t next_cid;
 	bool over;
+	uint32_t sweeps; /* that are still to come */
+	int64_t sweep_at_ms;
 	struct client client[CLIENTS_MAX];
 	struct vm vm[SERVE_VMS_MAX];
 };
@@ -110,6 +114,25 @@ static void forget_vm(struct daemon *d, struct vm *vm)
 	*vm = (struct vm){0};
 }
 
+/*
+ * Shadows of a process that was killed are killed by the kernel, in their own time, and their cgroups can be removed only then, which nobody
+ * tells.  Who starts a shadow sweeps too, but nobody may.
+ */
+static void sweep_later(struct daemon *d)
+{
+	d->sweeps = SWEEPS;
+	d->sweep_at_ms = now_ms() + SWEEP_MS;
+}
+
+static void sweep(struct daemon *d)
+{
+	if (!d->sweeps || now_ms() < d->sweep_at_ms)
+		return;
+	jailgroup_sweep();
+	d->sweeps--;
+	d->sweep_at_ms = now_ms() + ((int64_t)SWEEP_MS << (SWEEPS - d->sweeps));
+}
+
 static void reap(struct daemon *d)
 {
 	int status;
@@ -119,6 +142,8 @@ static void reap(struct daemon *d)
 		for (uint32_t i = 0; i < SERVE_VMS_MAX; i++) {
 			if (d->vm[i].pid != pid)
 				continue;
+			if (WIFSIGNALED(status))
+				sweep_later(d);
 			if (WIFSIGNALED(status))
 				log_line(LOG_LEVEL_ERR, "vm %s: its process %d was ended by signal %d%s; its shadows have ended, the VM goes on; `dshost attach` gives it a new one",
 					 d->vm[i].name, pid, WTERMSIG(status),
@@ -362,9 +387,12 @@ static void work(struct daemon *d)
 			if (c->fd >= 0 && (wait_ms < 0 || left < wait_ms))
 				wait_ms = left > 0 ? left : 0;
 		}
+		if (d->sweeps && (wait_ms < 0 || d->sweep_at_ms - now_ms() < wait_ms))
+			wait_ms = d->sweep_at_ms > now_ms() ? d->sweep_at_ms - now_ms() : 0;
 		p[1].fd = full ? -1 : d->listener;
 		if (poll(p, 2 + CLIENTS_MAX, (int)wait_ms) < 0)
 			continue; /* EINTR */
+		sweep(d);
 		for (uint32_t i = 0; i < CLIENTS_MAX; i++) {
 			struct client *c = &d->client[i];
 
@@ -513,6 +541,7 @@ static int begin(struct daemon *d)
 		return code;
 	clear_run_dir(d);
 	jailgroup_sweep(); /* of a daemon before that was killed */
+	sweep_later(d);	   /* or is being */
 	raise_files();
 	signal(SIGPIPE, SIG_IGN);
 	sigemptyset(&set);
