@@ -3,6 +3,7 @@
 #
 # The host is a task of the program's own memory, as in forward.sh; a directory $P exists only there.
 . tests/tap.sh
+. tests/forward.bash
 dir=$(realpath "$(dirname "$BIN")")/tests/intercept
 P=$TMP/p/host root=$TMP/root
 if [ "$(id -u)" != 0 ]; then
@@ -14,7 +15,7 @@ mkdir -p "$TMP/bin" "$TMP/lib" "$P" "$root"
 cp "$BIN/dsrun" "$TMP/bin/dsrun"
 ln -s "$dir/forward_native.so" "$TMP/lib/libdsforward.so" # beside dsrun, where it looks
 run() { # run OPTION... -- COMMAND...
-	DS_FORWARD_BELL=@ptrace-test-$$-% timeout 100 "$TMP/bin/dsrun" --forward "$P" --args "$root:16" "$@"
+	DS_FORWARD_BELL=@forward-test-% timeout 100 "$TMP/bin/dsrun" --forward "$P" --args "$root:16" "$@"
 }
 if [ "$(run -- /bin/echo there 2>&1)" != there ]; then
 	skip "programs that load no library" "the kernel has no Syscall User Dispatch (Linux 5.11)"
@@ -148,6 +149,7 @@ all=$("$dir/cases" 2>/dev/null </dev/null | sed -n 's/^== //p' | grep -vxE 'trac
 run --intercept=ptrace -- "$dir/cases" $all >"$TMP/cases.p" 2>&1 </dev/null
 is "$(diff "$TMP/cases.n" "$TMP/cases.p")" "" "the cases of the interception"
 cp "$dir/forward_cases" "$TMP/hard"
+forward_estates
 rm -rf "$P" "${root:?}$P"
 mkdir -p "$P"
 timeout 100 "$TMP/hard" "$P" >"$TMP/hard.n" 2>&1 </dev/null
