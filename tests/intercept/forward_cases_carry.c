@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -48,6 +49,12 @@ static int opened(const struct msghdr *m, int *fds)
 	return n;
 }
 
+/* Numbers are printed, so none is inherited. */
+static void alone(void)
+{
+	close_range(3, 99, 0);
+}
+
 static void reads(int fd)
 {
 	char buf[8] = "";
@@ -63,6 +70,7 @@ static void carried(void)
 	struct stat st;
 	char path[32];
 
+	alone();
 	is(socketpair(AF_UNIX, SOCK_STREAM, 0, pair));
 	mine[0] = file("carried", "one two three four five six seven");
 	is(pipe(mine + 1));
@@ -103,10 +111,12 @@ static void carried(void)
 
 static void carried_many(void)
 {
-	int pair[2], fds[8], f = file("carried", "0123456789abcdef");
+	int pair[2], fds[8], f;
 	struct letter l[3];
 	struct mmsghdr many[3];
 
+	alone();
+	f = file("carried", "0123456789abcdef");
 	is(socketpair(AF_UNIX, SOCK_DGRAM, 0, pair));
 	for (int i = 0; i < 3; i++)
 		many[i] = (struct mmsghdr){.msg_hdr = *letter(&l[i], i == 1 ? &pair[1] : &f, 1)};
@@ -160,10 +170,12 @@ static void carried_end(void)
 /* Of two processes one prints at a time. */
 static void carried_between(void)
 {
-	int pair[2], fds[8], f = file("carried", "one two three four five six seven"), status = 1;
+	int pair[2], fds[8], f, status = 1;
 	struct letter l;
 	pid_t pid;
 
+	alone();
+	f = file("carried", "one two three four five six seven");
 	is(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
 	pid = fork();
 	if (!pid) { /* has not used anything of the host's, and sends it */
@@ -200,11 +212,75 @@ static void carried_between(void)
 	unlink(in("carried"));
 }
 
+static int listening;
+
+static void *accept_one(void *into)
+{
+	*(int *)into = accept(listening, NULL, NULL);
+	return NULL;
+}
+
+/* Both ends of a socket of the host's. */
+static void delivered(void)
+{
+	static const int kinds[] = {SOCK_STREAM, SOCK_SEQPACKET};
+	struct sockaddr_un a = {.sun_family = AF_UNIX};
+	int ends[2], fds[8], got[8], f, s, other = -1, none = -1;
+	struct letter l;
+	pthread_t t;
+	char buf[8] = "";
+
+	alone();
+	f = file("carried", "one two three four five six seven");
+	snprintf(a.sun_path, sizeof(a.sun_path), "%s", in("socket"));
+	fifo(ends);
+	for (int k = 0; k < 2; k++) {
+		listening = socket(AF_UNIX, kinds[k], 0);
+		s = socket(AF_UNIX, kinds[k], 0);
+		is(bind(listening, (struct sockaddr *)&a, sizeof(a)));
+		is(listen(listening, 1));
+		pthread_create(&t, NULL, accept_one, &other);
+		is(connect(s, (struct sockaddr *)&a, sizeof(a)));
+		pthread_join(t, NULL);
+		is(sendmsg(s, letter(&l, (int[]){f, ends[1], f}, 3), 0));
+		is(recvmsg(other, letter(&l, NULL, 0), MSG_CMSG_CLOEXEC));
+		is(opened(&l.m, got));
+		reads(got[2]);
+		is(write(got[1], "abc", 3));
+		reads(ends[0]);
+		is(sendmsg(other, letter(&l, got, 1), 0));
+		is(recvmsg(s, letter(&l, NULL, 0), MSG_PEEK));
+		opened(&l.m, fds);
+		reads(fds[0]);
+		is(recvmsg(s, letter(&l, NULL, 0), 0));
+		opened(&l.m, fds + 1);
+		reads(fds[1]);
+		is(sendmsg(s, letter(&l, &none, 1), 0));
+		is(recvmsg(s, letter(&l, NULL, 0), MSG_DONTWAIT));
+		is(send(s, "plain", 5, 0));
+		is(recvmsg(other, letter(&l, NULL, 0), 0));
+		opened(&l.m, fds + 2);
+		is(recv(other, buf, sizeof(buf), MSG_DONTWAIT));
+		is(close(s));
+		is(recvmsg(other, letter(&l, NULL, 0), 0));
+		is(sendmsg(other, letter(&l, &f, 1), MSG_NOSIGNAL));
+		for (int i = 0; i < 3; i++)
+			close(got[i]);
+		close(fds[0]);
+		close(fds[1]);
+		close(other);
+		close(listening);
+		is(unlink(a.sun_path));
+	}
+	unlink(in("carried"));
+}
+
 const struct forward_case forward_cases_carry[] = {
 	{"carried", carried},
 	{"carried_many", carried_many},
 	{"carried_ends", carried_ends},
 	{"carried_between", carried_between},
+	{"delivered", delivered},
 	{0},
 };
 const struct forward_case forward_cases_parts[] = {{"carried_end", carried_end}, {0}};

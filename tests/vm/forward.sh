@@ -56,6 +56,7 @@ cat >"$TMP/policy" <<EOT
 allow vm=one program=/usr/bin/** service=forward executors=16 memory=16M net=host calls=file,dir,socket,poll,info path=/mnt/data:$TMP/theirs:rw path=/mnt/ro:$TMP/ro:ro
 allow vm=one program=/usr/lib/** service=forward executors=4 memory=16M path=/mnt/data:$TMP/theirs:rw
 allow vm=one program=**/conform service=forward executors=2 memory=16M path=/mnt/data:$TMP/theirs:rw
+allow vm=one program=**/forward_cases service=forward executors=4 memory=16M family=unix path=/mnt/data:$TMP/theirs:rw
 allow vm=one program=**/memfd:* service=forward executors=4 memory=16M path=/mnt/data:$TMP/theirs:rw
 EOT
 shadowed_serve "$TMP"
@@ -91,7 +92,7 @@ done
 
 # What the user nobody executes lies where that user may go: this tree may be root's alone.
 mkdir -p "$TMP/tools/bin" "$TMP/tools/lib"
-cp "$BIN/dsrun" "$TMP/tools/bin/" && cp "${BIN%/bin}/lib/libdsforward.so" "$TMP/tools/lib/" && cp "${BIN%/bin}/tests/conform/conform" tests/vm/guest/forward_prog.py "$TMP/tools/"
+cp "$BIN/dsrun" "$TMP/tools/bin/" && cp "${BIN%/bin}/lib/libdsforward.so" "$TMP/tools/lib/" && cp "${BIN%/bin}/tests/conform/conform" "${BIN%/bin}/tests/intercept/forward_cases" tests/vm/guest/forward_prog.py "$TMP/tools/"
 chmod -R a+rX "$TMP/tools"
 export FORWARD_PORT=$port FORWARD_LOCAL=$TMP/local FORWARD_TOOLS=$TMP/tools FORWARD_CONFORM=$TMP/tools/conform
 unshare -m --propagation private sh -c 'mount -t tmpfs -o mode=755 forward /mnt && mkdir /mnt/data /mnt/ro && mount --bind "$1/ours" /mnt/data &&
