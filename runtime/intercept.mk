@@ -58,7 +58,7 @@ $(B)/lib/libdsforward.so: $(FORWARD_OBJ) $(INTERCEPT_OBJ)
 all tests-build tsan-build: $(B)/lib/libdsforward.so
 
 # What of it is pure, for unit tests.
-$(B)/lib/forward.a: $(call obj,$(addprefix runtime/guest/forward/,rules.c paths.c policy_text.c))
+$(B)/lib/forward.a: $(call obj,$(addprefix runtime/guest/forward/,rules.c paths.c policy_text.c interest.c))
 TESTLIBS := $(B)/lib/forward.a $(TESTLIBS)
 $(B)/fuzz/guest_policy: $(addprefix $(B)/obj/fuzz/runtime/guest/forward/,rules.o policy_text.o)
 # The same library with a host in it that is a task of the program's own memory: for tests without a virtual machine.

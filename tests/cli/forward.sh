@@ -90,9 +90,10 @@ hard() { # hard WHAT: the cases, one by one
 		is "$(sed -n "/^== $name\$/,/^== /p" "$TMP/hard.f" | grep -v '^== ')" "$(sed -n "/^== $name\$/,/^== /p" "$TMP/hard.n" | grep -v '^== ')" \
 			"$1: $name"
 	done < <(grep '^== ' "$TMP/hard.n")
-	is "$(grep -c "^== " "$TMP/hard.n")" 27 "$1: all cases ran"
+	is "$(grep -c "^== " "$TMP/hard.n")" 29 "$1: all cases ran"
 }
 hard "as without forwarding"
+same "a forked child and its parent's epoll descriptor" "$dir/forward_cases" "$P" epoll_forked
 
 # --- what cannot be the same: refused by name ---------------------------------------------------------------------------------------
 rm -rf "$TMP/p" "$root"

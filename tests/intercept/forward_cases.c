@@ -436,9 +436,12 @@ int main(int argc, char **argv)
 	dir = argv[1];
 	run(forward_cases_first, argv[2]);
 	run(forward_cases_wait, argv[2]);
+	run(forward_cases_epoll, argv[2]);
 	run(forward_cases_breadth, argv[2]);
 	run(forward_cases_carry, argv[2]);
-	if (argv[2])
+	if (argv[2]) {
 		run(forward_cases_parts, argv[2]);
+		run(forward_cases_epoll_heirs, argv[2]);
+	}
 	return 0;
 }

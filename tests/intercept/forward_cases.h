@@ -13,8 +13,9 @@ struct forward_case {
 	const char *name;
 	void (*run)(void);
 };
-extern const struct forward_case forward_cases_wait[], forward_cases_breadth[], forward_cases_carry[]; /* a name that is NULL ends them */
+extern const struct forward_case forward_cases_wait[], forward_cases_breadth[], forward_cases_carry[], forward_cases_epoll[]; /* a name that is NULL ends them */
 extern const struct forward_case forward_cases_parts[]; /* programs that a case executes: by name only */
+extern const struct forward_case forward_cases_epoll_heirs[]; /* by name only: takes descriptors of the host that are inherited */
 
 extern const char *dir; /* of the host when calls are forwarded */
 extern volatile sig_atomic_t hits;

@@ -223,6 +223,7 @@ static enum forward_child special(struct intercept_call *call, const struct forw
 	case FORWARD_S_POLL:
 	case FORWARD_S_SELECT: return who == FORWARD_CHILD && forward_fds_any() ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
 	case FORWARD_S_EPOLL_CTL: return names_fd(who, call->arg[2]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
+	case FORWARD_S_EPOLL_WAIT: return who == FORWARD_CHILD && forward_epoll_paired(call->arg[0]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
 	case FORWARD_S_SOCKET:
 		return who == FORWARD_CHILD && forward_net(call->arg[0]) ? FORWARD_C_NEEDS : FORWARD_C_LOCAL;
 	case FORWARD_S_CLONE:

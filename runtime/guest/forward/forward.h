@@ -8,7 +8,7 @@
  * it to the guest's kernel, refuses it, or has the shadow do it (transfer.c, runtime/wire/forward.h): registers as they are.
  *
  *   hook.c      a call: which side, then trace            open.c     what makes, copies and closes descriptors
- *   transfer.c  to the host and back, signals             cwd.c      the working directory
+ *   transfer.c, spin.c   to the host and back, signals    cwd.c      the working directory
  *   pool.c      slots, bells                              poll.c     waiting for descriptors of both sides
  *   agent.c     what dsagent is told and asked            memory.c   mmap of the host's files; the mirror is told of changes
  *							   window.c   what of them is mapped shared
@@ -454,8 +454,14 @@ bool forward_epoll_call(struct intercept_call *call, const struct forward_rule *
 /** forward_epoll_holds() - Whether a descriptor of the shadow is one of ours, a companion. */
 bool forward_epoll_holds(uint32_t raw);
 
+/** forward_epoll_paired() - Whether an epoll descriptor has had any of the host's descriptors in it. */
+bool forward_epoll_paired(uint64_t epfd);
+
 /** forward_epoll_closed() - An epoll descriptor is no more. */
 void forward_epoll_closed(uint64_t fd);
+
+/** forward_epoll_left() - A descriptor of the host is about to be closed. */
+void forward_epoll_left(uint64_t fd);
 
 /** forward_memory_call() - mmap, munmap, mremap, madvise, brk, mprotect.  Return: whether it did it. */
 bool forward_memory_call(struct intercept_call *call, const struct forward_rule *rule, int64_t *result);

@@ -81,8 +81,10 @@ int64_t forward_open_call(const struct intercept_call *call, const struct forwar
 /* The number is free in the guest only when the host has closed it. */
 static int64_t close_host(uint64_t fd)
 {
-	const int64_t result = forward_quick(__NR_close, fd, 0, 0, 0);
+	int64_t result;
 
+	forward_epoll_left(fd);
+	result = forward_quick(__NR_close, fd, 0, 0, 0);
 	forward_fd_set(fd, 0);
 	raw1(__NR_close, fd);
 	return result == -EIO && !forward_alive() ? 0 : result;
@@ -135,6 +137,8 @@ static int64_t do_close_range(const struct intercept_call *call)
 	if (first > last || flags & ~(uint64_t)(CLOSE_RANGE_UNSHARE | CLOSE_RANGE_CLOEXEC))
 		return -EINVAL;
 	for (uint64_t fd = first; fd <= last && fd < FORWARD_FDS_MAX && forward_fds_any(); fd++) {
+		if (forward_fd_state[fd] & FORWARD_FD_EPOLL && !(flags & CLOSE_RANGE_CLOEXEC))
+			forward_epoll_closed(fd);
 		if (!forward_fd_host(fd))
 			continue;
 		if (flags & CLOSE_RANGE_CLOEXEC)
@@ -181,6 +185,8 @@ static bool do_dup2(const struct intercept_call *call, int64_t *result)
 		forward_own_move((int64_t)new);
 	if (new < FORWARD_FDS_MAX && forward_fd_state[new] & FORWARD_FD_EPOLL)
 		forward_epoll_closed(new);
+	if (forward_fd_host(new))
+		forward_epoll_left(new);
 	if (forward_fd_host(old)) {
 		*result = copy_host(old, raw3(__NR_dup3, old, new, flags), flags & O_CLOEXEC);
 		return true;

@@ -15,6 +15,7 @@
 #include <string.h>
 
 #include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/spin.h"
 
 #define TOGETHER_MAX (FORWARD_SCRATCH / sizeof(struct pollfd) - 2)
 #define PART 32u
@@ -76,16 +77,18 @@ static int64_t wait_together(struct together *t)
 		const int64_t left_ns = t->deadline_ns < 0 ? -1 : t->deadline_ns - forward_now_ns();
 		const uint64_t ms = left_ns < 0 ? (t->deadline_ns < 0 ? (uint64_t)-1 : 0) : (uint64_t)(left_ns + 999999) / 1000000;
 		const uint64_t arg[6] = {(uint64_t)t->host, t->nhost, ms};
-		enum forward_event event;
+		enum forward_event event = FORWARD_E_DONE;
 		bool evicted;
 		int64_t host, here = 0, ready = 0;
 
 		t->turn.told = false;
 		forward_turn_post(&t->turn, __NR_poll, arg);
-		event = forward_turn_wait(&t->turn, t->here - 2, t->nhere + 2, t->nhere && ms ? t->deadline_ns : -1);
+		if (!forward_spin(t->turn.entry->slot, forward_settings.spin_ns))
+			event = forward_turn_wait(&t->turn, t->here - 2, t->nhere + 2, t->nhere && ms ? t->deadline_ns : -1);
 		if (event == FORWARD_E_DEAD)
 			return forward_dead("the connection to its host has ended");
 		host = forward_turn_finish(&t->turn);
+		forward_spin_learn(t->turn.entry->slot, forward_settings.spin_ns);
 		t->turn.told = event == FORWARD_E_SIGNAL || event == FORWARD_E_READY || event == FORWARD_E_TIME;
 		if (host < 0 && host != -EINTR)
 			return host;
