@@ -1,7 +1,8 @@
 # guest.mk - what runs in the guest: dsmap, and guest.a with what the agent, the library and tests share
 
 $(B)/lib/guest.a: $(call obj,runtime/guest/pin.c runtime/guest/pin_why.c runtime/guest/remote.c runtime/guest/tracee.c runtime/guest/inject.c runtime/guest/inject_prepare.c \
-	runtime/guest/inject_remove.c runtime/guest/freeze.c runtime/guest/tracer.c runtime/guest/hold.c) \
+	runtime/guest/inject_remove.c runtime/guest/freeze.c runtime/guest/tracer.c runtime/guest/hold.c runtime/guest/lend.c runtime/guest/monitor.c \
+	runtime/guest/monitor_lend.c) \
 	$(B)/obj/runtime/guest/helper.o
 
 $(B)/obj/%.o: %.S
@@ -32,7 +33,7 @@ $(B)/lib/libdsguest.so: $(LIBDSGUEST_SRC) runtime/guest/libdsguest.h runtime/gue
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -fPIC -shared -fvisibility=hidden -ftls-model=initial-exec \
 		-D_GNU_SOURCE -I. -Wl,-soname,libdsguest.so -Wl,-z,defs -Wl,-z,nodelete -o $@ $(LIBDSGUEST_SRC)
 all tests-build tsan-build: $(B)/lib/libdsguest.so
-$(B)/bin/dsrun: $(call obj,$(addprefix runtime/guest/,dsrun.c dsrun_options.c dsrun_policy.c dsrun_devices.c agent_ask.c attend.c load.c monitor.c forward/rules.c forward/paths.c forward/policy_text.c))
+$(B)/bin/dsrun: $(call obj,$(addprefix runtime/guest/,dsrun.c dsrun_options.c dsrun_policy.c dsrun_devices.c agent_ask.c attend.c load.c monitor.c monitor_lend.c tracee.c tracer.c forward/rules.c forward/paths.c forward/policy_text.c))
 	$(LINK)
 BINS += $(B)/bin/dsrun
 all tests-build tsan-build: $(B)/bin/dsrun

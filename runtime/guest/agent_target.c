@@ -16,6 +16,7 @@
 
 #include "rle/cleanup.h"
 #include "runtime/guest/agent_log.h"
+#include "runtime/guest/lend.h"
 
 #define PF_KTHREAD 0x00200000
 
@@ -227,7 +228,7 @@ int agent_target_shadowable(const struct agent_target *t, uint32_t flags, struct
 		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d is %s", t->pid, t->pid == 1 ? "the one that starts all others" : "dsagent");
 	if (read_status(t->pid, &s))
 		return gone(why, t->pid);
-	if (s.tracer)
+	if (s.tracer && !lend_can(t->pid))
 		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d (%s) is traced by process %" PRIu64 " (a debugger, strace?)", t->pid, t->comm,
 				    s.tracer);
 	if (s.seccomp == 1)

@@ -30,7 +30,8 @@
 
 /* Where the library is in a process.  Threads and forked children have it where their maker has it. */
 struct place {
-	uint64_t handle_at, entry, exempt, exempt_end;
+	uint64_t handle_at, entry, exempt, exempt_end, park;
+	uint64_t monitor; /* enum intercept_monitor */
 };
 
 struct attendant {
@@ -63,7 +64,7 @@ static bool has(const struct attendant *a, pid_t tid, const struct place *p)
 	struct iovec there = {(void *)(p->handle_at + offsetof(struct intercept_handle, traced)), sizeof(head)}; /* NOLINT: an address there */
 
 	_Static_assert(offsetof(struct intercept_handle, cookie) == offsetof(struct intercept_handle, traced) + 8, "read at once");
-	return process_vm_readv(tid, &local, 1, &there, 1, 0) == (ssize_t)sizeof(head) && head[0] == INTERCEPT_TRACED &&
+	return process_vm_readv(tid, &local, 1, &there, 1, 0) == (ssize_t)sizeof(head) && head[0] == p->monitor &&
 	       head[1] == a->cookie;
 }
 
@@ -103,10 +104,10 @@ static const struct place *place_of(struct attendant *a, pid_t tid)
 
 static int note_place(struct attendant *a, pid_t tid, const struct intercept_handle *h, uint64_t handle_at)
 {
-	const struct place p = {handle_at, h->entry, h->exempt, h->exempt_end};
+	const struct place p = {handle_at, h->entry, h->exempt, h->exempt_end, h->park, h->traced};
 
 	for (size_t i = 0; i < a->nplaces; i++)
-		if (a->places[i].handle_at == handle_at)
+		if (a->places[i].handle_at == handle_at && a->places[i].monitor == h->traced)
 			return remember(a, tid, (uint32_t)i + 1);
 	if (a->nplaces == a->places_room && more(&a->places, &a->places_room, sizeof(*a->places)))
 		return -ENOMEM;
@@ -129,7 +130,7 @@ static int load(struct attendant *a, pid_t tid, enum intercept_monitor monitor)
 		fprintf(stderr, "dsrun: process %d runs without its calls being seen: %s\n", tid, strerror(-rc));
 	if (followed)
 		remember(a, tid, 0);
-	return rc || monitor != INTERCEPT_TRACED ? rc : note_place(a, tid, &handle, handle_at);
+	return rc || !followed ? rc : note_place(a, tid, &handle, handle_at);
 }
 
 static bool jump(void *context, pid_t tid, const struct intercept_call *call, struct monitor_jump *to)
@@ -137,10 +138,17 @@ static bool jump(void *context, pid_t tid, const struct intercept_call *call, st
 	const struct place *p = place_of(context, tid);
 
 	/* The end of a handler is no call but a state of the thread. */
-	if (!p || call->nr == SYSCALL_SIGRETURN || (call->pc >= p->exempt && call->pc < p->exempt_end))
+	if (!p || p->monitor != INTERCEPT_TRACED || call->nr == SYSCALL_SIGRETURN || (call->pc >= p->exempt && call->pc < p->exempt_end))
 		return false;
 	to->pc = p->entry;
 	return true;
+}
+
+static uint64_t park(void *context, pid_t tid)
+{
+	const struct place *p = place_of(context, tid);
+
+	return p ? p->park : 0;
 }
 
 static void event(void *context, pid_t tid, enum monitor_event what, int64_t other)
@@ -208,7 +216,7 @@ static pid_t await_exec(int fd, pid_t tid)
 static _Noreturn void serve(int fd, pid_t tid, enum attend_how how, const char *library)
 {
 	static struct attendant a;
-	const struct monitor_config config = {.context = &a, .jump = jump, .event = event};
+	const struct monitor_config config = {.context = &a, .jump = jump, .event = event, .park = park};
 	int32_t word = (int32_t)getpid();
 	int status;
 	pid_t got;

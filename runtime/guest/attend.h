@@ -8,7 +8,8 @@
  *   ATTEND_LOAD	lets go of it and ends: the library makes its own traps (intercept.h);
  *   ATTEND_MONITOR	goes on as its monitor (monitor.h): every call is a stop, from the program's first instruction on, and sends its
  *			thread to the library.  Whatever the program starts is treated likewise, static programs and those with an
- *			empty environment too.  The program dies with its monitor.  (Only programs built by Go make their own traps,
+ *			empty environment too.  The program dies with its monitor,
+ *			which lets go of it only to lend it to dsagent (lend.h).  (Only programs built by Go make their own traps,
  *			see intercept/stacks.c.)
  *
  * The attendant is nobody's child (its parent is init), so the program's own children are as they would be, and is of no

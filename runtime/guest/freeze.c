@@ -10,6 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "runtime/guest/lend.h"
 #include "runtime/guest/tracee.h"
 
 enum state { STARTING, FROZEN, FAILED, ENDED };
@@ -27,6 +28,7 @@ struct freeze {
 	struct inject_err why;
 	struct tracee *tracees;
 	size_t count, room;
+	struct lend lend;
 };
 
 static bool known(const struct freeze *f, pid_t tid)
@@ -115,8 +117,10 @@ static int stop_known(struct freeze *f, int64_t deadline_ms)
 static int stop_all(struct freeze *f)
 {
 	int64_t deadline_ms = tracee_now_ms() + INJECT_STOP_MS;
-	int err;
+	int err = lend_take(f->pid, deadline_ms, &f->lend, &f->why);
 
+	if (err)
+		return err;
 	while ((err = each_thread(f, must_wait)) > 0) {
 		if (tracee_now_ms() >= deadline_ms)
 			return -EAGAIN;
@@ -150,6 +154,7 @@ static void let_go(struct freeze *f)
 		if (f->tracees[i].stopped)
 			tracee_detach(&f->tracees[i]);
 	f->count = 0;
+	lend_give(&f->lend);
 }
 
 static void *keep(void *arg)
@@ -199,6 +204,7 @@ int freeze_start(const struct remote *r, unsigned int limit_ms, struct freeze **
 	}
 	f->pid = r->pid;
 	f->helper = r->helper;
+	f->lend = LEND_NONE;
 	f->until_ms = limit_ms;
 	pthread_mutex_init(&f->lock, NULL);
 	pthread_condattr_init(&attr);

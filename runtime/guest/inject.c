@@ -19,6 +19,7 @@
 #include "rle/run.h"
 #include "rle/vma.h"
 #include "runtime/guest/inject_impl.h"
+#include "runtime/guest/lend.h"
 
 #define PAGE DS_PAGE_BYTES
 #define USER_END UINT64_C(0x7ffffffff000)
@@ -93,7 +94,7 @@ static int acceptable(pid_t pid, unsigned int flags, struct inject_err *why)
 		return tracee_refuse(why, -EPERM, 0, "it is a kernel thread");
 	if (!about.memory)
 		return tracee_refuse(why, -ESRCH, 0, "it has exited");
-	if (about.traced)
+	if (about.traced && !lend_can(pid))
 		return tracee_refuse(why, -EPERM, 0, "it is being traced by another process, such as a debugger");
 	if (about.seccomp == SECCOMP_MODE_STRICT)
 		return tracee_refuse(why, -EACCES, 0, "it is in strict seccomp mode");
@@ -352,6 +353,7 @@ static int job_inject(void *ctx)
 {
 	struct inject_plan *p = ctx;
 	int64_t deadline_ms = tracee_now_ms() + INJECT_STOP_MS;
+	struct lend lend;
 	int err;
 
 	while (tracee_shared(p->pid, 0)) {
@@ -359,7 +361,10 @@ static int job_inject(void *ctx)
 			return tracee_refuse(p->why, -EBUSY, 0, "another process shares its memory, such as a child in vfork");
 		usleep(5000);
 	}
-	err = in_program(p, deadline_ms);
+	err = lend_take(p->pid, deadline_ms, &lend, p->why);
+	if (!err)
+		err = in_program(p, deadline_ms);
+	lend_give(&lend);
 	return err ? err : in_helper(p);
 }
 

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "runtime/guest/inject_impl.h"
+#include "runtime/guest/lend.h"
 
 struct removal {
 	struct remote *r;
@@ -41,10 +42,13 @@ static int job_remove(void *ctx)
 {
 	struct removal *m = ctx;
 	int64_t deadline_ms = tracee_now_ms() + INJECT_STOP_MS;
+	__attribute__((cleanup(lend_give))) struct lend lend;
 	struct tracee t;
 	pid_t tid;
-	int err = inject_choose(m->r->pid, deadline_ms, &tid, m->why);
+	int err = lend_take(m->r->pid, deadline_ms, &lend, m->why);
 
+	if (!err)
+		err = inject_choose(m->r->pid, deadline_ms, &tid, m->why);
 	if (err)
 		return err;
 	err = tracee_seize(&t, m->r->pid, tid, PTRACE_O_TRACESYSGOOD);

@@ -37,38 +37,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/guest/monitor.h"
+#include "runtime/guest/monitor_impl.h"
 
-#define SYSCALL_STOP (SIGTRAP | 0x80) /* PTRACE_O_TRACESYSGOOD */
 #define RT_SIGRETURN 15
 
-struct thread {
-	pid_t tid; /* 0: no entry */
-	bool inside, answered, changed;
-	bool jumps;
-	struct monitor_jump to;
-	struct intercept_call asked; /* as the program made it */
-	int64_t result;		     /* answered: what it gets */
-	uint64_t again;		     /* the place of the last call that the kernel might make again; 0: none */
-	bool surely_again;
-};
-
-struct monitor {
-	const struct monitor_config *config;
-	struct thread *threads;
-	size_t nthreads, room;
-	pid_t program;
-	bool started; /* the program, not yet what execs it */
-	int status;
-	struct {
-		pid_t tid;
-		int status;
-		bool over;
-	} *round; /* of whom wait4() has told */
-	size_t nround, round_room;
-};
-
-static struct thread *thread_of(struct monitor *m, pid_t tid)
+struct thread *monitor_thread(struct monitor *m, pid_t tid)
 {
 	struct thread *free_entry = NULL, *more;
 	size_t room;
@@ -93,7 +66,7 @@ static struct thread *thread_of(struct monitor *m, pid_t tid)
 	return free_entry;
 }
 
-static void event(struct monitor *m, pid_t tid, enum monitor_event what, int64_t other)
+void monitor_event(struct monitor *m, pid_t tid, enum monitor_event what, int64_t other)
 {
 	if (m->config->event && m->started)
 		m->config->event(m->config->context, tid, what, other);
@@ -185,7 +158,7 @@ static void end(struct monitor *m, struct thread *t, const struct __ptrace_sysca
 		m->config->leave(m->config->context, t->tid, &t->asked, result);
 }
 
-static void call_stop(struct monitor *m, struct thread *t)
+void monitor_call_stop(struct monitor *m, struct thread *t)
 {
 	struct __ptrace_syscall_info info;
 
@@ -200,22 +173,22 @@ static void call_stop(struct monitor *m, struct thread *t)
 /* exec by a thread: it takes over the process's id, the others are gone. */
 static void exec_stop(struct monitor *m, struct thread *t, pid_t former)
 {
-	struct thread *from = former == t->tid ? t : thread_of(m, former);
+	const pid_t tid = t->tid;
+	struct thread *from = former == tid ? t : monitor_thread(m, former);
 
+	t = monitor_thread(m, tid); /* the list may have moved */
 	if (from && from != t) {
-		const pid_t tid = t->tid;
-
 		*t = *from;
 		t->tid = tid;
 		from->tid = 0;
 	}
 	t->again = 0;
-	if (t->tid == m->program)
+	if (tid == m->program)
 		m->started = true;
-	event(m, t->tid, MONITOR_EXEC, former);
+	monitor_event(m, tid, MONITOR_EXEC, former);
 }
 
-static void stopped(struct monitor *m, struct thread *t, int status)
+void monitor_stopped(struct monitor *m, struct thread *t, int status)
 {
 	const int what = status >> 16, sig = WSTOPSIG(status);
 	unsigned long message = 0;
@@ -228,7 +201,7 @@ static void stopped(struct monitor *m, struct thread *t, int status)
 	case PTRACE_EVENT_VFORK:
 	case PTRACE_EVENT_CLONE:
 		if (!ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &message))
-			event(m, t->tid, MONITOR_MADE, (int64_t)message);
+			monitor_event(m, t->tid, MONITOR_MADE, (int64_t)message);
 		break;
 	case PTRACE_EVENT_EXEC:
 		if (!ptrace(PTRACE_GETEVENTMSG, t->tid, NULL, &message))
@@ -236,10 +209,10 @@ static void stopped(struct monitor *m, struct thread *t, int status)
 		break;
 	default:
 		if (sig == SYSCALL_STOP) {
-			call_stop(m, t);
+			monitor_call_stop(m, t);
 			break;
 		}
-		event(m, t->tid, MONITOR_SIGNAL, sig);
+		monitor_event(m, t->tid, MONITOR_SIGNAL, sig);
 		ptrace(PTRACE_SYSCALL, t->tid, NULL, (long)sig);
 		return;
 	}
@@ -253,6 +226,8 @@ static int gather(struct monitor *m)
 	pid_t tid;
 
 	m->nround = 0;
+	if (m->lends)
+		monitor_lend_serve(m, false);
 	for (;;) {
 		if (m->nround == m->round_room) {
 			const size_t room = m->round_room ? 2 * m->round_room : 64;
@@ -263,9 +238,13 @@ static int gather(struct monitor *m)
 			m->round = more;
 			m->round_room = room;
 		}
-		tid = wait4(-1, &status, __WALL | (m->nround ? WNOHANG : 0), NULL);
+		tid = wait4(-1, &status, __WALL | (m->nround || m->lends ? WNOHANG : 0), NULL);
 		if (tid < 0 && errno == EINTR)
 			continue;
+		if (tid <= 0 && m->lends && !m->nround && (tid == 0 || monitor_lend_out(m))) {
+			monitor_lend_serve(m, true);
+			continue;
+		}
 		if (tid <= 0)
 			return tid && !m->nround ? -errno : 0;
 		for (size_t i = 0; i < m->nround; i++)
@@ -286,18 +265,20 @@ static bool outdated(pid_t tid)
 
 static int told(struct monitor *m, pid_t tid, int status)
 {
-	struct thread *t = thread_of(m, tid);
+	struct thread *t = monitor_thread(m, tid);
 
 	if (!t)
 		return -ENOMEM;
 	if (WIFSTOPPED(status)) {
-		stopped(m, t, status);
+		if (t->lend == LEND_NOT || !monitor_lend_stopped(m, t, status))
+			monitor_stopped(m, t, status);
 		return 0;
 	}
-	event(m, tid, MONITOR_EXIT, status);
+	monitor_event(m, tid, MONITOR_EXIT, status);
 	if (tid == m->program)
 		m->status = status;
-	t->tid = 0;
+	free(t->kept);
+	*t = (struct thread){0};
 	return 0;
 }
 
@@ -390,9 +371,13 @@ int monitor_run(const struct monitor_config *config, char *const argv[], int *st
 
 int monitor_follow(const struct monitor_config *config, pid_t pid, int *status)
 {
-	struct monitor m = {.config = config, .program = pid};
-	int rc = ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) ? -errno : watch(&m); /* interrupted, it stops at its calls from here on */
+	struct monitor m = {.config = config, .program = pid, .started = config->from_now_on};
+	int rc;
 
+	if (config->park)
+		monitor_lend_open(&m);
+	rc = ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) ? -errno : watch(&m); /* interrupted, it stops at its calls from here on */
+	monitor_lend_close(&m);
 	free(m.threads);
 	free(m.round);
 	*status = m.status;

@@ -34,6 +34,7 @@ struct monitor_jump {
 /** struct monitor_config - What monitor_run() does with the calls; all functions get @context. */
 struct monitor_config {
 	void *context;
+	bool from_now_on; /* for monitor_follow(): the program is the one that runs now, not what it executes next */
 
 	/**
 	 * enter() - Decides about a call of thread @tid; NULL: all go on
@@ -55,6 +56,13 @@ struct monitor_config {
 	 * intercept.h has it for a trap.  Neither enter() nor leave() is asked about such a call.
 	 */
 	bool (*jump)(void *context, pid_t tid, const struct intercept_call *call, struct monitor_jump *to);
+
+	/**
+	 * park() - Where thread @tid can wait, in its memory: code that makes pause(2) for ever; NULL, or 0: nowhere
+	 *
+	 * Of monitor_follow(), which then lends processes (lend.h).  The descriptors LEND_FD and LEND_FD + 1 are taken for that.
+	 */
+	uint64_t (*park)(void *context, pid_t tid);
 
 	/** leave() - A call has ended; NULL: nobody needs to know.  @result may be one of the kernel's own codes for "again" (512...). */
 	void (*leave)(void *context, pid_t tid, const struct intercept_call *call, int64_t result);
@@ -81,7 +89,7 @@ int monitor_run(const struct monitor_config *config, char *const argv[], int *st
 	 PTRACE_O_TRACEEXEC)
 
 /**
- * monitor_follow() - Watches what a process does from its next exec on, with all that it starts, until the last of them has ended
+ * monitor_follow() - Watches what a process does from its next exec on (monitor_config.from_now_on: at once), with all that it starts, until the last of them has ended
  * @pid: seized by the caller, with one thread
  * @status: of the program, as wait(2) tells it
  *

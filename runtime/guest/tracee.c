@@ -427,6 +427,17 @@ static int last_stop(struct tracee *t, int want_sig)
 	}
 }
 
+int tracee_put_back(struct tracee *t)
+{
+	int err = set_regs(t->tid, &t->regs);
+
+	if (t->rseq_cs)
+		ptrace(PTRACE_POKEDATA, t->tid, (void *)t->rseq_addr, (void *)t->rseq_cs);
+	if (ptrace(PTRACE_SETSIGMASK, t->tid, (void *)sizeof(t->mask), &t->mask) && !err)
+		err = -errno;
+	return err;
+}
+
 int tracee_restore(struct tracee *t)
 {
 	int sig = 0, err;
@@ -444,11 +455,7 @@ int tracee_restore(struct tracee *t)
 	}
 	if (err)
 		return err;
-	err = set_regs(t->tid, &t->regs);
-	if (t->rseq_cs)
-		ptrace(PTRACE_POKEDATA, t->tid, (void *)t->rseq_addr, (void *)t->rseq_cs);
-	if (ptrace(PTRACE_SETSIGMASK, t->tid, (void *)sizeof(t->mask), &t->mask) && !err)
-		err = -errno;
+	err = tracee_put_back(t);
 	ptrace(PTRACE_DETACH, t->tid, NULL, (void *)(uintptr_t)sig);
 	t->stopped = false;
 	for (int i = 1; i <= 64; i++)

@@ -88,6 +88,15 @@ int tracee_call(struct tracee *t, uint64_t ip, const struct remote_call *call, i
  */
 int tracee_go(struct tracee *t, struct user_regs_struct *regs, uint64_t end);
 
+/**
+ * tracee_put_back() - What it was doing, as tracee_save() has kept it; it stays stopped
+ *
+ * In a stop on its way to user mode, as PTRACE_INTERRUPT or a signal brings about: only there the kernel looks at what is to be restarted.
+ *
+ * Return: 0; -errno.
+ */
+int tracee_put_back(struct tracee *t);
+
 /** tracee_restore() - Let it go on with what it was doing, untraced.  Return: 0; -ESRCH: it was killed; -errno. */
 int tracee_restore(struct tracee *t);
 

@@ -1,12 +1,17 @@
 /* inject.c - a program does not notice that a helper is put into it and taken out again
  *
  * Each behaviour below is a function that returns 0 when everything was as it should be, run in a child: left alone
- * (the control), with helpers put in and taken out as fast as it goes, and frozen for a moment again and again.
+ * (the control), with helpers put in and taken out as fast as it goes, and frozen for a moment again and again.  Then one of these two
+ * while another process monitors its calls by ptrace, and lends it (lend.h).
  *
  * usage: inject [PART OF A NAME]
  */
+#include <sys/ptrace.h>
+
 #include "runtime/guest/freeze.h"
 #include "runtime/guest/inject.h"
+#include "runtime/guest/lend.h"
+#include "runtime/guest/monitor.h"
 #include "tests/tap.h"
 #include "tests/unit/inject_blocked.h"
 
@@ -241,21 +246,6 @@ static const struct behaviour {
 	{"calls that do not block", do_syscalls},
 };
 
-static pid_t start(const struct behaviour *b)
-{
-	pid_t child;
-
-	fflush(stdout);
-	child = fork();
-	if (child == 0) {
-		signals = 0;
-		alarm(0);
-		began_ms = tracee_now_ms();
-		_exit(b->fn());
-	}
-	return child;
-}
-
 static bool running(pid_t pid)
 {
 	siginfo_t info = {0};
@@ -263,9 +253,91 @@ static bool running(pid_t pid)
 	return waitid(P_PID, pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 && info.si_pid == 0;
 }
 
-/* Why something did not work, unless the program had exited. */
+/* Where a thread waits that is lent; the child has it where the monitor has it. */
+void lent_park(void);
+__asm__(".text\nlent_park:\n\tmov $34, %eax\n\tsyscall\n\tjmp lent_park\n");
+
+static uint64_t park(void *context, pid_t tid)
+{
+	(void)context;
+	(void)tid;
+	return (uint64_t)lent_park;
+}
+
+static unsigned long calls_seen;
+static bool seen(void *context, pid_t tid, struct intercept_call *call, int64_t *result)
+{
+	(void)context;
+	(void)tid;
+	(void)call;
+	(void)result;
+	calls_seen++;
+	return false;
+}
+
+/* The monitor of @child, which reads @hold until it is monitored. */
+static _Noreturn void monitor(pid_t child, int hold)
+{
+	const struct monitor_config config = {.enter = seen, .park = park, .from_now_on = true};
+	int status, rc = ptrace(PTRACE_SEIZE, child, NULL, (long)MONITOR_OPTIONS) ? -errno : 0;
+
+	/* It stops before it goes on: a wait is not to be the call that is interrupted. */
+	if (rc || ptrace(PTRACE_INTERRUPT, child, NULL, NULL) || write(hold, "", 1) != 1)
+		_exit(2);
+	rc = monitor_follow(&config, child, &status);
+	_exit(rc || !calls_seen);
+}
+
+static pid_t monitor_pid;
+static pid_t start(const struct behaviour *b, bool monitored)
+{
+	int hold[2] = {-1, -1};
+	pid_t child;
+
+	fflush(stdout);
+	if (monitored && pipe(hold))
+		return -1;
+	child = fork();
+	if (child == 0) {
+		char c;
+
+		if (monitored && read(hold[0], &c, 1) != 1)
+			_exit(99);
+		close(hold[0]);
+		close(hold[1]);
+		signals = 0;
+		alarm(0);
+		began_ms = tracee_now_ms();
+		_exit(b->fn());
+	}
+	if (monitored) {
+		monitor_pid = fork();
+		if (monitor_pid == 0)
+			monitor(child, hold[1]);
+		while (monitor_pid > 0 && !lend_can(child) && running(monitor_pid))
+			usleep(1000);
+		close(hold[0]);
+		close(hold[1]);
+	}
+	return child;
+}
+
+/* Waits for both.  Return: the child's status; -1: the monitor saw nothing, or failed. */
+static int ended(pid_t child, bool monitored)
+{
+	int status, of_monitor = 0;
+
+	waitpid(child, &status, 0);
+	if (monitored)
+		waitpid(monitor_pid, &of_monitor, 0);
+	return of_monitor ? -1 : status;
+}
+
+/* Why something did not work, unless the program had exited: its helper is killed a moment before that is to be seen. */
 static void note(const struct inject_err *why, pid_t child, const char **first)
 {
+	for (int i = 0; i < 20 && !*first && why->err != -ESRCH && running(child); i++)
+		usleep(1000);
 	if (!*first && why->err != -ESRCH && running(child))
 		*first = why->why ? why->why : "no answer";
 }
@@ -321,37 +393,44 @@ static unsigned long frozen(pid_t child, const char **first)
 	return times;
 }
 
-int main(int argc, char **argv)
+static bool tried(const struct behaviour *b, unsigned int j, bool monitored, unsigned long *total)
 {
 	static unsigned long (*const what[])(pid_t, const char **) = {in_and_out, frozen};
 	static const char *const does[] = {"helpers in and out", "times frozen"};
-	unsigned long total[2] = {0};
+	const char *first = NULL;
+	unsigned long times = 0;
+	int status = 0;
+
+	/* On a busy machine a behaviour may be over before anything was done to it. */
+	for (int tries = 0; tries < 6 && times < 2 && !first && status == 0; tries++) {
+		pid_t child;
+
+		wait_ms = tries < 3 ? 150 : 900;
+		child = start(b, monitored);
+		usleep(5000);
+		times += what[j](child, &first);
+		status = ended(child, monitored);
+	}
+	wait_ms = 150;
+	*total += times;
+	return tap_ok(status == 0 && times > 0 && !first, "%s: %lu %s%s (status %x%s%s)", b->name, times, does[j],
+		      monitored ? ", under a monitor" : "", status, first ? "; " : "", first ? first : "");
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long total[2] = {0}, lent = 0;
 
 	for (size_t i = 0; i < sizeof(behaviours) / sizeof(behaviours[0]); i++) {
 		const struct behaviour *b = &behaviours[i];
-		int status;
 
 		if (argc > 1 && !strstr(b->name, argv[1]))
 			continue;
-		waitpid(start(b), &status, 0);
-		tap_eq(status, 0, "%s, left alone", b->name);
-		for (int j = 0; j < 2; j++) {
-			const char *first = NULL;
-			unsigned long times = 0;
-
-			/* On a busy machine a behaviour may be over before anything was done to it. */
-			for (int tries = 0; tries < 5 && times < 2 && !first && (tries == 0 || status == 0); tries++) {
-				pid_t child = start(b);
-
-				usleep(5000);
-				times += what[j](child, &first);
-				waitpid(child, &status, 0);
-			}
-			total[j] += times;
-			tap_ok(status == 0 && times > 0 && !first, "%s: %lu %s (status %x%s%s)", b->name, times, does[j], status, first ? "; " : "",
-			       first ? first : "");
-		}
+		tap_eq(ended(start(b, false), false), 0, "%s, left alone", b->name);
+		tried(b, 0, false, &total[0]);
+		tried(b, 1, false, &total[1]);
+		tried(b, i % 2, true, &lent);
 	}
-	printf("# %lu helpers put in and taken out; frozen %lu times\n", total[0], total[1]);
+	printf("# %lu helpers put in and taken out; frozen %lu times; %lu times under a monitor\n", total[0], total[1], lent);
 	return tap_done();
 }

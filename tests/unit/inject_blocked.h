@@ -35,7 +35,8 @@
 
 #include "runtime/guest/tracee.h"
 
-#define WAIT_MS 150
+static int wait_ms = 150; /* longer where the machine is too busy to do anything in it */
+#define WAIT_MS wait_ms
 #define SLACK_MS 400 /* this machine may be busy; a timeout that started anew all the time would last for ever */
 
 static int64_t began_ms;
@@ -50,7 +51,7 @@ static int lasted(bool right)
 	return ms < WAIT_MS - 1 ? 2 : ms > WAIT_MS + SLACK_MS ? 3 : 0;
 }
 
-static const struct timespec wait_ts = {.tv_nsec = WAIT_MS * 1000000};
+#define wait_ts ((struct timespec){.tv_nsec = WAIT_MS * 1000000L})
 
 /* A byte comes after WAIT_MS, from a process of its own. */
 static int later(void)

@@ -25,7 +25,8 @@
 _Static_assert(offsetof(struct intercept_slot, ret) == SLOT_RET && offsetof(struct intercept_slot, rbx) == SLOT_RBX &&
 		       offsetof(struct intercept_slot, refs) == SLOT_REFS,
 	       "entry.S knows the slot");
-_Static_assert(sizeof(struct intercept_call) == 72 && __NR_rt_sigreturn == NR_RT_SIGRETURN, "entry.S knows the frame");
+_Static_assert(sizeof(struct intercept_call) == 72 && __NR_rt_sigreturn == NR_RT_SIGRETURN && __NR_pause == NR_PAUSE,
+	       "entry.S knows the frame");
 
 struct intercept_config intercept_config;
 struct intercept_stats intercept_counts;

@@ -214,6 +214,19 @@ intercept_begin:
 	.cfi_endproc
 	.size intercept_begin, . - intercept_begin
 
+	/* a thread that its monitor has lent (runtime/guest/lend.h) waits here */
+	.globl intercept_park
+	.hidden intercept_park
+	.type intercept_park, @function
+intercept_park:
+	.cfi_startproc
+	.cfi_undefined %rip
+	mov $NR_PAUSE, %eax
+	syscall
+	jmp intercept_park
+	.cfi_endproc
+	.size intercept_park, . - intercept_park
+
 	/* a handler of the program returns: rsp is at its struct ucontext, which may have been given a mask with SIGSYS */
 3:	.cfi_startproc
 	.cfi_undefined %rip

@@ -54,6 +54,7 @@ void intercept_entry(void);
 void intercept_restorer(void);
 void intercept_jump_entry(void);
 void intercept_begin(void);
+void intercept_park(void);
 
 void intercept_entry_small(void);
 

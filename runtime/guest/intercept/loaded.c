@@ -7,6 +7,7 @@ __attribute__((visibility("protected"))) struct intercept_handle intercept_handl
 	.entry = (uint64_t)intercept_entry,
 	.exempt = (uint64_t)intercept_exempt_start,
 	.exempt_end = (uint64_t)intercept_exempt_end,
+	.park = (uint64_t)intercept_park,
 };
 
 void loaded_construct(uint64_t *stack)

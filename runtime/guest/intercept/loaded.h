@@ -28,6 +28,7 @@ struct intercept_handle {
 	uint64_t begin;		    /* rsi: where the program starts; rsp: as the kernel leaves it */
 	uint64_t entry;		    /* where a call goes on: intercept_entry */
 	uint64_t exempt, exempt_end; /* calls from here are the library's own */
+	uint64_t park;		    /* where a thread can wait for ever: intercept_park */
 	uint64_t init, ninit;	    /* the tracer's: the constructors */
 	uint64_t traced;	    /* the tracer's: enum intercept_monitor */
 	uint64_t cookie;	    /* the tracer's, to know the library by */

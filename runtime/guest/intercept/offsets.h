@@ -3,6 +3,7 @@
 #define GUEST_INTERCEPT_OFFSETS_H
 
 #define NR_RT_SIGRETURN 15
+#define NR_PAUSE 34
 #define RED_ZONE 128	     /* bytes below rsp that belong to the program (System V ABI, 3.2.2) */
 #define UCONTEXT_SIGMASK 296 /* in the kernel's struct ucontext */
 #define SLOT_RET 0
