@@ -71,7 +71,9 @@ static int parse(struct server_params *p, int argc, char **argv)
 		case OPT_VERBOSE: log_verbose(1); break;
 		case 'h': fputs(help_text, stdout); return DSCONTAINER_DONE;
 		case 'V': puts("dscontainer " DS_VERSION); return DSCONTAINER_DONE;
-		default: return usage("an option that it has not got", "");
+		default: /* getopt has said what is wrong */
+			fputs("Try: dscontainer --help\n", stderr);
+			return DSCONTAINER_USAGE;
 		}
 	if (optind < argc)
 		return usage("too much: ", argv[optind]);

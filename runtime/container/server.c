@@ -47,6 +47,16 @@ const char *server_fault(const struct policy_rule *r)
 
 /* --- sockets ------------------------------------------------------------------------------------------------------------ */
 
+/* What a server that was killed has left, and nothing else: no file, and no socket where somebody listens. */
+static bool left_behind(const struct sockaddr_un *addr, int kind)
+{
+	cleanup_close int fd = socket(AF_UNIX, kind | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	struct stat st;
+
+	return fd >= 0 && !lstat(addr->sun_path, &st) && S_ISSOCK(st.st_mode) &&
+	       connect(fd, (const struct sockaddr *)addr, sizeof(*addr)) && errno == ECONNREFUSED;
+}
+
 /*
  * A socket that everybody who sees it may connect to.  Bound by the last part of its name, in its directory, since a container's name for
  * that differs: who has connected sees the last part (forward/estate.c).
@@ -69,8 +79,8 @@ static int listen_at(const char *path, int kind)
 	if (chdir(folder))
 		return -errno;
 	mask = umask(0);
-	if ((unlink(addr.sun_path) && errno != ENOENT) || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) || chmod(addr.sun_path, 0666) ||
-	    listen(fd, BACKLOG))
+	if ((left_behind(&addr, kind) && unlink(addr.sun_path)) || bind(fd, (struct sockaddr *)&addr, sizeof(addr)) ||
+	    chmod(addr.sun_path, 0666) || listen(fd, BACKLOG))
 		rc = -errno;
 	umask(mask);
 	if (fchdir(back))

@@ -18,6 +18,8 @@ echo "allow nonsense=1" >"$TMP/bad"
 matches "$(try --name a --socket /x/y --policy "$TMP/bad")" "$TMP/bad:1: .*status 1 $" "a wrong one with its line"
 echo "allow program=** service=forward path=/mnt/data:$TMP/data:rw" >"$TMP/good"
 matches "$(try --name a --socket "$TMP/nowhere/socket" --policy "$TMP/good")" "nowhere/socket: its socket: No such file.*status 2 $" "a folder that is not there is said"
+echo mine >"$TMP/file"
+matches "$(try --name a --socket "$TMP/file" --policy "$TMP/good") $(cat "$TMP/file")" "file: its socket: Address already in use.*status 2 +mine$" "a file in its place is not removed"
 
 # --- files ----------------------------------------------------------------------------------------------------------------
 cat >"$TMP/policy" <<EOT
@@ -28,6 +30,8 @@ allow vm=other program=**/nl service=forward path=/mnt/data:$TMP/data:rw
 allow vm=box program=** service=forward executors=16 device=/dev/kvm device=/dev/net/tun device=/dev/loop* path=/mnt/data:$TMP/data:rw path=/mnt/ro:$TMP/ro:ro path=/sys/block:/sys/block:ro path=/sys/devices/virtual/block:/sys/devices/virtual/block:ro
 EOT
 container_serve
+matches "$(timeout 60 "$BIN/dscontainer" --name two --socket "$TMP/run/socket" --policy "$TMP/good" 2>&1) $?" "socket: its socket: Address already in use.* 2$" \
+	"nor is the socket of another server"
 trap 'kill $server 2>/dev/null; losetup -j "$TMP/data/image" 2>/dev/null | cut -d: -f1 | xargs -r losetup -d; rm -rf "$TMP"' EXIT
 run() { # run COMMAND...: in the container, with the host's files
 	box dsrun --required --forward /mnt/data --forward /mnt/ro -- "$@"
