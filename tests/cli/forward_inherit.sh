@@ -95,6 +95,12 @@ try: os.posix_spawn('/no/program', ['x'], {}, file_actions=[(os.POSIX_SPAWN_DUP2
 except OSError as e: print(e)
 os.write(f, b'and on\n'); print(os.lseek(f, 0, os.SEEK_CUR))
 "
+	rm -rf "$P" "$root" && mkdir -p "$root${P%/*}" && cp -a "$TMP/seed" "$root$P"
+	for kind in lockf flock; do
+		DS_FORWARD_TRACE=- forwarded "$python" -c "import fcntl, os; fcntl.$kind(os.open('$P/f', os.O_RDWR), fcntl.LOCK_EX); os.execv('/bin/true', ['true'])" >"$TMP/$kind" 2>&1
+	done
+	is "$(grep -c 'execve: record locks .* end here' "$TMP/lockf") $(grep -c 'record locks' "$TMP/flock")" "1 0" \
+		"record locks do not outlive an exec, and the trace says so; those of an open file do"
 	same "python: fork, and what both do then" "$python" -c "
 import os, threading
 f = os.open('$P/f', os.O_RDONLY); os.read(f, 4)

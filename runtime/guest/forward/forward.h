@@ -373,6 +373,9 @@ void forward_fd_set(uint64_t fd, uint8_t state);
 /** forward_fds_start() - Makes what placeholders are copies of. */
 void forward_fds_start(void);
 
+/** forward_heir_locked() - A record lock has been set, as the struct flock at @at says: an exec is told that it ends (heir.c). */
+void forward_heir_locked(uint64_t at);
+
 /** forward_fd_adopt() - A new descriptor of the host gets the lowest number that is free here.  Return: it or -errno. */
 int64_t forward_fd_adopt(struct forward_turn *turn, int64_t raw, bool cloexec);
 

@@ -21,6 +21,7 @@
 struct forward_estate forward_inherited = {.stream = -1};
 struct forward_heir forward_heir;
 static uint32_t lock, passing;
+static bool locks; /* record locks were set: they are the shadow's, and end with it */
 
 uint32_t forward_heir_pairs(struct ds_estate_pair *pair, const uint8_t *state, const uint16_t *key, bool exec)
 {
@@ -52,6 +53,7 @@ bool forward_heir_has(const struct forward_estate_answer *answer, uint32_t n, ui
 void forward_heir_begin(const struct forward_estate *estate)
 {
 	lock = passing = 0;
+	locks = false;
 	forward_own_close(forward_inherited.stream); /* its parent's */
 	forward_inherited = *estate;
 	forward_own_add(forward_inherited.stream, &forward_inherited.stream);
@@ -282,6 +284,14 @@ void forward_heir_passed(int32_t tid)
 	__atomic_compare_exchange_n(&passing, &by, 0, false, __ATOMIC_RELEASE, __ATOMIC_RELAXED);
 }
 
+void forward_heir_locked(uint64_t at)
+{
+	int16_t type;
+
+	if (!intercept_fetch(&type, at, sizeof(type)) && type != F_UNLCK)
+		__atomic_store_n(&locks, true, __ATOMIC_RELAXED);
+}
+
 bool forward_heir_pass(struct forward_birth *birth, enum forward_who who, int32_t *stream)
 {
 	struct forward_heir *heir = birth && birth->inherits ? birth->heir : &forward_heir;
@@ -296,6 +306,8 @@ bool forward_heir_pass(struct forward_birth *birth, enum forward_who who, int32_
 	if (!shared) /* the lock would stay with a child that has gone */
 		forward_lock(&lock, &mask);
 	*stream = -1;
+	if (who == FORWARD_ME && __atomic_load_n(&locks, __ATOMIC_RELAXED))
+		forward_trace_note("execve", "record locks (fcntl) of files of the host end here");
 	if (shared ? birth && birth->inherits : who == FORWARD_ME || forward_inherited.stream >= 0) {
 		n = forward_heir_pairs(heir->pair, shared ? heir->state : forward_fd_state, who == FORWARD_ME ? NULL : heir->key, true);
 		if (n && forward_estate_open(&e, source, heir->pair, n, &heir->answer) < 0)

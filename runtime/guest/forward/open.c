@@ -253,6 +253,8 @@ static bool do_fcntl(struct intercept_call *call, const struct forward_rule *rul
 	default: break;
 	}
 	*result = forward_call(call, rule);
+	if (!*result && (command == F_SETLK || command == F_SETLKW))
+		forward_heir_locked(call->arg[2]);
 	return true;
 }
 
