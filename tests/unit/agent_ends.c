@@ -126,6 +126,8 @@ static void test_ends(void)
 	pid_t pid = spawn();
 	int host;
 
+	local_about(local, 1, DS_LOCAL_LIST, 0); /* answered, it has accepted our connection: that socket is one of those before */
+	tap_eq(local_receive(local, &got), DS_LOCAL_LISTED, "dsagent answers");
 	sockets_before = sockets();
 	host = stand(local, pid, 0, frames);
 	reap(pid);
