@@ -21,99 +21,7 @@
 #include "rle/cleanup.h"
 #include "runtime/host/window.h"
 #include "tests/tap.h"
-#include "tests/vmm_played.h"
-
-#define PAGES VMM_PAGES
-#define BYTES VMM_WINDOW
-#define WAIT_MS 60000
-
-static char path[108];
-static struct windows *w;
-
-/* Whether its main thread comes to sleep, as it does when nobody has stopped it. */
-static bool goes_on(const struct vmm *v)
-{
-	for (int waited = 0; waited < WAIT_MS; waited += 5) {
-		if (state_of(v) == 'S')
-			return true;
-		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-	}
-	return false;
-}
-
-/* --- a warden ---------------------------------------------------------------------------------------------------------- */
-
-static void work(void)
-{
-	struct pollfd p = {.fd = windows_fd(w), .events = POLLIN};
-
-	while (poll(&p, 1, 0) > 0)
-		windows_run(w);
-}
-
-static struct windows_answer ask(int sock, const struct windows_ask *a, int fd)
-{
-	_Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {0};
-	struct iovec iov = {(void *)(uintptr_t)a, sizeof(*a)};
-	struct msghdr mh = {.msg_iov = &iov, .msg_iovlen = 1};
-	struct windows_answer answer = {.err = -EIO};
-
-	if (fd >= 0) {
-		mh.msg_control = control;
-		mh.msg_controllen = sizeof(control);
-		*CMSG_FIRSTHDR(&mh) = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS};
-		memcpy(CMSG_DATA(CMSG_FIRSTHDR(&mh)), &fd, sizeof(fd));
-	}
-	if (sendmsg(sock, &mh, 0) < 0)
-		return answer;
-	work();
-	if (recv(sock, &answer, sizeof(answer), MSG_DONTWAIT) != sizeof(answer))
-		answer.err = -EIO;
-	return answer;
-}
-
-static struct windows_answer map(int sock, int fd, uint64_t npages, uint64_t offset_pages, uint32_t prot)
-{
-	return ask(sock, &(struct windows_ask){.what = WINDOWS_MAP, .prot = prot, .npages = npages, .offset = offset_pages * DS_PAGE_BYTES}, fd);
-}
-
-static int unmap(int sock, uint64_t page, uint64_t npages)
-{
-	return ask(sock, &(struct windows_ask){.what = WINDOWS_UNMAP, .extent = {page, npages}}, -1).err;
-}
-
-/* A file of pages, each of which begins with its number plus @first. */
-static int make_file(uint32_t npages, uint8_t first)
-{
-	const int fd = memfd_create("file", MFD_CLOEXEC);
-
-	for (uint32_t i = 0; i < npages; i++) {
-		uint8_t page[DS_PAGE_BYTES];
-
-		memset(page, (uint8_t)(first + i), sizeof(page));
-		if (pwrite(fd, page, sizeof(page), (off_t)i * (off_t)sizeof(page)) != sizeof(page))
-			exit(2);
-	}
-	return fd;
-}
-
-static int byte_of(int fd, uint64_t page, uint64_t offset)
-{
-	uint8_t byte;
-
-	return pread(fd, &byte, 1, (off_t)(page * DS_PAGE_BYTES + offset)) == 1 ? byte : -1;
-}
-
-/* Waits until a page reads as @want. */
-static bool becomes(const struct vmm *v, uint64_t page, int want)
-{
-	for (int waited = 0; waited < WAIT_MS; waited += 5) {
-		if (load(v, page) == want)
-			return true;
-		nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
-	}
-	return false;
-}
+#include "tests/windows_played.h"
 
 /* --- room -------------------------------------------------------------------------------------------------------------- */
 
@@ -232,19 +140,6 @@ static void test_room(void)
 }
 
 /* --- mapping ----------------------------------------------------------------------------------------------------------- */
-
-static void begin(struct vmm *v, int *a, int *b)
-{
-	const struct windows_params p = {.vm = "one", .path = path, .uid = geteuid(), .shm = vmm_shm, .bytes = BYTES};
-
-	*v = start_vmm();
-	if (load(v, 1) < 0 || windows_new(&w, &p)) /* the VMM answers, so it has the window mapped */
-		exit(2);
-	windows_vmm(w, 0, false);
-	windows_vmm(w, v->pid, true);
-	*a = windows_join(w, 11);
-	*b = windows_join(w, 12);
-}
 
 static void test_mapping(void)
 {
@@ -440,50 +335,6 @@ static void test_killed(void)
 	tap_eq(ended, 20, "to its own end");
 }
 
-/* Pages of a forked child: a lease has them, until they are a shadow's again or nobody's. */
-static void test_lease(void)
-{
-	cleanup_close int file = make_file(8, 1);
-	struct windows_ask lend = {.what = WINDOWS_LEASE}, take = {.what = WINDOWS_ADOPT};
-	struct windows_answer m;
-	socklen_t bytes = sizeof(lend.offset);
-	int pair[2], other[2], a, b;
-	uint64_t at;
-	struct vmm v;
-	char byte;
-
-	begin(&v, &a, &b);
-	m = map(a, file, 3, 0, PROT_READ | PROT_WRITE);
-	at = m.mapped.extent[0].page;
-	if (socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, other) ||
-	    getsockopt(pair[1], SOL_SOCKET, SO_COOKIE, &lend.offset, &bytes))
-		exit(2);
-	ask(a, &lend, pair[0]);
-	close(pair[0]);
-	tap_ok(!m.err && recv(pair[1], &byte, 1, MSG_DONTWAIT) == 1, "a lease of what a shadow has, which is told at its other end");
-	tap_eq(unmap(a, at, 3), 0, "the shadow gives its pages back");
-	tap_ok(load(&v, at) == 1 && load(&v, at + 2) == 3, "and the file is still there");
-	tap_ok(map(a, file, 2, 5, PROT_READ).mapped.extent[0].page != at, "nobody else gets these pages");
-	take.extent = (struct ds_window_extent){at + 1, 2};
-	tap_eq(ask(b, &take, other[0]).err, -ENOENT, "who shows another socket gets nothing");
-	tap_eq(ask(b, &take, -1).err, -EPROTO, "nor who shows none");
-	tap_eq(ask(b, &take, pair[1]).err, 0, "another shadow takes two of the pages over");
-	tap_eq(ask(b, &take, pair[1]).err, -EEXIST, "once");
-	take.extent.page = at + 30;
-	tap_eq(ask(b, &take, pair[1]).err, -EINVAL, "and not what the lease does not have");
-	close(pair[1]);
-	work();
-	tap_ok(load(&v, at) == 0 && load(&v, at + 1) == 2 && load(&v, at + 2) == 3, "when nobody has the lease any more the third page is gone, and only that");
-	tap_eq(unmap(b, at + 1, 2), 0, "the other shadow gives back what it has");
-	tap_ok(load(&v, at + 1) == 0 && load(&v, at + 2) == 0, "and the window is whole there");
-	close(other[0]);
-	close(other[1]);
-	close(a);
-	close(b);
-	windows_free(w);
-	tap_eq(end_vmm(&v), 0, "the VMM goes on to its own end");
-}
-
 int main(int argc, char **argv)
 {
 	char self[400] = "", folder[] = "/tmp/windows-XXXXXX";
@@ -500,7 +351,6 @@ int main(int argc, char **argv)
 	snprintf(path, sizeof(path), "%s/window", folder);
 	vmm_make_window();
 	test_mapping();
-	test_lease();
 	test_library(self);
 	test_faults();
 	test_killed();
