@@ -17,8 +17,9 @@ check-systemd: tests-build ## dshost.service and dsagent.service in two guests w
 check-many: tests-build ## two VMs, MANY=100 programs with devices and mapped files, everybody killed in any order, leftovers counted (two minutes; as root)
 	@TEST_TIMEOUT=1500 tests/run many=$(B)/bin:tests/vm/many
 
-check-conform: tests-build ## file system calls on a forwarded directory against the host's own, all of them (a minute; as root)
+check-conform: tests-build ## file system calls on a forwarded directory against the host's own, all of them; then other people's suites, intercepted (an hour; as root)
 	@CONFORM_ALL=1 TEST_TIMEOUT=1200 tests/run conform=$(B)/bin:tests/cli/conform.sh
+	@B=$(B) tests/intercept/suites
 
 check-hostile: tests-build ## hostile guests against live shadows for as long as it takes to believe it (20 minutes; as root)
 	@HOSTILE_SECONDS=$${HOSTILE_SECONDS:-600} HOSTILE_SEED=$${HOSTILE_SEED:-$$(date +%s)} HOSTILE_KILLS=$${HOSTILE_KILLS:-1500} TEST_TIMEOUT=1800 \
