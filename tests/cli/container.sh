@@ -143,8 +143,8 @@ gone() { # gone: whether none of them is there any more, within a minute
 }
 mkfifo -m 666 "$TMP/data/pipe"
 begin() { # begin: a program that waits on the host for ever, and is not the container's first process, with which all others end
-	pkill -KILL -u $box_user sleep
-	box bash -c 'dsrun --required --forward /mnt/data -- cat /mnt/data/pipe; exec sleep 90' >/dev/null 2>&1 &
+	pkill -KILL -u $box_user bash
+	box bash -c 'dsrun --required --forward /mnt/data -- cat /mnt/data/pipe; for _ in {1..90}; do sleep 1; done' >/dev/null 2>&1 &
 	for _ in $(seq 600); do [ "$(tasks)" -ge 2 ] && return || sleep 0.1; done
 }
 begin
@@ -161,7 +161,7 @@ begin
 { kill -KILL $server && wait $server; } 2>/dev/null
 for _ in $(seq 600); do [ "$(tasks)" -le 1 ] && break || sleep 0.1; done
 matches "$(tasks)" "^[01]$" "a task ends with who gave it its root"
-pkill -KILL -u $box_user 'cat|sleep'
+pkill -KILL -u $box_user 'cat|bash'
 gone
 container_serve
 is "$(run cat /mnt/data/new 2>&1)" WRitten "the next one serves where it was"
