@@ -28,7 +28,7 @@ EOT2
 shadowed_serve "$TMP" --window 64M
 shadowed_helper window_host.py
 trap 'kill $helper $daemon 2>/dev/null; rm -rf "$TMP"' EXIT
-vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 200 "${shadowed[@]}" -- \
+vm_relay "$kernel, $machine" --kernel "$kernel" --machine "$machine" --mem 1024 --timeout 400 "${shadowed[@]}" -- \
 	env "BIN=$BIN" "CASES=${cases[*]}" ${WINDOW_ONLY:+"WINDOW_ONLY=$WINDOW_ONLY"} tests/vm/guest/window "$TMP/want"
 if [ -z "${WINDOW_ONLY:-}" ] && [ -e "$TMP/data/wal.db" ]; then
 	is "$(sqlite3 "$TMP/data/wal.db" "pragma integrity_check; select count(*), sum(a) from t" 2>&1 | tr "\n" " ")" "ok 100|5050 " \
