@@ -22,7 +22,8 @@ struct fwd {
 	struct ds_forward_slot *slot;
 	uint32_t executor;
 	int bell;
-	uint32_t spin_ns; /* of the guest's side */
+	uint32_t spin_ns;    /* of the guest's side */
+	uint32_t vain, rest; /* as the executor's: times that it was for nothing, calls that are not spun for */
 	uint64_t slept;	  /* times that it read its bell */
 };
 
@@ -99,8 +100,14 @@ FWD_UNUSED static bool fwd_wait(struct fwd *t, int timeout_ms)
 	bool done = true;
 	char bytes[64];
 
-	while (!fwd_is_done(t) && now_ns() - from_ns < t->spin_ns)
-		__builtin_ia32_pause();
+	if (t->rest) {
+		t->rest--;
+	} else {
+		while (!fwd_is_done(t) && now_ns() - from_ns < t->spin_ns)
+			__builtin_ia32_pause();
+		t->vain = fwd_is_done(t) ? t->vain / 2 : t->vain < 13 ? t->vain + 1 : t->vain;
+		t->rest = t->vain > 3 && t->spin_ns ? 1u << (t->vain - 3) : 0;
+	}
 	while (!fwd_is_done(t) && done) {
 		struct pollfd p = {.fd = t->bell, .events = POLLIN};
 

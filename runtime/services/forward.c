@@ -20,7 +20,8 @@
  * Spinning pays where the next call comes soon, and where the guest's thread has a processor of its own meanwhile.  A thread that was
  * woken for its result needs a while until it has it, so the time is counted from there, and that while is bounded too (WAKE_SPINS):
  * else two sides that sleep would go on waking each other for ever, however soon the next call comes.  When it is in vain more often
- * than not, the executor does without for the next 2, 4, ... REST_MAX calls.  It is never tried for a shorter time: that would be
+ * than not, the executor does without for the next 2, 4, ... REST_MAX calls: where many want the processors, who spins loses his
+ * turn, for as long as a thousand calls take that sleep in between.  It is never tried for a shorter time: that would be
  * in vain for sure, and so could not show that spinning pays again.
  *
  * Barriers: shadow_swap32() is a full one.  Each word is loaded once where it decides something.
@@ -45,7 +46,7 @@
 #define SPIN_NS_MAX 1000000u /* a step is over within about that */
 #define WAKE_SPINS 20u	     /* a guest's thread that was woken may take so many times as long */
 #define VAIN_FREE 3u	     /* failures that cost nothing yet */
-#define VAIN_MAX 8u
+#define VAIN_MAX 13u
 #define REST_MAX (1u << (VAIN_MAX - VAIN_FREE))
 #define YIELD_NS 5000u
 #define REPORT_NS UINT64_C(1000000000)

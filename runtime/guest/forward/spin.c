@@ -25,7 +25,7 @@
 #define SPIN_MOST 4u  /* times spin_ns */
 #define SPIN_WAKE 20u /* likewise */
 #define SPIN_LEAST 8u /* a part of it */
-#define LATE_MAX 4u
+#define LATE_MAX 9u
 #define KINDS 512u
 #define MEAN_OF 8
 
