@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "runtime/guest/local.h"
+#include "tests/spawn.h"
 #include "tests/tap.h"
 
 #define PAGE 4096ul
@@ -185,7 +186,7 @@ static int dsrun(char *out, size_t room, const char *const args[])
 	const char *argv[16] = {NULL}, *bin = getenv("BIN") ? getenv("BIN") : "build/bin";
 	char program[512];
 	size_t have = 0;
-	int fds[2], status, n = 0;
+	int heard, status, n = 0;
 	ssize_t got;
 	pid_t child;
 
@@ -193,23 +194,11 @@ static int dsrun(char *out, size_t room, const char *const args[])
 	argv[n++] = program;
 	while (*args)
 		argv[n++] = *args++;
-	if (pipe(fds))
-		exit(2);
-	fflush(stdout);
-	child = fork();
-	if (child == 0) {
-		dup2(fds[1], 1);
-		dup2(fds[1], 2);
-		close(fds[0]);
-		close(fds[1]);
-		execv(program, (char **)argv);
-		_exit(99);
-	}
-	close(fds[1]);
-	while ((got = read(fds[0], out + have, room - 1 - have)) > 0)
+	child = spawn_heard(argv, true, &heard);
+	while ((got = read(heard, out + have, room - 1 - have)) > 0)
 		have += got;
 	out[have] = 0;
-	close(fds[0]);
+	close(heard);
 	waitpid(child, &status, 0);
 	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }

@@ -3,6 +3,7 @@
  * The programs ask for themselves, get a helper, are pinned and frozen, and give back memory meanwhile.  They must do what they do
  * without a shadow, and the host must be asked for every page before it goes.
  */
+#include "tests/spawn.h"
 #include "tests/unit/agent_play.h"
 
 static struct {
@@ -85,7 +86,7 @@ static int run(const char *const command[], char *out, size_t room)
 {
 	const char *argv[16] = {NULL, "--socket", play_local, "--service", "checksum", "--args", "x y", "--required", "--"};
 	const char *bin = getenv("BIN") ? getenv("BIN") : "build/bin";
-	int fds[2], status, n = 9, stream = -1;
+	int heard, status, n = 9, stream = -1;
 	char program[512];
 	size_t have = 0;
 	ssize_t got = 1;
@@ -96,26 +97,14 @@ static int run(const char *const command[], char *out, size_t room)
 	argv[0] = program;
 	while (*command)
 		argv[n++] = *command++;
-	if (pipe(fds))
-		play_die("pipe");
-	fflush(stdout);
-	child = fork();
-	if (child == 0) {
-		dup2(fds[1], 1);
-		dup2(fds[1], 2);
-		close(fds[0]);
-		close(fds[1]);
-		execv(program, (char **)argv);
-		_exit(99);
-	}
-	close(fds[1]);
+	child = spawn_heard(argv, true, &heard);
 	while (got > 0 || stream >= 0) {
-		struct pollfd p[3] = {{got > 0 ? fds[0] : -1, POLLIN, 0}, {play_listen, POLLIN, 0}, {stream, POLLIN, 0}};
+		struct pollfd p[3] = {{got > 0 ? heard : -1, POLLIN, 0}, {play_listen, POLLIN, 0}, {stream, POLLIN, 0}};
 
 		if (poll(p, 3, PLAY_MS) <= 0)
 			play_die("the program to go on");
 		if (p[0].revents) {
-			got = read(fds[0], out + have, room - 1 - have);
+			got = read(heard, out + have, room - 1 - have);
 			have += got > 0 ? got : 0;
 		}
 		if (p[1].revents && stream < 0) {
@@ -129,7 +118,7 @@ static int run(const char *const command[], char *out, size_t room)
 		}
 	}
 	out[have] = 0;
-	close(fds[0]);
+	close(heard);
 	waitpid(child, &status, 0);
 	return status;
 }
