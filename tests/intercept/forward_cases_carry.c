@@ -179,6 +179,7 @@ static void carried_between(void)
 	is(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair));
 	pid = fork();
 	if (!pid) { /* has not used anything of the host's, and sends it */
+		alarm(60);
 		is(sendmsg(pair[1], letter(&l, &f, 1), 0));
 		is(close(f));
 		is(recvmsg(pair[1], letter(&l, NULL, 0), 0));
