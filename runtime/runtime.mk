@@ -34,7 +34,7 @@ bench-mirror: tests-build ## what a mirror costs, as ratios to bare loops, in on
 	@B=$(B) tests/bench/mirror
 
 bench-forward: tests-build bench-intercept ## what forwarding costs: interception, a bare call, calls in a stock guest, and beside virtio-9p, virtiofs, virtio-net (a quarter of an hour; as root)
-	@echo && $(B)/tests/bench/forward 31
+	@echo && BIN=$(B)/bin $(B)/tests/bench/forward 31
 	@echo && B=$(B) tests/bench/forward_vm
 	@echo && B=$(B) tests/bench/forward_peers
 
