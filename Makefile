@@ -161,10 +161,10 @@ fuzz: $(FUZZ_NAMES:%=$(B)/fuzz/%) ## fuzz every target for FUZZ_SECONDS=30, with
 	done
 
 # --- man pages and installation -----------------------------------------------------------------------------------
-MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard collector/*.scd analysis/*.scd runtime/guest/*.scd runtime/host/*.scd runtime/container/*.scd)))
+MAN := $(patsubst %.scd,$(B)/man/%,$(notdir $(wildcard collector/*.scd analysis/*.scd runtime/*/*.scd runtime/*/*/*.scd)))
 man: $(MAN)
 	@:
-vpath %.scd collector analysis runtime/guest runtime/host runtime/container
+vpath %.scd $(sort $(dir $(wildcard collector/*.scd analysis/*.scd runtime/*/*.scd runtime/*/*/*.scd)))
 $(B)/man/%: %.scd
 	$(call SAY,MAN,$<)mkdir -p $(@D) && scdoc <$< >$@
 

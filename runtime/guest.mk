@@ -1,39 +1,37 @@
 # guest.mk - what runs in the guest: dsmap, and guest.a with what the agent, the library and tests share
 
-$(B)/lib/guest.a: $(call obj,runtime/guest/pin.c runtime/guest/pin_why.c runtime/guest/remote.c runtime/guest/tracee.c runtime/guest/inject.c runtime/guest/inject_prepare.c \
-	runtime/guest/inject_remove.c runtime/guest/freeze.c runtime/guest/tracer.c runtime/guest/hold.c runtime/guest/lend.c runtime/guest/monitor.c \
-	runtime/guest/monitor_lend.c) \
-	$(B)/obj/runtime/guest/helper.o
+$(B)/lib/guest.a: $(call obj,$(wildcard runtime/guest/helper/*.c) $(addprefix runtime/guest/monitor/,lend.c monitor.c monitor_lend.c)) \
+	$(B)/obj/runtime/guest/helper/helper.o
 
 $(B)/obj/%.o: %.S
 	@mkdir -p $(@D)
 	$(call SAY,AS,$<)$(CC) -I. -g -MMD -MP -c -o $@ $<
 
-$(B)/bin/dsmap: $(call obj,$(addprefix runtime/guest/,dsmap.c dsmap_agent.c dsmap_options.c mapprint.c agent_ask.c)) $(B)/lib/rle.a
+$(B)/bin/dsmap: $(call obj,$(wildcard runtime/guest/map/*.c) runtime/guest/agent/agent_ask.c) $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_rle)
 BINS += $(B)/bin/dsmap
 all tests-build tsan-build: $(B)/bin/dsmap
 
 TESTLIBS := $(B)/lib/guest.a $(TESTLIBS)
 
-AGENT := $(wildcard runtime/guest/agent_*.c)
+AGENT := $(wildcard runtime/guest/agent/agent_*.c)
 # Everything of dsagent but its main(): what unit tests are linked with.
 $(B)/lib/agent.a: $(call obj,$(AGENT))
 TESTLIBS := $(B)/lib/agent.a $(TESTLIBS)
-$(B)/bin/dsagent: $(call obj,runtime/guest/dsagent.c) $(B)/lib/agent.a $(B)/lib/guest.a $(B)/lib/rle.a
+$(B)/bin/dsagent: $(call obj,runtime/guest/agent/dsagent.c) $(B)/lib/agent.a $(B)/lib/guest.a $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_rle)
 BINS += $(B)/bin/dsagent
 all tests-build tsan-build: $(B)/bin/dsagent
-AGENT_PURE := runtime/guest/agent_local.c runtime/guest/agent_hostmsg.c
+AGENT_PURE := runtime/guest/agent/agent_local.c runtime/guest/agent/agent_hostmsg.c
 $(B)/fuzz/local $(B)/fuzz/hostmsg: $(patsubst %.c,$(B)/obj/fuzz/%.o,$(AGENT_PURE))
 
 # The library that dsrun loads into programs: never built with a sanitizer.
-LIBDSGUEST_SRC := runtime/guest/libdsguest.c runtime/guest/libdsguest_wrap.c
-$(B)/lib/libdsguest.so: $(LIBDSGUEST_SRC) runtime/guest/libdsguest.h runtime/guest/dsguest.h runtime/guest/local.h
+LIBDSGUEST_SRC := runtime/guest/lib/libdsguest.c runtime/guest/lib/libdsguest_wrap.c
+$(B)/lib/libdsguest.so: $(LIBDSGUEST_SRC) runtime/guest/lib/libdsguest.h runtime/guest/lib/dsguest.h runtime/guest/local.h
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -fPIC -shared -fvisibility=hidden -ftls-model=initial-exec \
 		-D_GNU_SOURCE -I. -Wl,-soname,libdsguest.so -Wl,-z,defs -Wl,-z,nodelete -o $@ $(LIBDSGUEST_SRC)
 all tests-build tsan-build: $(B)/lib/libdsguest.so
-$(B)/bin/dsrun: $(call obj,$(addprefix runtime/guest/,dsrun.c dsrun_options.c dsrun_policy.c dsrun_devices.c agent_ask.c attend.c load.c monitor.c monitor_lend.c tracee.c tracer.c forward/rules.c forward/paths.c forward/policy_text.c))
+$(B)/bin/dsrun: $(call obj,$(wildcard runtime/guest/run/*.c runtime/guest/monitor/*.c) $(addprefix runtime/guest/,agent/agent_ask.c helper/tracee.c helper/tracer.c forward/rules.c forward/paths.c forward/policy_text.c))
 	$(LINK)
 BINS += $(B)/bin/dsrun
 all tests-build tsan-build: $(B)/bin/dsrun

@@ -20,7 +20,7 @@ $(B)/tests/intercept/probe.so: $(B)/intercept/tests/intercept/probe.o $(INTERCEP
 $(B)/tests/intercept/cases: $(wildcard tests/intercept/cases*.c) tests/intercept/cases.h
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O1 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $(filter %.c,$^) -lpthread -ldl
 # The same through ptrace, to compare with
-$(B)/tests/intercept/oracle: $(call obj,tests/intercept/oracle.c $(addprefix runtime/guest/,monitor.c monitor_lend.c tracee.c tracer.c))
+$(B)/tests/intercept/oracle: $(call obj,tests/intercept/oracle.c $(addprefix runtime/guest/,monitor/monitor.c monitor/monitor_lend.c helper/tracee.c helper/tracer.c))
 	$(LINK)
 
 $(B)/tests/bench/intercept_calls: tests/bench/intercept_calls.c

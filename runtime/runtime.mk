@@ -2,7 +2,7 @@
 
 .PHONY: demo check-matrix check-systemd check-many check-conform check-hostile bench-mirror bench-forward bench-forward-vm
 
-$(B)/demo/program: runtime/demo/program.c runtime/guest/dsguest.h $(B)/lib/libdsguest.so
+$(B)/demo/program: runtime/demo/program.c runtime/guest/lib/dsguest.h $(B)/lib/libdsguest.so
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -I. -o $@ $< -L$(B)/lib -ldsguest -Wl,-rpath,'$$ORIGIN/../lib'
 
 demo: all $(B)/demo/program ## boot a stock Debian guest and show its program's memory in a process of this machine, at its own addresses

@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <time.h>
 
-#include "runtime/host/demand.h"
+#include "runtime/host/demand/demand.h"
 #include "tests/guarded.h"
 #include "tests/services/calls.h"
 

@@ -4,7 +4,7 @@
 
 #include "tests/forward_guest.h"
 
-#include "runtime/host/estate.h"
+#include "runtime/host/warden/estate.h"
 
 static struct estates *estates;
 

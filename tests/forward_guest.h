@@ -8,7 +8,7 @@
 
 #include <asm/unistd.h>
 
-#include "runtime/host/bells.h"
+#include "runtime/host/warden/bells.h"
 #include "runtime/host/shadows.h"
 #include "runtime/wire/forward.h"
 #include "tests/warden_host.h"

@@ -7,10 +7,10 @@
 
 #include <asm/unistd.h>
 
-#include "runtime/host/authority.h"
-#include "runtime/host/gone.h"
-#include "runtime/host/guard.h"
-#include "runtime/host/jail.h"
+#include "runtime/host/warden/authority.h"
+#include "runtime/host/warden/gone.h"
+#include "runtime/host/warden/guard.h"
+#include "runtime/host/jail/jail.h"
 #include "runtime/shadow/place.h"
 #include "tests/capsule_host.h"
 

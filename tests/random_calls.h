@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 
-#include "runtime/host/filter_group.h"
+#include "runtime/host/jail/filter_group.h"
 
 #define RANDOM_PATHS 64u
 #define RANDOM_PATH_BYTES 64u

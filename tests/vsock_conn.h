@@ -9,7 +9,7 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 
-#include "runtime/host/vsock.h"
+#include "runtime/host/vm/vsock.h"
 #include "tests/count_fds.h"
 #include "tests/tap.h"
 #include "tests/vsock_guest.h"

@@ -18,7 +18,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "runtime/host/vhostuser.h"
+#include "runtime/host/vm/vhostuser.h"
 
 #define GUEST_CID 42u
 #define GUEST_RING 128u		  /* descriptors: 64 packets */

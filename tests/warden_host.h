@@ -13,8 +13,8 @@
 #include <sys/prctl.h>
 #include <sys/wait.h>
 
-#include "runtime/host/policy.h"
-#include "runtime/host/warden.h"
+#include "runtime/host/policy/policy.h"
+#include "runtime/host/warden/warden.h"
 #include "runtime/wire/shadow.h"
 #include "tests/agent_guest.h"
 

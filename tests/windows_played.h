@@ -15,7 +15,7 @@
 
 #include "rle/addr.h"
 #include "rle/cleanup.h"
-#include "runtime/host/windows.h"
+#include "runtime/host/window/windows.h"
 #include "tests/vmm_played.h"
 
 #define PAGES VMM_PAGES

@@ -16,9 +16,9 @@
 
 #include "rle/cleanup.h"
 #include "runtime/container/server.h"
-#include "runtime/guest/agent_local.h"
-#include "runtime/host/bells.h"
-#include "runtime/host/granted.h"
+#include "runtime/guest/agent/agent_local.h"
+#include "runtime/host/warden/bells.h"
+#include "runtime/host/policy/granted.h"
 #include "runtime/host/log.h"
 #include "runtime/wire/shadow.h"
 

@@ -9,9 +9,9 @@
 #include "runtime/container/place.h"
 #include "runtime/container/task.h"
 #include "runtime/guest/local.h"
-#include "runtime/host/estate.h"
-#include "runtime/host/jailgroup.h"
-#include "runtime/host/policy.h"
+#include "runtime/host/warden/estate.h"
+#include "runtime/host/jail/jailgroup.h"
+#include "runtime/host/policy/policy.h"
 
 #define CLIENT_ANSWERS 16 /* adoptions that the task has not answered */
 

@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
-#include "runtime/host/estate.h"
-#include "runtime/host/jaildev.h"
-#include "runtime/host/jailroot.h"
+#include "runtime/host/warden/estate.h"
+#include "runtime/host/jail/jaildev.h"
+#include "runtime/host/jail/jailroot.h"
 #include "runtime/host/shadows.h"
 
 /** struct made - What the child says; its root and its namespace come along. */

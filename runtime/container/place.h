@@ -2,7 +2,7 @@
  *
  * Theory of operation
  *
- * A process of the host's, root there, makes a mount namespace and in it the same root as in a shadow's jail (runtime/host/jailroot.h):
+ * A process of the host's, root there, makes a mount namespace and in it the same root as in a shadow's jail (runtime/host/jail/jailroot.h):
  * read-only where the rule says so, with the nodes that it names, and with `..` leading nowhere.  A descriptor of that directory is
  * all that goes to the container.  It can be made a root there although nothing of the container's own namespaces is in it: names are
  * looked up along mounts, whichever namespace these are in.  What a mount allows is the host's: the container cannot make it writable,
@@ -15,7 +15,7 @@
 
 #include <sys/types.h>
 
-#include "runtime/host/policy.h"
+#include "runtime/host/policy/policy.h"
 
 /** struct place - A root directory. */
 struct place {

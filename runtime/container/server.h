@@ -4,7 +4,7 @@
  *
  *	container (own mounts, processes, users)		host
  *	program -- libdsforward.so -- /run/dsagent/socket --->	dscontainer: policy, root directories, groups
- *	   `-- task: the same memory, another root              keeper: descriptors that children inherit (runtime/host/estate.h)
+ *	   `-- task: the same memory, another root              keeper: descriptors that children inherit (runtime/host/warden/estate.h)
  *
  * runtime/guest/forward/container.h tells what is said; this is the other side of it.  A connection is a program, and at most one
  * shadow.  Single-threaded; waits for nobody in the container.
@@ -26,7 +26,7 @@
 
 #include <signal.h>
 
-#include "runtime/host/policy.h"
+#include "runtime/host/policy/policy.h"
 
 /** struct server_params - What a server is for; stays the caller's. */
 struct server_params {

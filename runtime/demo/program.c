@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "runtime/guest/dsguest.h"
+#include "runtime/guest/lib/dsguest.h"
 
 #define GREETING_BYTES 120
 #define PATIENCE_MS 30000

@@ -21,8 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "runtime/host/ramtable.h"
-#include "runtime/host/warden.h"
+#include "runtime/host/vm/ramtable.h"
+#include "runtime/host/warden/warden.h"
 
 #define CONTROL_RUN_DIR "/run/dshost"
 #define CONTROL_SOCKET "control" /* in the run directory */

@@ -17,15 +17,15 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
-#include "runtime/host/attach.h"
-#include "runtime/host/devmem.h"
-#include "runtime/host/launch.h"
+#include "runtime/host/vm/attach.h"
+#include "runtime/host/vm/devmem.h"
+#include "runtime/host/vm/launch.h"
 #include "runtime/host/log.h"
-#include "runtime/host/policy.h"
+#include "runtime/host/policy/policy.h"
 #include "runtime/host/serve.h"
 #include "runtime/host/startrate.h"
 #include "runtime/host/status.h"
-#include "runtime/host/windows.h"
+#include "runtime/host/window/windows.h"
 
 #define POLICY_PATH "/etc/dark-shadows/policy.conf"
 #define ANSWER_MS 20000 /* of the daemon; to end a shadow that hangs takes 10 s */

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
-#include "runtime/host/jailgroup.h"
+#include "runtime/host/jail/jailgroup.h"
 #include "runtime/host/log.h"
 #include "runtime/host/status.h"
 #include "runtime/host/vmproc.h"

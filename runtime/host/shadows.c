@@ -14,9 +14,9 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
-#include "runtime/host/jailgroup.h"
+#include "runtime/host/jail/jailgroup.h"
 #include "runtime/host/log.h"
-#include "runtime/host/windows.h"
+#include "runtime/host/window/windows.h"
 
 #define TERM_MS 200
 #define GONE_MS 10000

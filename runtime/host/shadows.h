@@ -23,8 +23,8 @@
 
 #include "runtime/host/control.h"
 #include "runtime/host/log.h"
-#include "runtime/host/policy.h"
-#include "runtime/host/warden.h"
+#include "runtime/host/policy/policy.h"
+#include "runtime/host/warden/warden.h"
 
 #define SHADOWS_DEFAULT 128u /* places of a VM, where nobody says otherwise */
 #define SHADOWS_MAX 4096u

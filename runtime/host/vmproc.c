@@ -16,16 +16,16 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
-#include "runtime/host/bells.h"
-#include "runtime/host/devmem.h"
-#include "runtime/host/estate.h"
-#include "runtime/host/ivshmem.h"
+#include "runtime/host/warden/bells.h"
+#include "runtime/host/vm/devmem.h"
+#include "runtime/host/warden/estate.h"
+#include "runtime/host/vm/ivshmem.h"
 #include "runtime/host/log.h"
 #include "runtime/host/startrate.h"
-#include "runtime/host/vhostuser.h"
-#include "runtime/host/vmmaps.h"
-#include "runtime/host/vsock.h"
-#include "runtime/host/windows.h"
+#include "runtime/host/vm/vhostuser.h"
+#include "runtime/host/window/vmmaps.h"
+#include "runtime/host/vm/vsock.h"
+#include "runtime/host/window/windows.h"
 
 #define DOORBELLS 128u
 #define DOORBELL_VECTORS 1u

@@ -5,7 +5,7 @@
  * The guest's mappings (the ranges of the data file) are covered by anonymous memory that is registered for missing pages
  * with a userfaultfd.  Nothing is ever put into it: whoever touches it sleeps, in user mode or inside a system call, until
  * DS_SHADOW_MAP has a page of the RAM mapped over the place and wakes him.  Who reads the faults is outside
- * (runtime/host/demand.c) and has the descriptor from us.  It is made from /dev/userfaultfd, which dshost opens and passes:
+ * (runtime/host/demand/demand.c) and has the descriptor from us.  It is made from /dev/userfaultfd, which dshost opens and passes:
  * a process without privileges may not have one that also handles faults of system calls (Linux 6.1, userfaultfd(2),
  * ioctl_userfaultfd(2)).  A fault says which thread waits.  UFFD_FEATURE_EVENT_* are not asked for: nothing here waits for
  * who reads.

@@ -5,7 +5,7 @@
  * A descriptor of the host is open in the shadow of one process.  Where the guest's program hands it on (fork, exec, a message
  * with SCM_RIGHTS), the next process has no shadow yet, the first may be gone before it has one, and most never use what they
  * inherit.  So it is laid aside: copies of the descriptors (the same open file descriptions) go into an *estate*, which the VM's
- * process for estates keeps (runtime/host/estate.h), until somebody claims them for a shadow of his own, or nobody can any more.
+ * process for estates keeps (runtime/host/warden/estate.h), until somebody claims them for a shadow of his own, or nobody can any more.
  *
  *   process                           host
  *   connects to DS_ESTATE_PORT
@@ -28,7 +28,7 @@
  *
  * SEND and RECEIVE are for sockets whose other end is a program of the host.  A shadow itself may neither send nor receive
  * descriptors; here it is done by a process that has nothing but what was laid aside, and receives nothing but regular files,
- * pipes and unix sockets (runtime/host/unixmsg.h).  Only where the shadow's rule gives it unix sockets, and only from an estate that was laid
+ * pipes and unix sockets (runtime/host/warden/unixmsg.h).  Only where the shadow's rule gives it unix sockets, and only from an estate that was laid
  * aside from that shadow.  Neither waits: -EAGAIN.
  *
  * Integers are in the machine's byte order.  The host believes nothing but tokens; a message that is not as said here ends the

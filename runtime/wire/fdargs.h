@@ -1,6 +1,6 @@
 /* fdargs.h - which arguments of a system call are descriptors
  *
- * For who has to keep calls off certain descriptors: the guard's filter (runtime/host/filter.h), and the service that makes a
+ * For who has to keep calls off certain descriptors: the guard's filter (runtime/host/jail/filter.h), and the service that makes a
  * guest's calls, as a courtesy.  A descriptor that is passed in memory (pollfd, msghdr, ioctl arguments) is not in here.
  * Source: the manual pages of section 2; linux/syscalls.h of Linux 6.12.
  */

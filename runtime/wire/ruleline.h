@@ -3,7 +3,7 @@
  *	line    = [ blanks ] [ verb { blanks key "=" value } [ blanks ] ] [ "#" anything ]
  *	value   = characters but blanks, quotes and #  |  '"' characters, \" and \\ '"'
  *
- * What the words mean is for who reads them: runtime/host/policy.h, runtime/guest/forward/policy_text.h.  Here words are
+ * What the words mean is for who reads them: runtime/host/policy/policy.h, runtime/guest/forward/policy_text.h.  Here words are
  * told apart, and what is no word is refused.
  *
  * No memory, no system calls, no C library but mem and str functions: it is read inside other people's programs too.

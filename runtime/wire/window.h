@@ -4,7 +4,7 @@
  *
  * A guest program maps a file of the host, most often a device (paper, Section VI).  Its shadow has the file open; the guest's
  * kernel knows nothing of it.  The VM's ivshmem device has a second BAR, the window, which is memory of the VMM to the guest.
- * Pages of the window are given out: the VMM is made to map the file there (runtime/host/vmmhelper.h), and the program maps
+ * Pages of the window are given out: the VMM is made to map the file there (runtime/host/window/vmmhelper.h), and the program maps
  * those pages of the window at the address that it wants.  What it then loads and stores are the file's pages.
  *
  *   program -- mmap(address, length, prot, flags, fd, offset), intercepted

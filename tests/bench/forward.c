@@ -17,7 +17,7 @@
 #include <sched.h>
 #include <sys/syscall.h>
 
-#include "runtime/host/callgroup.h"
+#include "runtime/host/policy/callgroup.h"
 #include "tests/bench/median.h"
 #include "tests/forward_thread.h"
 #include "tests/guarded.h"

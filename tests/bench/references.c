@@ -4,8 +4,8 @@
  *
  * Anonymous memory of small pages.  Prints, in microseconds, medians of ROUNDS in turn: PIN HOLD READ
  *
- *   PIN	one buffer of an io_uring: what keeps pages where they are (runtime/guest/pin.h)
- *   HOLD	vmsplice() into a pipe: what keeps them from becoming anybody else's (runtime/guest/hold.h)
+ *   PIN	one buffer of an io_uring: what keeps pages where they are (runtime/guest/helper/pin.h)
+ *   HOLD	vmsplice() into a pipe: what keeps them from becoming anybody else's (runtime/guest/helper/hold.h)
  *   READ	/proc/self/pagemap, in one read for each 64 MiB
  */
 #include <fcntl.h>

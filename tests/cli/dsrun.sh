@@ -87,8 +87,8 @@ printf '\x7fELF\x01\x01\x01%0.s\0' {1..60} >"$TMP/elf32" && chmod 755 "$TMP/elf3
 says 125 'it is not an x86-64 program' "a 32-bit program" --required --service x "$TMP/elf32"
 
 . collector/packaging/complete.bash
-# shellcheck source=runtime/guest/dsrun.bash
-. runtime/guest/dsrun.bash
+# shellcheck source=runtime/guest/run/dsrun.bash
+. runtime/guest/run/dsrun.bash
 completes() { # completes WANT WORD...: what completion offers for the last word
 	local want=$1
 	shift

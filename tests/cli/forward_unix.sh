@@ -2,7 +2,7 @@
 # forward_unix.sh - a program and unix sockets of the host: messages and descriptors, where the shadow has neither sendmsg() nor recvmsg()
 #
 # The same client talks to the same server: in the file system of both, and forwarded to where the server is, by a host under a seccomp
-# filter that takes from it what a shadow's filter does (runtime/host/filter_group.h).  Who sends and receives in its place is dshost's own code.
+# filter that takes from it what a shadow's filter does (runtime/host/jail/filter_group.h).  Who sends and receives in its place is dshost's own code.
 # What may come and go is in tests/unit/host_unix.c.
 . tests/tap.sh
 . tests/forward.bash

@@ -4,7 +4,7 @@
  * those pieces and byte by byte: both must give the same messages and the same verdict.  Of every message that is
  * passed what agentmsg.h promises is checked again here, with sums that cannot overflow.
  */
-#include "runtime/host/agentmsg.h"
+#include "runtime/host/warden/agentmsg.h"
 
 #include <stdbool.h>
 #include <string.h>

@@ -3,7 +3,7 @@
  * Input: a byte N, then a stream that arrives in pieces of N + 1 bytes.  However it is cut, the same messages come out: they are
  * compared with those of the stream in one piece.
  */
-#include "runtime/guest/agent_hostmsg.h"
+#include "runtime/guest/agent/agent_hostmsg.h"
 #include "tests/fuzz/target.h"
 
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  *
  * Input: one packet.  What was found good is held against what dsagent then relies on, asked in another way.
  */
-#include "runtime/guest/agent_local.h"
+#include "runtime/guest/agent/agent_local.h"
 #include "tests/fuzz/target.h"
 
 #include <stdlib.h>

@@ -2,7 +2,7 @@
  *
  * Whatever passes must be a table that translation can rely on: canonical, within its files, beginning at 0.
  */
-#include "runtime/host/mtree.h"
+#include "runtime/host/vm/mtree.h"
 #include "tests/fuzz/target.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "runtime/host/policy.h"
+#include "runtime/host/policy/policy.h"
 #include "runtime/wire/shadow.h"
 #include "tests/fuzz/target.h"
 

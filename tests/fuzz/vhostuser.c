@@ -6,7 +6,7 @@
  * rely on must hold: a table is finished and within its file, running means that both queues have a place,
  * what is broken stays broken, and no descriptor is left at the end.
  */
-#include "runtime/host/vhostuser.h"
+#include "runtime/host/vm/vhostuser.h"
 #include "tests/fuzz/target.h"
 
 #include <fcntl.h>

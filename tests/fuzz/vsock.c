@@ -11,7 +11,7 @@
  * holder hears no more than was sent to it, indices are those of the rings, and no descriptor or memory is left at
  * the end.
  */
-#include "runtime/host/vsock.h"
+#include "runtime/host/vm/vsock.h"
 
 #include <errno.h>
 #include <fcntl.h>

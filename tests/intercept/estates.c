@@ -20,11 +20,11 @@
 
 #include "rle/cleanup.h"
 #include "runtime/container/task.h"
-#include "runtime/host/bells.h"
-#include "runtime/host/estate.h"
-#include "runtime/host/keeper.h"
+#include "runtime/host/warden/bells.h"
+#include "runtime/host/warden/estate.h"
+#include "runtime/host/warden/keeper.h"
 #include "runtime/host/shadows.h"
-#include "runtime/host/warden_parts.h"
+#include "runtime/host/warden/warden_parts.h"
 #include "tests/intercept/forward_host.h"
 
 static int socket_named(const char *name, struct sockaddr_un *to, socklen_t *bytes)

@@ -20,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/guest/monitor.h"
+#include "runtime/guest/monitor/monitor.h"
 
 #define MAX_RULES 16
 #define MAX_THREADS 65536

@@ -1,5 +1,5 @@
 /* demand_kernel.c - waiting, waking and covering, as a mirror that faults relies on them (runtime/shadow/demand.c,
- * runtime/host/demand.c), on the running kernel; demand_calls.c has the rest
+ * runtime/host/demand/demand.c), on the running kernel; demand_calls.c has the rest
  */
 #include "tests/uffd.h"
 

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/guest/dsguest.h"
+#include "runtime/guest/lib/dsguest.h"
 
 #define PAGE 4096ul
 

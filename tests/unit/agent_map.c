@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/guest/agent_map.h"
+#include "runtime/guest/agent/agent_map.h"
 #include "tests/tap.h"
 
 #define USER 65534u

@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "rle/map.h"
-#include "runtime/guest/agent_server.h"
+#include "runtime/guest/agent/agent_server.h"
 #include "tests/tap.h"
 
 #define PAGE 4096ul

@@ -2,8 +2,8 @@
 #include <errno.h>
 #include <string.h>
 
-#include "runtime/guest/agent_ranges.h"
-#include "runtime/guest/agent_table.h"
+#include "runtime/guest/agent/agent_ranges.h"
+#include "runtime/guest/agent/agent_table.h"
 #include "tests/tap.h"
 
 #define NPAGES 64

@@ -2,7 +2,7 @@
  *
  * The host's policy goes by that path.  An ordinary user can make a mount namespace in which any program lies at any path.
  */
-#include "runtime/guest/agent_target.h"
+#include "runtime/guest/agent/agent_target.h"
 
 #include <err.h>
 #include <fcntl.h>

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "rle/mapw.h"
-#include "runtime/host/demand.h"
+#include "runtime/host/demand/demand.h"
 #include "tests/tap.h"
 
 #define BASE UINT64_C(0x555500000)

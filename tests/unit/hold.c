@@ -24,10 +24,10 @@
 #include <unistd.h>
 
 #include "rle/pte.h"
-#include "runtime/guest/freeze.h"
-#include "runtime/guest/hold.h"
-#include "runtime/guest/inject.h"
-#include "runtime/guest/pin.h"
+#include "runtime/guest/helper/freeze.h"
+#include "runtime/guest/helper/hold.h"
+#include "runtime/guest/helper/inject.h"
+#include "runtime/guest/helper/pin.h"
 #include "tests/tap.h"
 
 #define PAGE 4096ul

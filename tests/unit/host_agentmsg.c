@@ -3,7 +3,7 @@
  * Good messages are built here field by field; each bad one differs from a good one in one thing.  What comes out is
  * compared with what went in, whatever the pieces were.
  */
-#include "runtime/host/agentmsg.h"
+#include "runtime/host/warden/agentmsg.h"
 
 #include <errno.h>
 #include <string.h>

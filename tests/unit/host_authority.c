@@ -5,7 +5,7 @@
  */
 #include <sys/mman.h>
 
-#include "runtime/host/authority.h"
+#include "runtime/host/warden/authority.h"
 #include "runtime/shadow/place.h"
 #include "tests/capsule_host.h"
 #include "tests/tap.h"

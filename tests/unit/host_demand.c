@@ -1,4 +1,4 @@
-/* host_demand.c - the machine behind a mirror that faults (runtime/host/demand.c), against a model of everything around it
+/* host_demand.c - the machine behind a mirror that faults (runtime/host/demand/demand.c), against a model of everything around it
  *
  * The capsule, its threads, the guest and the channels between them are played, in one thread, one random step at a time:
  * messages wait in their channels for any time, answers tell what was true when they were made, a change of the capsule

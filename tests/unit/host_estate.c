@@ -7,7 +7,7 @@
 
 #include <sys/stat.h>
 
-#include "runtime/host/keeper.h"
+#include "runtime/host/warden/keeper.h"
 #include "tests/tap.h"
 
 #define DATA 40u /* pages of the guest's process: buffers */

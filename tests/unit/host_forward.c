@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "runtime/host/filter_group.h"
+#include "runtime/host/jail/filter_group.h"
 #include "runtime/wire/fdargs.h"
 #include "tests/forward_thread.h"
 #include "tests/hostile.h"

@@ -6,7 +6,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-#include "runtime/host/gone.h"
+#include "runtime/host/warden/gone.h"
 #include "tests/capsule_host.h"
 #include "tests/guarded.h"
 #include "tests/tap.h"

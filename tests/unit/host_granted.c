@@ -10,7 +10,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "runtime/host/callgroup.h"
+#include "runtime/host/policy/callgroup.h"
 #include "tests/tap.h"
 
 #define UID 4321

@@ -1,5 +1,5 @@
 /* host_ivshmem.c - the ivshmem server: what a VM is told, bells, interrupts, VMs that come and go, and bad ones */
-#include "runtime/host/ivshmem.h"
+#include "runtime/host/vm/ivshmem.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
  *
  * What the kernel answers is compared with addrspec_match(), and that with addresses whose answers are written here by hand.
  */
-#include "runtime/host/jailnet.h"
+#include "runtime/host/jail/jailnet.h"
 
 #include <arpa/inet.h>
 #include <err.h>
@@ -17,7 +17,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/host/jailgroup.h"
+#include "runtime/host/jail/jailgroup.h"
 #include "tests/tap.h"
 
 #define LISTS_MAX 8

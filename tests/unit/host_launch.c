@@ -1,5 +1,5 @@
 /* host_launch.c - QEMU's command line: what is read from it, what is put behind it, what is refused */
-#include "runtime/host/launch.h"
+#include "runtime/host/vm/launch.h"
 
 #include <errno.h>
 #include <stdio.h>

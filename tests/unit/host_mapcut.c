@@ -1,5 +1,5 @@
 /* host_mapcut.c - maps without some of their pages, and where nothing may be left, held against a model that goes page by page */
-#include "runtime/host/mapcut.h"
+#include "runtime/host/warden/mapcut.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -6,7 +6,7 @@
 
 #include <sys/stat.h>
 
-#include "runtime/host/windows.h"
+#include "runtime/host/window/windows.h"
 #include "tests/tap.h"
 #include "tests/vmm_played.h"
 

@@ -1,5 +1,5 @@
 /* host_mtree.c - tables read from QEMU's monitor: what QEMU 7.2 printed for pc and q35, and the client, against a stand-in */
-#include "runtime/host/mtree.h"
+#include "runtime/host/vm/mtree.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -14,7 +14,7 @@
 
 #include <json-c/json.h>
 
-#include "runtime/host/qmp.h"
+#include "runtime/host/vm/qmp.h"
 #include "tests/tap.h"
 
 #define MIB (UINT64_C(1) << 20)

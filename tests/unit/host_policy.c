@@ -1,12 +1,12 @@
 /* host_policy.c - the policy: which rule decides, globs against a model, what is refused and where, lines of the log */
-#include "runtime/host/policy.h"
+#include "runtime/host/policy/policy.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "runtime/host/callgroup.h"
+#include "runtime/host/policy/callgroup.h"
 #include "runtime/host/log.h"
 #include "runtime/wire/shadow.h"
 #include "tests/tap.h"

@@ -1,5 +1,5 @@
 /* host_ramtable.c - tables of a VM's memory and the check of guest maps, against a model that looks at every page */
-#include "runtime/host/ramtable.h"
+#include "runtime/host/vm/ramtable.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -12,8 +12,8 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 
-#include "runtime/host/jailland.h"
-#include "runtime/host/keeper.h"
+#include "runtime/host/jail/jailland.h"
+#include "runtime/host/warden/keeper.h"
 #include "tests/tap.h"
 
 #define DATA 40u /* pages of the guest's process: buffers */

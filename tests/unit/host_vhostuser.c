@@ -1,5 +1,5 @@
 /* host_vhostuser.c - the vhost-user back end: QEMU's order of messages over a socket, and everything that is refused */
-#include "runtime/host/vhostuser.h"
+#include "runtime/host/vm/vhostuser.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* host_vmmaps.c - RAM that its VMM maps privately is found out; this process plays the VMM */
-#include "runtime/host/vmmaps.h"
+#include "runtime/host/window/vmmaps.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,5 +1,5 @@
 /* host_vring.c - a virtqueue in guest memory: chains as they may be, and everything that a hostile guest can write there */
-#include "runtime/host/vring.h"
+#include "runtime/host/vm/vring.h"
 
 #include <errno.h>
 

@@ -2,7 +2,7 @@
  *
  * The VMM is played: vmm_played.h.
  */
-#include "runtime/host/windows.h"
+#include "runtime/host/window/windows.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@
 
 #include "rle/addr.h"
 #include "rle/cleanup.h"
-#include "runtime/host/window.h"
+#include "runtime/host/window/window.h"
 #include "tests/tap.h"
 #include "tests/windows_played.h"
 

@@ -2,7 +2,7 @@
  *
  * The VMMs are played: vmm_played.h.
  */
-#include "runtime/host/windows.h"
+#include "runtime/host/window/windows.h"
 
 #include <signal.h>
 #include <sys/stat.h>

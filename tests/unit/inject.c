@@ -8,10 +8,10 @@
  */
 #include <sys/ptrace.h>
 
-#include "runtime/guest/freeze.h"
-#include "runtime/guest/inject.h"
-#include "runtime/guest/lend.h"
-#include "runtime/guest/monitor.h"
+#include "runtime/guest/helper/freeze.h"
+#include "runtime/guest/helper/inject.h"
+#include "runtime/guest/monitor/lend.h"
+#include "runtime/guest/monitor/monitor.h"
 #include "tests/tap.h"
 #include "tests/unit/inject_blocked.h"
 

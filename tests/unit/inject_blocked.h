@@ -33,7 +33,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "runtime/guest/tracee.h"
+#include "runtime/guest/helper/tracee.h"
 
 static int wait_ms = 150; /* longer where the machine is too busy to do anything in it */
 #define WAIT_MS wait_ms

@@ -15,9 +15,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/guest/freeze.h"
-#include "runtime/guest/inject.h"
-#include "runtime/guest/tracee.h"
+#include "runtime/guest/helper/freeze.h"
+#include "runtime/guest/helper/inject.h"
+#include "runtime/guest/helper/tracee.h"
 #include "tests/spawn.h"
 #include "tests/tap.h"
 

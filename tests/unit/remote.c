@@ -15,10 +15,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "runtime/guest/freeze.h"
-#include "runtime/guest/pin.h"
-#include "runtime/guest/remote.h"
-#include "runtime/guest/tracee.h"
+#include "runtime/guest/helper/freeze.h"
+#include "runtime/guest/helper/pin.h"
+#include "runtime/guest/helper/remote.h"
+#include "runtime/guest/helper/tracee.h"
 #include "tests/tap.h"
 
 #define PAGE 4096ul

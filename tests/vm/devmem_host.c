@@ -19,8 +19,8 @@
 
 #include "rle/mapops.h"
 #include "rle/mapw.h"
-#include "runtime/host/mtree.h"
-#include "runtime/host/qmp.h"
+#include "runtime/host/vm/mtree.h"
+#include "runtime/host/vm/qmp.h"
 #include "tests/vm/devmem.h"
 
 #define PATIENCE_S 200

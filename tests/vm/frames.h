@@ -13,7 +13,7 @@
 
 #include "rle/mapw.h"
 #include "rle/proc.h"
-#include "runtime/guest/pin.h"
+#include "runtime/guest/helper/pin.h"
 #include "tests/tap.h"
 
 #define PAGE 4096ul

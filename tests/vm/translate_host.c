@@ -23,10 +23,10 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
-#include "runtime/host/mtree.h"
-#include "runtime/host/qmp.h"
-#include "runtime/host/vhostuser.h"
-#include "runtime/host/vmmaps.h"
+#include "runtime/host/vm/mtree.h"
+#include "runtime/host/vm/qmp.h"
+#include "runtime/host/vm/vhostuser.h"
+#include "runtime/host/window/vmmaps.h"
 #include "tests/tap.h"
 #include "tests/vm/translate.h"
 

@@ -20,10 +20,10 @@
 #include <unistd.h>
 
 #include "rle/cleanup.h"
-#include "runtime/host/ivshmem.h"
-#include "runtime/host/qmp.h"
-#include "runtime/host/vhostuser.h"
-#include "runtime/host/vsock.h"
+#include "runtime/host/vm/ivshmem.h"
+#include "runtime/host/vm/qmp.h"
+#include "runtime/host/vm/vhostuser.h"
+#include "runtime/host/vm/vsock.h"
 #include "tests/count_fds.h"
 #include "tests/tap.h"
 #include "tests/vm/vsock.h"

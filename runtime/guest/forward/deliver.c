@@ -1,6 +1,6 @@
 /* deliver.c - messages with descriptors over unix sockets of the host
  *
- * A shadow may not send or receive descriptors by itself, since nobody could see which (runtime/host/unixmsg.h).  So the
+ * A shadow may not send or receive descriptors by itself, since nobody could see which (runtime/host/warden/unixmsg.h).  So the
  * socket is laid aside, and what is to be sent with it (estate.h); who keeps the estate sends and receives; what has come is claimed.
  * Neither side waits there: who would have to is told EAGAIN, and waits here, in a poll() of the host, like in any call.
  *

@@ -10,7 +10,7 @@
  * cannot see into a msghdr; a message in several pieces that is neither is gathered here first, and one that is too large for
  * that goes piece by piece with MSG_MORE, which a stream does not mind.  sendmmsg() is several sendmsg().
  *
- * A shadow that has unix sockets has neither recvmsg() nor recvmmsg() (runtime/host/filter_group.h): they are made of recvfrom() here.
+ * A shadow that has unix sockets has neither recvmsg() nor recvmmsg() (runtime/host/jail/filter_group.h): they are made of recvfrom() here.
  * Messages that may have descriptors with them go another way then: deliver.c.  Messages of sockets of the guest: carry.c.
  */
 #include <errno.h>

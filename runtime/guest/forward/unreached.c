@@ -1,6 +1,6 @@
 /* unreached.c - programs that will not load the library by themselves
  *
- * A statically linked program gets it from outside: an attendant (runtime/guest/attend.h) is started here, before the exec, which
+ * A statically linked program gets it from outside: an attendant (runtime/guest/monitor/attend.h) is started here, before the exec, which
  * puts the library into the new program by ptrace and is gone before its first instruction.  That takes dsrun, which told where it
  * is (DS_FORWARD_RUN), and the right to trace.  Under a monitor nothing is to be done: it does so with every program.
  *

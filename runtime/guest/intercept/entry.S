@@ -214,7 +214,7 @@ intercept_begin:
 	.cfi_endproc
 	.size intercept_begin, . - intercept_begin
 
-	/* a thread that its monitor has lent (runtime/guest/lend.h) waits here */
+	/* a thread that its monitor has lent (runtime/guest/monitor/lend.h) waits here */
 	.globl intercept_park
 	.hidden intercept_park
 	.type intercept_park, @function

@@ -1,4 +1,4 @@
-/* loaded.h - this library in a program that did not load it itself: what a tracer finds in it and sets (runtime/guest/load.h)
+/* loaded.h - this library in a program that did not load it itself: what a tracer finds in it and sets (runtime/guest/monitor/load.h)
  *
  * A program that no dynamic linker starts, or that is to be watched by a monitor, gets the library from a tracer, as memory, after
  * exec and before its first instruction.  The tracer does what a dynamic linker would, fills in the handle and lets the program
