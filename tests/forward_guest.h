@@ -184,10 +184,8 @@ AGENT_UNUSED static bool thread_fill(struct thread *t, uint64_t nr, const uint64
 
 	s->nr = nr;
 	memcpy(s->arg, arg, sizeof(s->arg));
-	s->seq++;
 	__atomic_store_n(&s->guest_asleep, 0, __ATOMIC_SEQ_CST);
-	__atomic_store_n(&s->state, DS_FORWARD_POSTED, __ATOMIC_SEQ_CST);
-	return __atomic_load_n(&s->host_asleep, __ATOMIC_SEQ_CST) != 0;
+	return ds_forward_post(s);
 }
 
 AGENT_UNUSED static void thread_post(struct thread *t, uint64_t nr, const uint64_t arg[6])
@@ -206,8 +204,8 @@ AGENT_UNUSED static bool thread_done(struct thread *t, int ms)
 		struct pollfd p = {.fd = t->bell, .events = POLLIN};
 		char bytes[64];
 
-		if (__atomic_load_n(&s->state, __ATOMIC_SEQ_CST) == DS_FORWARD_DONE) {
-			__atomic_store_n(&s->state, DS_FORWARD_IDLE, __ATOMIC_SEQ_CST);
+		if (ds_forward_done(s)) {
+			__atomic_store_n(&s->guest_asleep, 0, __ATOMIC_SEQ_CST);
 			return true;
 		}
 		if (poll(&p, 1, 1) > 0 && recv(t->bell, bytes, sizeof(bytes), MSG_DONTWAIT) == 0)

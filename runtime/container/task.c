@@ -30,7 +30,7 @@ struct executor {
 	int32_t bell, tid;
 	uint32_t rung, gone, used, spin_ns;
 	uint32_t vain, rest;  /* times that spinning was in vain, and calls that it is not tried for */
-	uint32_t interrupted; /* seq of the call that is to be, plus one */
+	uint32_t interrupted; /* number of the call that is to be, plus one */
 	uint32_t signalled;   /* since a call was last made again for that */
 	uint64_t stack;
 };
@@ -84,9 +84,10 @@ static void bell_ring(const struct executor *x)
 	raw6(__NR_sendto, x->bell, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);
 }
 
+/* Whether there is a call that has not been made; `done` and `taken` are written by nobody else. */
 static bool posted(const struct executor *x)
 {
-	return __atomic_load_n(&x->slot->state, __ATOMIC_SEQ_CST) == DS_FORWARD_POSTED;
+	return __atomic_load_n(&x->slot->posted, __ATOMIC_SEQ_CST) != x->slot->done;
 }
 
 /* Return: whether a call came.  Others may have the processor meanwhile: the program's thread may be one of them. */
@@ -105,7 +106,7 @@ static bool spin(const struct executor *x)
 		}
 		raw0(__NR_sched_yield);
 		now = forward_now_ns();
-		if (!taken && __atomic_load_n(&x->slot->state, __ATOMIC_RELAXED) != DS_FORWARD_DONE) {
+		if (!taken && !__atomic_load_n(&x->slot->guest_asleep, __ATOMIC_RELAXED)) {
 			taken = true;
 			since = now;
 		}
@@ -166,19 +167,19 @@ static void execute(void *argument)
 	struct ds_forward_slot *slot = x->slot;
 
 	while (await_call(x)) {
+		const uint32_t call = slot->posted;
 		int64_t result, start_ns;
 
-		__atomic_store_n(&slot->state, DS_FORWARD_RUNNING, __ATOMIC_SEQ_CST);
+		__atomic_store_n(&slot->taken, call, __ATOMIC_SEQ_CST);
 		start_ns = forward_now_ns();
 		/* A signal for the call before may have come too late for that.  What ends so by itself (KVM_RUN) is not made again for ever. */
 		do
 			result = perform(slot);
-		while (result == -EINTR && __atomic_load_n(&x->interrupted, __ATOMIC_ACQUIRE) != slot->seq + 1 &&
+		while (result == -EINTR && __atomic_load_n(&x->interrupted, __ATOMIC_ACQUIRE) != call + 1 &&
 		       __atomic_exchange_n(&x->signalled, 0, __ATOMIC_ACQUIRE));
 		slot->result = result;
 		slot->host_ns = (uint64_t)(forward_now_ns() - start_ns);
-		__atomic_store_n(&slot->state, DS_FORWARD_DONE, __ATOMIC_SEQ_CST);
-		__atomic_thread_fence(__ATOMIC_SEQ_CST);
+		__atomic_store_n(&slot->done, call, __ATOMIC_SEQ_CST);
 		if (__atomic_load_n(&slot->guest_asleep, __ATOMIC_SEQ_CST))
 			bell_ring(x);
 	}
@@ -271,9 +272,7 @@ void task_bell(int32_t low)
 /* Return: whether a call is still to be interrupted. */
 static bool interrupt(struct executor *x)
 {
-	const uint32_t at = __atomic_load_n(&x->slot->state, __ATOMIC_SEQ_CST);
-
-	if ((at != DS_FORWARD_RUNNING && at != DS_FORWARD_POSTED) || x->interrupted != x->slot->seq + 1)
+	if (ds_forward_done(x->slot) || x->interrupted != x->slot->posted + 1)
 		return false;
 	__atomic_store_n(&x->signalled, 1, __ATOMIC_RELEASE);
 	raw3(__NR_tgkill, raw0(__NR_getpid), x->tid, SIGUSR1);
@@ -289,7 +288,7 @@ static void hear_bell(struct executor *x)
 		__atomic_store_n(&x->gone, 1, __ATOMIC_RELEASE);
 	for (int64_t i = 0; i < n; i++)
 		if (bytes[i] == DS_FORWARD_INTERRUPT)
-			__atomic_store_n(&x->interrupted, x->slot->seq + 1, __ATOMIC_RELEASE);
+			__atomic_store_n(&x->interrupted, x->slot->posted + 1, __ATOMIC_RELEASE);
 	__atomic_fetch_add(&x->rung, 1, __ATOMIC_RELEASE);
 	raw3(__NR_futex, &x->rung, FUTEX_WAKE, 1);
 }

@@ -6,9 +6,9 @@
  * dshost has given us (SHADOW_EV_BELL).  runtime/wire/forward.h tells the protocol; here is the executor's side of it, a step
  * function whose stage is in struct state:
  *
- *	       .-------------------------------------------------------------------.
- *	       v								   |
- *   bell -> look: POSTED? -> take the registers, RUNNING -> [the call] -> result, DONE -> guest asleep? -> [ring]
+ *	       .---------------------------------------------------------------------.
+ *	       v								     |
+ *   bell -> look: a new call? -> the registers, `taken` -> [the call] -> result, `done` -> guest asleep? -> [ring]
  *	       |  ^
  *	       |  '- somebody rings
  *	       '-> nothing for spin_ns: host_asleep, look again, [read the bell] -> it has ended: [close], wait for another
@@ -24,7 +24,8 @@
  * turn, for as long as a thousand calls take that sleep in between.  It is never tried for a shorter time: that would be
  * in vain for sure, and so could not show that spinning pays again.
  *
- * Barriers: shadow_swap32() is a full one.  Each word is loaded once where it decides something.
+ * Barriers: shadow_swap32() is a full one, and the only ones that are wanted on x86, whose loads and stores stay in order otherwise.  Each
+ * word is loaded once where it decides something.
  *
  * The call is made as posted, registers and all.  What is changed is little, and only what would not mean the same thing here
  * (substitute()): close() keeps the number taken; signal masks are left out, as the guest's signals are none of this process's;
@@ -49,6 +50,7 @@
 #define VAIN_MAX 13u
 #define REST_MAX (1u << (VAIN_MAX - VAIN_FREE))
 #define YIELD_NS 5000u
+#define LOOKS 16u /* between two looks at the clock */
 #define REPORT_NS UINT64_C(1000000000)
 #define O_CLOEXEC 02000000
 #define MSG_DONTWAIT 0x40
@@ -71,13 +73,14 @@ struct state {
 	uint64_t slot;
 	uint64_t began_ns, reported_ns;
 	uint64_t free_ns;  /* since when a call is looked for */
-	uint64_t taken_ns; /* since when the last result has been seen to be taken; 0: it has not */
+	uint64_t taken_ns; /* since when the guest's thread is known to be awake; 0: it is not */
 	uint64_t yield_ns; /* when the processor was offered last */
 	uint32_t spin_ns; /* at most */
 	uint32_t vain;	  /* times that it was for nothing, halved by each that was not */
 	uint32_t rest;	  /* calls that are not spun for */
 	bool spins;	  /* for the next one */
 	int32_t fd;	  /* the bell */
+	uint32_t call;	  /* number of the last call */
 	enum stage stage;
 	bool closes; /* the call is a close() */
 	struct ds_forward_report report;
@@ -228,21 +231,18 @@ static void report(struct shadow_exec *x, struct state *s, uint64_t now_ns)
 	shadow_reply(x, &s->report, sizeof(s->report));
 }
 
-/* The next call is looked for from now on. */
-static void free_since(struct state *s, uint64_t now_ns)
+/* The next call is looked for from now on.  @awake: the guest's thread has the result as soon as it is there. */
+static void free_since(struct state *s, uint64_t now_ns, bool awake)
 {
 	s->free_ns = s->yield_ns = now_ns;
-	s->taken_ns = 0;
+	s->taken_ns = awake ? now_ns : 0;
 	s->spins = false;
 }
 
 /* The result is there: tells the guest. */
 static enum shadow_next done(struct shadow_exec *x, struct state *s, int64_t result, uint64_t took_ns, uint64_t now_ns)
 {
-	const struct {
-		int64_t result;
-		uint64_t host_ns;
-	} out = {result, took_ns};
+	const uint64_t out[2] = {(uint64_t)result, took_ns};
 	uint32_t asleep;
 
 	_Static_assert(offsetof(struct ds_forward_slot, host_ns) == offsetof(struct ds_forward_slot, result) + 8, "stored at once");
@@ -250,10 +250,9 @@ static enum shadow_next done(struct shadow_exec *x, struct state *s, int64_t res
 	s->report.busy_ns += took_ns;
 	if (now_ns - s->reported_ns > REPORT_NS)
 		report(x, s, now_ns);
-	if (shadow_store(AT(s, result), &out, sizeof(out)) || shadow_swap32(AT(s, state), DS_FORWARD_DONE) ||
-	    shadow_load32(&asleep, AT(s, guest_asleep)))
+	if (shadow_store_words(AT(s, result), out, 2) || shadow_swap32(AT(s, done), s->call) || shadow_load32(&asleep, AT(s, guest_asleep)))
 		return leave(x, s);
-	free_since(s, now_ns);
+	free_since(s, now_ns, !asleep);
 	if (!asleep)
 		return SHADOW_AGAIN;
 	s->stage = STAGE_RING;
@@ -265,36 +264,34 @@ static enum shadow_next done(struct shadow_exec *x, struct state *s, int64_t res
 	return SHADOW_CALL;
 }
 
-static enum shadow_next take(struct shadow_exec *x, struct state *s)
+/* @call: its number. */
+static enum shadow_next take(struct shadow_exec *x, struct state *s, uint32_t call)
 {
-	struct {
-		uint64_t nr, args[6];
-	} call;
-	const uint32_t running = DS_FORWARD_RUNNING;
+	uint64_t regs[7], *args = regs + 1;
 	int64_t nr;
 
 	_Static_assert(offsetof(struct ds_forward_slot, arg) == offsetof(struct ds_forward_slot, nr) + 8, "fetched at once");
-	/* Nothing is decided by RUNNING, and it differs from POSTED in one byte: no barrier, which the guest's spinning makes dear. */
-	if (shadow_fetch(&call, AT(s, nr), sizeof(call)) || shadow_store(AT(s, state), &running, sizeof(running)))
+	s->call = call;
+	if (shadow_fetch_words(regs, AT(s, nr), 7) || shadow_store32(AT(s, taken), call))
 		return leave(x, s);
-	nr = substitute(s, call.nr, call.args);
+	nr = substitute(s, regs[0], args);
 	if (nr < 0)
 		return done(x, s, nr, 0, shadow_now_ns());
 	s->stage = STAGE_CALL;
 	s->began_ns = shadow_now_ns();
 	/* A close() that said EINTR would have closed. */
-	shadow_call(x, (long)nr, call.args, s->closes ? 0 : SHADOW_FOR_GUEST);
+	shadow_call(x, (long)nr, args, s->closes ? 0 : SHADOW_FOR_GUEST);
 	return SHADOW_CALL;
 }
 
 static enum shadow_next sleep(struct shadow_exec *x, struct state *s)
 {
-	uint32_t state;
+	uint32_t call;
 
-	if (shadow_swap32(AT(s, host_asleep), 1) || shadow_load32(&state, AT(s, state)))
+	if (shadow_swap32(AT(s, host_asleep), 1) || shadow_load32(&call, AT(s, posted)))
 		return leave(x, s);
-	if (state == DS_FORWARD_POSTED)
-		return shadow_swap32(AT(s, host_asleep), 0) ? leave(x, s) : take(x, s);
+	if (call != s->call)
+		return shadow_swap32(AT(s, host_asleep), 0) ? leave(x, s) : take(x, s, call);
 	s->stage = STAGE_SLEEP;
 	shadow_call(x, __NR_read,
 		    (const uint64_t[6]){(uint64_t)s->fd, (uint64_t)shadow_handle_of(s->rings).offset, sizeof(s->rings)}, 1u << 1);
@@ -322,26 +319,32 @@ static void in_vain(struct state *s)
 static enum shadow_next look(struct shadow_exec *x, struct state *s)
 {
 	const uint64_t long_ns = WAKE_SPINS * (uint64_t)s->spin_ns, wake_ns = long_ns < SPIN_NS_MAX ? long_ns : SPIN_NS_MAX;
-	uint32_t state;
+	uint32_t call, asleep;
 
 	for (;;) {
 		uint64_t now_ns;
 
-		if (shadow_load32(&state, AT(s, state)))
-			return leave(x, s);
-		if (state == DS_FORWARD_POSTED) {
-			if (s->spins) {
-				s->vain /= 2;
-				s->rest = 0;
+		for (uint32_t i = 0; i < LOOKS; i++) {
+			if (shadow_load32(&call, AT(s, posted)))
+				return leave(x, s);
+			if (call != s->call) {
+				if (s->spins) {
+					s->vain /= 2;
+					s->rest = 0;
+				}
+				return take(x, s, call);
 			}
-			return take(x, s);
+			if (!s->spins && !worth(s))
+				return sleep(x, s);
+			s->spins = true;
+			__builtin_ia32_pause();
 		}
-		if (!s->spins && !worth(s))
-			return sleep(x, s);
-		s->spins = true;
 		now_ns = shadow_now_ns();
-		if (!s->taken_ns && state != DS_FORWARD_DONE)
-			s->taken_ns = now_ns;
+		if (!s->taken_ns) {
+			if (shadow_load32(&asleep, AT(s, guest_asleep)))
+				return leave(x, s);
+			s->taken_ns = asleep ? 0 : now_ns;
+		}
 		if (s->taken_ns ? now_ns - s->taken_ns >= s->spin_ns : now_ns - s->free_ns >= wake_ns) {
 			in_vain(s);
 			return sleep(x, s);
@@ -355,7 +358,6 @@ static enum shadow_next look(struct shadow_exec *x, struct state *s)
 		}
 		if (shadow_hurry(x))
 			return SHADOW_AGAIN;
-		__builtin_ia32_pause();
 	}
 }
 
@@ -369,7 +371,7 @@ static enum shadow_next begin(struct shadow_exec *x, struct state *s, const stru
 		.free_ns = shadow_now_ns(),
 	};
 	/* Within a page, so that what is there is there as a whole. */
-	if (s->slot % sizeof(struct ds_forward_slot) || shadow_swap32(AT(s, host_asleep), 0))
+	if (s->slot % sizeof(struct ds_forward_slot) || shadow_load32(&s->call, AT(s, done)) || shadow_swap32(AT(s, host_asleep), 0))
 		return leave(x, s);
 	return look(x, s);
 }
@@ -388,7 +390,7 @@ static enum shadow_next result(struct shadow_exec *x, struct state *s, int64_t r
 	case STAGE_SLEEP:
 		if ((result <= 0 && !passing) || shadow_swap32(AT(s, host_asleep), 0))
 			return leave(x, s);
-		free_since(s, now_ns);
+		free_since(s, now_ns, false);
 		return look(x, s);
 	case STAGE_YIELD: return look(x, s);
 	default:

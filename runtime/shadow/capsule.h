@@ -155,7 +155,7 @@ extern struct capsule cap __attribute__((visibility("hidden")));
 
 /* From the linker script: offsets in the file, addresses at run time. */
 extern char capsule_image_start[], capsule_rodata_start[], capsule_data_start[], capsule_image_end[];
-extern char stub_begin[], stub_after[], stub_end[], guard_insn[], guard_load_insn[], guard_swap_insn[], guard_fault[];
+extern char stub_begin[], stub_after[], stub_end[], guard_begin[], guard_end[], guard_fault[];
 
 /**
  * cap_image() - Address of the image at this moment
@@ -187,7 +187,11 @@ void exec_restorer(void);
 int guard_copy(void *to, const void *from, size_t bytes);
 /** guard_load32() - Loads an aligned word of guest memory.  Return: 0, -EFAULT. */
 int guard_load32(uint32_t *to, const uint32_t *from);
-/** guard_swap32() - Stores an aligned word to guest memory, with a full barrier.  Return: 0, -EFAULT. */
+/** guard_words() - guard_copy() of @n words (1 or more) of 8 bytes, in rising order.  Return: 0, -EFAULT. */
+int guard_words(uint64_t *to, const uint64_t *from, size_t n);
+/** guard_store32() - Stores an aligned word to guest memory.  Return: 0, -EFAULT. */
+int guard_store32(uint32_t *to, uint32_t value);
+/** guard_swap32() - The same with a full barrier.  Return: 0, -EFAULT. */
 int guard_swap32(uint32_t *to, uint32_t value);
 
 /* --- boot.c; called from start.S --- */

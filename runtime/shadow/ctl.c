@@ -144,7 +144,7 @@ void ctl_fault(int signal, void *info, void *ucontext)
 	const uint64_t image = cap_image();
 	struct ds_shadow_fault fault;
 
-	if (*rip == (uint64_t)guard_insn || *rip == (uint64_t)guard_load_insn || *rip == (uint64_t)guard_swap_insn) {
+	if (*rip >= (uint64_t)guard_begin && *rip < (uint64_t)guard_end) {
 		*rip = (uint64_t)guard_fault;
 		return;
 	}

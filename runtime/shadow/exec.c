@@ -152,8 +152,9 @@ static void begin(struct shadow_exec *x, enum shadow_next next)
 		x->doing = CAP_CALL;
 		x->for_guest = x->handles & SHADOW_FOR_GUEST;
 		if (x->for_guest) {
-			__atomic_store_n(&x->interrupt, 0, __ATOMIC_SEQ_CST);
-			__atomic_store_n(&x->busy, 1, __ATOMIC_SEQ_CST);
+			/* In this order; an interrupt that misses `busy` by a moment has come too early (exec_interrupt()). */
+			__atomic_store_n(&x->interrupt, 0, __ATOMIC_RELAXED);
+			__atomic_store_n(&x->busy, 1, __ATOMIC_RELEASE);
 		}
 		x->transferred = 0;
 		x->deadline_ns = 0;
@@ -168,11 +169,15 @@ static void begin(struct shadow_exec *x, enum shadow_next next)
 	}
 }
 
-/* Whether the guest wants the call to end that is to be issued: it ends as if it had been interrupted then. */
+/*
+ * Whether the guest wants the call to end that is to be issued: it ends as if it had been interrupted then.  Without a barrier, as
+ * each call is made without one more: who sets `interrupt` after this look gives an order then, which the head of the stub sees.
+ */
 static bool guest_interrupts(struct shadow_exec *x)
 {
-	if (x->doing != CAP_CALL || !x->for_guest || !__atomic_exchange_n(&x->interrupt, 0, __ATOMIC_SEQ_CST))
+	if (x->doing != CAP_CALL || !x->for_guest || !__atomic_load_n(&x->interrupt, __ATOMIC_ACQUIRE))
 		return false;
+	__atomic_store_n(&x->interrupt, 0, __ATOMIC_RELAXED);
 	x->result = x->transferred ? 0 : -EINTR;
 	x->phase = EXEC_DONE;
 	return true;
@@ -219,7 +224,7 @@ static bool take_event(struct shadow_exec *x, struct shadow_event *ev)
 		if (!finished(x))
 			return false;
 		if (x->for_guest)
-			__atomic_store_n(&x->busy, 0, __ATOMIC_SEQ_CST);
+			__atomic_store_n(&x->busy, 0, __ATOMIC_RELEASE);
 		*ev = (struct shadow_event){.kind = SHADOW_EV_RESULT, .result = x->result};
 		return true;
 	}

@@ -37,7 +37,8 @@ void shadow_reply(struct shadow_exec *x, const void *data, uint32_t bytes)
 void shadow_call(struct shadow_exec *x, long nr, const uint64_t args[static 6], uint32_t handles)
 {
 	x->nr = nr;
-	memcpy(x->args, args, sizeof(x->args));
+	for (int i = 0; i < 6; i++)
+		x->args[i] = args[i];
 	x->handles = handles;
 }
 
@@ -51,9 +52,24 @@ int shadow_store(uint64_t guest_address, const void *from, size_t bytes)
 	return guard_copy((void *)guest_address, from, bytes);
 }
 
+int shadow_fetch_words(uint64_t *to, uint64_t guest_address, size_t n)
+{
+	return guard_words(to, (const uint64_t *)guest_address, n);
+}
+
+int shadow_store_words(uint64_t guest_address, const uint64_t *from, size_t n)
+{
+	return guard_words((uint64_t *)guest_address, from, n);
+}
+
 int shadow_load32(uint32_t *to, uint64_t guest_address)
 {
 	return guest_address % sizeof(*to) ? -EFAULT : guard_load32(to, (const uint32_t *)guest_address);
+}
+
+int shadow_store32(uint64_t guest_address, uint32_t value)
+{
+	return guest_address % sizeof(value) ? -EFAULT : guard_store32((uint32_t *)guest_address, value);
 }
 
 int shadow_swap32(uint64_t guest_address, uint32_t value)

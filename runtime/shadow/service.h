@@ -149,7 +149,10 @@ uint64_t shadow_now_ns(void);
 /** shadow_load32() - One load of an aligned word of guest memory.  Return: 0, -EFAULT. */
 int shadow_load32(uint32_t *to, uint64_t guest_address);
 
-/** shadow_swap32() - One store of an aligned word to guest memory, and a full barrier.  Return: 0, -EFAULT. */
+/** shadow_store32() - One store of an aligned word to guest memory.  Return: 0, -EFAULT. */
+int shadow_store32(uint64_t guest_address, uint32_t value);
+
+/** shadow_swap32() - The same, and a full barrier.  Return: 0, -EFAULT. */
 int shadow_swap32(uint64_t guest_address, uint32_t value);
 
 /** shadow_alloc() - Memory in the capsule, zeroed.  Return: its handle; offset 0: there is no room. */
@@ -169,6 +172,10 @@ int shadow_fetch(void *to, uint64_t guest_address, size_t bytes);
 
 /** shadow_store() - Copies to guest memory.  Return: 0, -EFAULT (a part may have been written). */
 int shadow_store(uint64_t guest_address, const void *from, size_t bytes);
+
+/** shadow_fetch_words(), shadow_store_words() - The same for @n words (1 or more) of 8 bytes, in rising order; quicker for a few. */
+int shadow_fetch_words(uint64_t *to, uint64_t guest_address, size_t n);
+int shadow_store_words(uint64_t guest_address, const uint64_t *from, size_t n);
 
 /**
  * shadow_covered() - How many bytes from an address on are in the map without a hole, at most @bytes

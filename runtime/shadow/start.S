@@ -189,30 +189,51 @@ GLOBAL exec_restorer
 	syscall
 	hlt
 
+/* From here to guard_end: accesses to guest memory, which may not be there; a fault goes on at guard_fault.  They leave the stack alone. */
+GLOBAL guard_begin
+
 /* int guard_copy(void *to, const void *from, size_t bytes): 0, or -EFAULT when either side is not there */
 GLOBAL guard_copy
 	mov %rdx, %rcx
-GLOBAL guard_insn
 	rep movsb
 	xor %eax, %eax
 	ret
-GLOBAL guard_fault
-	mov $MINUS_EFAULT, %eax
+
+/* int guard_words(uint64_t *to, const uint64_t *from, size_t n): the same, a word at a time in rising order; n is 1 or more */
+GLOBAL guard_words
+	xor %eax, %eax
+	lea (%rdi,%rdx,8), %rdi
+	lea (%rsi,%rdx,8), %rsi
+	neg %rdx
+1:	mov (%rsi,%rdx,8), %rcx
+	mov %rcx, (%rdi,%rdx,8)
+	inc %rdx
+	jnz 1b
 	ret
 
 /* int guard_load32(uint32_t *to, const uint32_t *from): one load of guest memory; 0, or -EFAULT */
 GLOBAL guard_load32
 	xor %eax, %eax
-GLOBAL guard_load_insn
 	mov (%rsi), %ecx
 	mov %ecx, (%rdi)
 	ret
 
-/* int guard_swap32(uint32_t *to, uint32_t value): one store to guest memory, and a full barrier; 0, or -EFAULT */
+/* int guard_store32(uint32_t *to, uint32_t value): one store to guest memory; 0, or -EFAULT */
+GLOBAL guard_store32
+	xor %eax, %eax
+	mov %esi, (%rdi)
+	ret
+
+/* int guard_swap32(uint32_t *to, uint32_t value): likewise, and a full barrier */
 GLOBAL guard_swap32
 	xor %eax, %eax
-GLOBAL guard_swap_insn
-	xchg %esi, (%rdi)
+	mov %esi, (%rdi)		/* leaves with the stores before it; xchg would wait for them first */
+	lock orl $0, (%rsp)
+	ret
+GLOBAL guard_end
+
+GLOBAL guard_fault
+	mov $MINUS_EFAULT, %eax
 	ret
 
 	.section .note.GNU-stack, "", @progbits

@@ -190,7 +190,7 @@ static void test_interrupts(void)
 	tap_eq(fwd_call(&t0, SYS_pipe2, play_at(BUF), 0), 0, "a pipe");
 	fwd_post(&t0, SYS_read, (const uint64_t[6]){(uint64_t)fds[0], play_at(BUF + 100), 10});
 	fwd_running(&t0);
-	tap_ok(t0.slot->state == DS_FORWARD_RUNNING, "a read() of it blocks");
+	tap_ok(ds_forward_state(t0.slot) == DS_FORWARD_RUNNING, "a read() of it blocks");
 	fwd_interrupt(&h, 0);
 	tap_ok(fwd_wait(&t0, FWD_WAIT_MS) && t0.slot->result == -EINTR, "an interrupt ends it: EINTR");
 	for (int i = 0; i < 200; i++)

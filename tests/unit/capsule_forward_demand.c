@@ -112,7 +112,7 @@ static void test_calls(void)
 	fwd_post(&t[0], SYS_read, (const uint64_t[6]){(uint64_t)fds[0], play_at(60 * PAGE), 5});
 	fwd_running(&t[0]);
 	tap_ok(cover() && cover(), "all pages are taken away under a read() that is blocked");
-	tap_ok(t[0].slot->state == DS_FORWARD_RUNNING, "which goes on waiting");
+	tap_ok(ds_forward_state(t[0].slot) == DS_FORWARD_RUNNING, "which goes on waiting");
 	/* by another thread, since this one is in its call */
 	fwd_start(&h, &t[1], 1, 0, 0);
 	memcpy(h.ram + 70 * PAGE, "hello", 5);

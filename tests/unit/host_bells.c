@@ -98,7 +98,7 @@ static void test_hellos(void)
 	}
 	tap_eq(ended, 7, "hellos that are not as they have to be end their stream");
 
-	*t.slot = (struct ds_forward_slot){.host_asleep = 2, .state = DS_FORWARD_POSTED, .nr = __NR_getpid};
+	*t.slot = (struct ds_forward_slot){.host_asleep = 2, .posted = 1, .nr = __NR_getpid};
 	t.bell = bell_connect(&t.port);
 	for (size_t i = 0; i < sizeof(good); i++) {
 		if (write(t.bell, (const char *)&good + i, 1) != 1)

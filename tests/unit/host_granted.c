@@ -280,9 +280,9 @@ static void test_latency(void)
 	for (int i = 0; i < LATENCY_CALLS; i++) {
 		thread_post(&fast, __NR_getppid, (const uint64_t[6]){0});
 		for (uint64_t until = now_ns() + 1000000000; now_ns() < until;)
-			if (__atomic_load_n(&fast.slot->state, __ATOMIC_SEQ_CST) == DS_FORWARD_DONE)
+			if (ds_forward_done(fast.slot))
 				break;
-		right += __atomic_exchange_n(&fast.slot->state, DS_FORWARD_IDLE, __ATOMIC_SEQ_CST) == DS_FORWARD_DONE;
+		right += ds_forward_done(fast.slot);
 	}
 	printf("# a getppid, both sides spinning: %.2f us\n", (double)(now_ns() - from) / LATENCY_CALLS / 1000);
 	close(fast.bell);

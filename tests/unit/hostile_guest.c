@@ -99,10 +99,10 @@ static void test_pointers(void)
 	n = hostile_capsule(list, NSTRETCH);
 	for (uint32_t i = 0; i < n; i++) {
 		slot_at(list[i].from);
-		slot_at((list[i].from + list[i].to) / 2 & ~UINT64_C(127));
+		slot_at((list[i].from + list[i].to) / 2 & -sizeof(struct ds_forward_slot));
 	}
 	for (size_t i = 0; i < sizeof(nowhere) / sizeof(nowhere[0]); i++)
-		slot_at(nowhere[i] & ~UINT64_C(127));
+		slot_at(nowhere[i] & -sizeof(struct ds_forward_slot));
 	tap_ok(hostile_end(&own, t, 1), "slots that are to lie in the capsule, in the kernel, nowhere: the shadow ends when it is to");
 	world_unharmed("then");
 }
@@ -317,13 +317,12 @@ static void test_unread(void)
 	for (int i = 0; i < 20000; i++) { /* asks to be woken each time and never reads it */
 		s->nr = __NR_getpid;
 		__atomic_store_n(&s->guest_asleep, 1, __ATOMIC_SEQ_CST);
-		__atomic_store_n(&s->state, DS_FORWARD_POSTED, __ATOMIC_SEQ_CST);
-		if (__atomic_load_n(&s->host_asleep, __ATOMIC_SEQ_CST))
+		if (ds_forward_post(s))
 			send(t[1].bell, "\1", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-		for (int k = 0; k < 3000000 && __atomic_load_n(&s->state, __ATOMIC_SEQ_CST) != DS_FORWARD_DONE; k++)
+		for (int k = 0; k < 3000000 && !ds_forward_done(s); k++)
 			if (k > 1000)
 				sched_yield();
-		done += __atomic_load_n(&s->state, __ATOMIC_SEQ_CST) == DS_FORWARD_DONE;
+		done += ds_forward_done(s);
 	}
 	tap_eq(done, 20000, "a thread that never reads its bell gets 20,000 results all the same");
 	tap_eq(call(__NR_getpid, 0, 0, 0, 0, 0), 1, "and disturbs no other");
@@ -335,7 +334,7 @@ static void test_unread(void)
 	tap_eq(call(__NR_pipe2, at_guest(BUF), 0, 0, 0, 0), 0, "a pipe");
 	tap_ok(hostile_try(&t[1], 20000, &result, __NR_getpid, (const uint64_t[6]){0}), "the thread asks again");
 	thread_post(&t[1], __NR_read, (const uint64_t[6]){*(uint32_t *)(void *)at_host(BUF), at_guest(BUF) + 64, 1});
-	for (int i = 0; i < 20000 && __atomic_load_n(&s->state, __ATOMIC_SEQ_CST) != DS_FORWARD_RUNNING; i++)
+	for (int i = 0; i < 20000 && ds_forward_state(s) != DS_FORWARD_RUNNING; i++)
 		usleep(1000);
 	close(t[1].bell);
 	t[1].bell = -1;

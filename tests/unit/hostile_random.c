@@ -72,9 +72,7 @@ static void post(uint32_t i)
 	if (s->nr < RANDOM_NR_MAX)
 		count.numbers[s->nr]++;
 	count.made++;
-	s->seq++;
-	__atomic_store_n(&s->state, DS_FORWARD_POSTED, __ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&s->host_asleep, __ATOMIC_SEQ_CST))
+	if (ds_forward_post(s))
 		send(t[i].bell, "\1", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	since_ms[i] = told_ms[i] = ms_now();
 }
@@ -83,10 +81,10 @@ static void post(uint32_t i)
 static bool turn(uint32_t i, uint64_t now_ms)
 {
 	struct ds_forward_slot *s = t[i].slot;
-	const uint32_t state = __atomic_load_n(&s->state, __ATOMIC_SEQ_CST);
+	const enum ds_forward_state state = ds_forward_state(s);
 
-	if (state == DS_FORWARD_DONE || state == DS_FORWARD_IDLE) {
-		count.refused += state == DS_FORWARD_DONE && s->result < 0 && s->result >= -4095;
+	if (state == DS_FORWARD_DONE) {
+		count.refused += s->posted && s->result < 0 && s->result >= -4095;
 		post(i);
 		return true;
 	}

@@ -330,9 +330,8 @@ void forward_pool_evict(void)
 
 	for (uint32_t tries = 0; tries < FORWARD_POOL; tries++) {
 		struct forward_entry *e = &entries[__atomic_fetch_add(&next, 1, __ATOMIC_RELAXED) % FORWARD_POOL];
-		const uint32_t state = e->bell < 0 ? DS_FORWARD_IDLE : __atomic_load_n(&e->slot->state, __ATOMIC_RELAXED);
 
-		if (state != DS_FORWARD_POSTED && state != DS_FORWARD_RUNNING)
+		if (e->bell < 0 || ds_forward_done(e->slot))
 			continue;
 		__atomic_store_n(&e->evicted, 1, __ATOMIC_RELEASE);
 		raw6(__NR_sendto, e->bell, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT, 0, 0);

@@ -44,18 +44,13 @@ static int64_t patience_ns(uint64_t nr, int64_t spin_ns)
 	return 2 * usual < spin_ns ? spin_ns : 2 * usual < most ? 2 * usual : most;
 }
 
-static bool is_done(const struct ds_forward_slot *slot)
-{
-	return __atomic_load_n(&slot->state, __ATOMIC_ACQUIRE) == DS_FORWARD_DONE;
-}
-
 bool forward_spin(const struct ds_forward_slot *slot, uint32_t spin_ns)
 {
 	const uint32_t resting = __atomic_load_n(&rest, __ATOMIC_RELAXED);
 	int64_t until = 0;
 	bool taken = false;
 
-	if (is_done(slot))
+	if (ds_forward_done(slot))
 		return true;
 	if (!spin_ns)
 		return false;
@@ -65,7 +60,7 @@ bool forward_spin(const struct ds_forward_slot *slot, uint32_t spin_ns)
 		int64_t now;
 
 		for (uint32_t i = 0; i < SPINS; i++) {
-			if (is_done(slot))
+			if (ds_forward_done(slot))
 				return true;
 			__asm__ volatile("pause");
 		}
@@ -74,7 +69,7 @@ bool forward_spin(const struct ds_forward_slot *slot, uint32_t spin_ns)
 		now = forward_now_ns();
 		if (!until)
 			until = now + (int64_t)spin_ns * (resting ? 1 : SPIN_WAKE);
-		if (!taken && __atomic_load_n(&slot->state, __ATOMIC_RELAXED) != DS_FORWARD_POSTED) {
+		if (!taken && ds_forward_state(slot) != DS_FORWARD_POSTED) {
 			taken = true;
 			until = now + patience_ns(slot->nr, spin_ns);
 			__atomic_store_n(&late, __atomic_load_n(&late, __ATOMIC_RELAXED) / 2, __ATOMIC_RELAXED);

@@ -168,7 +168,7 @@ static bool drain(const struct forward_entry *e)
 
 static bool is_done(const struct forward_entry *e)
 {
-	return __atomic_load_n(&e->slot->state, __ATOMIC_ACQUIRE) == DS_FORWARD_DONE;
+	return ds_forward_done(e->slot);
 }
 
 void forward_turn_post(struct forward_turn *turn, uint64_t nr, const uint64_t arg[6])
@@ -179,11 +179,7 @@ void forward_turn_post(struct forward_turn *turn, uint64_t nr, const uint64_t ar
 	slot->nr = nr;
 	for (int i = 0; i < 6; i++)
 		slot->arg[i] = arg[i];
-	slot->seq = ++e->seq;
-	__atomic_store_n(&slot->guest_asleep, 0, __ATOMIC_RELAXED);
-	__atomic_store_n(&slot->state, DS_FORWARD_POSTED, __ATOMIC_SEQ_CST);
-	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	if (__atomic_load_n(&slot->host_asleep, __ATOMIC_SEQ_CST))
+	if (ds_forward_post(slot))
 		ring(e, DS_FORWARD_RING);
 }
 
@@ -255,14 +251,6 @@ enum forward_event forward_turn_wait(struct forward_turn *turn, struct pollfd *f
 	return event;
 }
 
-static int64_t take(struct forward_turn *turn)
-{
-	const int64_t result = turn->entry->slot->result;
-
-	__atomic_store_n(&turn->entry->slot->state, DS_FORWARD_IDLE, __ATOMIC_RELEASE);
-	return result;
-}
-
 int64_t forward_turn_finish(struct forward_turn *turn)
 {
 	while (!is_done(turn->entry)) {
@@ -274,7 +262,7 @@ int64_t forward_turn_finish(struct forward_turn *turn)
 		if (event == FORWARD_E_DEAD)
 			return forward_dead("the connection to its host has ended");
 	}
-	return take(turn);
+	return turn->entry->slot->result;
 }
 
 static int64_t complete(struct forward_turn *turn, bool noticing)
@@ -294,7 +282,7 @@ static int64_t complete(struct forward_turn *turn, bool noticing)
 			return forward_turn_finish(turn);
 	}
 	forward_spin_learn(turn->entry->slot, spin_ns);
-	return take(turn);
+	return turn->entry->slot->result;
 }
 
 /* --- turns ----------------------------------------------------------------------------------------------------------- */
