@@ -21,11 +21,6 @@ static const char *const key_name[CONFIG_NKEY] = {
 	[CONFIG_HISTORY] = "HISTORY", [CONFIG_TIMEOUT_S] = "TIMEOUT_S", [CONFIG_KEEP_RUNS] = "KEEP_RUNS",
 };
 
-const char *config_key_name(enum config_key key)
-{
-	return key_name[key];
-}
-
 /* Two workers read the machine 1.5 to 1.7 times as fast as one; more of them would be felt by those who work on it. */
 static int default_jobs(void)
 {

@@ -26,7 +26,7 @@
 #define CONFIG_FILE_BYTES 65536 /* a longer file is refused */
 #define CONFIG_WHY_BYTES 200
 
-/** enum config_key - What can be set; the names are in config_key_name(). */
+/** enum config_key - What can be set; config_set() has the names. */
 enum config_key { CONFIG_DB, CONFIG_JOIN, CONFIG_JOBS, CONFIG_HISTORY, CONFIG_TIMEOUT_S, CONFIG_KEEP_RUNS, CONFIG_NKEY };
 
 /** struct config - The settings.  config_default() makes one. */
@@ -48,9 +48,6 @@ struct config_error {
 
 /** config_default() - The built-in settings. */
 void config_default(struct config *c);
-
-/** config_key_name() - "DB" and so on. */
-const char *config_key_name(enum config_key key);
 
 /**
  * config_set() - Set one value from text, from the file or the command line

@@ -12,11 +12,6 @@ void *shadow_state(struct shadow_exec *x)
 	return x->service_state;
 }
 
-uint32_t shadow_index(const struct shadow_exec *x)
-{
-	return x->index;
-}
-
 void shadow_reply(struct shadow_exec *x, const void *data, uint32_t bytes)
 {
 	if (bytes > SHADOW_PAYLOAD_MAX)

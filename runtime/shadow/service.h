@@ -102,9 +102,6 @@ extern const struct shadow_service shadow_service __attribute__((visibility("hid
 /** shadow_state() - The executor's own memory, state_bytes long, zero at first; fetch it anew in each step. */
 void *shadow_state(struct shadow_exec *x);
 
-/** shadow_index() - Which executor this is, from 0 on. */
-uint32_t shadow_index(const struct shadow_exec *x);
-
 /**
  * shadow_reply() - Sends a message to dshost after this step
  * @data: copied

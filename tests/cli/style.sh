@@ -70,7 +70,7 @@ scripts=$(tracked | grep -vE '^(data|tests/fuzz/corpus)/' | while read -r f; do
 	esac
 done)
 if command -v shellcheck >/dev/null; then
-	none "$(xargs shellcheck -x -S warning -f gcc <<<"$scripts" 2>&1)" "shellcheck has nothing to say about $(wc -l <<<"$scripts") scripts"
+	none "$(xargs -n 8 -P "$(nproc)" shellcheck -x -S warning -f gcc <<<"$scripts" 2>&1)" "shellcheck has nothing to say about $(wc -l <<<"$scripts") scripts"
 else
 	skip "shellcheck" "shellcheck is not installed"
 fi

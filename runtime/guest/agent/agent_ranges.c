@@ -111,15 +111,6 @@ bool agent_ranges_within(const struct agent_ranges *a, const struct agent_ranges
 	return true;
 }
 
-uint64_t agent_ranges_pages(const struct agent_ranges *s)
-{
-	uint64_t sum = 0;
-
-	for (size_t i = 0; i < s->n; i++)
-		sum += s->r[i].npages;
-	return sum;
-}
-
 void agent_ranges_clear(struct agent_ranges *s)
 {
 	s->n = 0;

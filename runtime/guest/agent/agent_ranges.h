@@ -39,9 +39,6 @@ bool agent_ranges_meet(const struct agent_ranges *s, uint64_t vpn, uint64_t npag
 /** agent_ranges_within() - Whether every page of @a is in @b. */
 bool agent_ranges_within(const struct agent_ranges *a, const struct agent_ranges *b);
 
-/** agent_ranges_pages() - How many pages are in the set. */
-uint64_t agent_ranges_pages(const struct agent_ranges *s);
-
 /** agent_ranges_clear() - Empty the set; it keeps its array. */
 void agent_ranges_clear(struct agent_ranges *s);
 

@@ -116,14 +116,6 @@ int forward_path_back(const struct forward_prefixes *p, char *path, size_t room)
 	return 0;
 }
 
-bool forward_path_renamed(const struct forward_prefixes *p, const char *path)
-{
-	for (uint32_t i = 0; i < p->n; i++)
-		if (is_inside(path, p->p[i].text, p->p[i].bytes))
-			return p->p[i].to != NULL;
-	return false;
-}
-
 bool forward_path_leads(const struct forward_prefixes *p, const char *path)
 {
 	size_t n = strlen(path);

@@ -58,9 +58,6 @@ int forward_path_there(const struct forward_prefixes *p, char *path, size_t room
 /** forward_path_back() - The other way: what the program calls a path that the host has told; as forward_path_there(). */
 int forward_path_back(const struct forward_prefixes *p, char *path, size_t room);
 
-/** forward_path_renamed() - Whether the host calls a simplified path by another name. */
-bool forward_path_renamed(const struct forward_prefixes *p, const char *path);
-
 /**
  * forward_path_join() - @path as seen from @base, simplified as text
  * @base: absolute; may be NULL if @path is

@@ -593,8 +593,3 @@ int pin_range(struct pin *p, uint64_t addr, uint64_t bytes, unsigned int flags, 
 	err = pin_mappings(&job, p->via->maps_fd, (char *)p->slots + TABLE_BYTES, addr, addr + bytes);
 	return gone(p) ? -ESRCH : err;
 }
-
-int pin_adopt(int pidfd, int ring_fd)
-{
-	return call4(SYS_pidfd_getfd, pidfd, ring_fd, 0, 0);
-}

@@ -34,9 +34,8 @@
  * buffers about a second later, so PIN_SLACK_PAGES of the limit are left free and what does not fit is reported.
  *
  * The pins live as long as any descriptor of the ring (what dsagent does so that frames outlive it is in hold.h).  A process that
- * takes one (pin_adopt(); io_uring descriptors cannot be
- * sent over a socket, kernels since 6.7 and their stable series refuse it) keeps the frames allocated after the owner has
- * exited, so that late writes of a mirror never land in memory that somebody else got.  A forked child inherits the
+ * takes one (pidfd_getfd(2); kernels since 6.7 and their stable series send no io_uring over a socket) keeps the frames
+ * allocated after the owner has exited, so that late writes of a mirror never land in memory that somebody else got.  A forked child inherits the
  * descriptor, so it holds the frames too, but its own pages are copies that are not pinned.
  *
  * Two ways to the memory.  pin_open(): the caller's own.  pin_open_remote(): another process's, through its helper
@@ -174,16 +173,5 @@ int pin_drop(struct pin *p, uint64_t addr, uint64_t bytes);
 
 /** pin_why() - An outcome in words, static text. */
 const char *pin_why(enum pin_outcome outcome);
-
-/**
- * pin_adopt() - In another process: hold the pins of a ring beyond its owner's exit
- * @pidfd: the owner (pidfd_open(2))
- * @ring_fd: the ring's number there
- *
- * Needs the right to ptrace the owner (pidfd_getfd(2)).  close() lets go.
- *
- * Return: a descriptor, or -errno.
- */
-int pin_adopt(int pidfd, int ring_fd);
 
 #endif

@@ -148,13 +148,6 @@ int load_open(struct load_file *f, const char *path)
 	return rc ? rc : find_handle(f, &e);
 }
 
-void load_close(struct load_file *f)
-{
-	free(f->file);
-	free(f->image);
-	*f = (struct load_file){0};
-}
-
 bool load_is_go(pid_t tid)
 {
 	cleanup_close int fd = -1;

@@ -40,14 +40,11 @@ struct load_file {
 
 /**
  * load_open() - Reads a library
- * @file: filled in; give back with load_close(), also after a failure
+ * @file: filled in; for as long as the process lives, which is there for it
  *
  * Return: 0; -ENOEXEC: it is not what can be loaded; -errno.
  */
 int load_open(struct load_file *file, const char *path);
-
-/** load_close() - Frees it. */
-void load_close(struct load_file *file);
 
 /** load_is_go() - Whether Go has built the program that @tid executes: it has stacks that no trap of a monitor's can borrow (stacks.c). */
 bool load_is_go(pid_t tid);

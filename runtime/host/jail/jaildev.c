@@ -32,11 +32,6 @@ const char *jaildev_pattern_fault(const char *pattern)
 	return strchr(pattern, '\\') ? wants : NULL;
 }
 
-bool jaildev_has_wildcard(const char *pattern)
-{
-	return strpbrk(pattern, "*?[") != NULL;
-}
-
 /* Devices that are all of the machine's memory, or its ports: with one of them no jail would be one.  Documentation/admin-guide/devices.txt */
 static bool is_memory(dev_t number)
 {

@@ -49,9 +49,6 @@ struct jaildev_node {
  */
 const char *jaildev_pattern_fault(const char *pattern);
 
-/** jaildev_has_wildcard() - Whether a pattern is one, and not the name of one device. */
-bool jaildev_has_wildcard(const char *pattern);
-
 /**
  * jaildev_each() - Calls for every device of the host that matches, in the order of the patterns
  * @pattern: @n of them
