@@ -436,8 +436,8 @@ static void freezing(struct remote *r)
 /* Another process that shares the memory is found, and no other one. */
 static void sharing(struct remote *r)
 {
-	tap_eq(tracee_shared(r->pid, 0), r->helper, "the helper is found to share the memory");
-	tap_eq(tracee_shared(r->pid, r->helper), 0, "nobody else");
+	tap_eq(sharers_find(NULL, r->pid, 0), r->helper, "the helper is found to share the memory");
+	tap_eq(sharers_find(NULL, r->pid, r->helper), 0, "nobody else");
 }
 
 /* --- the end ------------------------------------------------------------------------------------------------------ */

@@ -25,6 +25,7 @@ struct freeze {
 	unsigned int kept; /* freeze_keep() without freeze_unkeep() */
 	int64_t until_ms;
 	pid_t pid, helper;
+	struct sharers *sharers; /* the remote's, until freeze_start() is over */
 	struct inject_err why;
 	struct tracee *tracees;
 	size_t count, room;
@@ -143,7 +144,7 @@ static int stop_all(struct freeze *f)
 		if (err)
 			return tracee_refuse(&f->why, err, f->tracees[i].tid, "a thread runs 32-bit code, or was killed");
 	}
-	if (tracee_shared(f->pid, f->helper))
+	if (sharers_find(f->sharers, f->pid, f->helper))
 		return tracee_refuse(&f->why, -EBUSY, 0, "another process shares its memory, such as a child in vfork");
 	return 0;
 }
@@ -190,7 +191,7 @@ static void destroy(struct freeze *f)
 	free(f);
 }
 
-int freeze_start(const struct remote *r, unsigned int limit_ms, struct freeze **out, struct inject_err *why)
+int freeze_start(struct remote *r, unsigned int limit_ms, struct freeze **out, struct inject_err *why)
 {
 	pthread_condattr_t attr;
 	struct freeze *f = calloc(1, sizeof(*f));
@@ -204,6 +205,7 @@ int freeze_start(const struct remote *r, unsigned int limit_ms, struct freeze **
 	}
 	f->pid = r->pid;
 	f->helper = r->helper;
+	f->sharers = &r->sharers;
 	f->lend = LEND_NONE;
 	f->until_ms = limit_ms;
 	pthread_mutex_init(&f->lock, NULL);

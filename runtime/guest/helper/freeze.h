@@ -5,7 +5,7 @@
  * Private file pages can only be replaced (pin.h, PIN_ALONE) while nobody writes to them.  freeze_start() stops every
  * thread of a process with PTRACE_SEIZE and PTRACE_INTERRUPT, and those that appear meanwhile, until /proc/PID/task
  * shows none that is not stopped.  That nobody else uses the memory is checked afterwards: a process that shares it
- * (a child in vfork) is found with kcmp(2), the helper excepted.  Each thread goes on as inject.h describes.  What the
+ * (a child in vfork) is found (sharers.h), the helper excepted.  Each thread goes on as inject.h describes.  What the
  * kernel does on the program's behalf without a thread, such as asynchronous I/O under way into such a page, is not
  * stopped.
  *
@@ -30,7 +30,7 @@ struct freeze;
  *
  * Return: 0; -ESRCH; -EPERM; -EBUSY: another process shares the memory; -EAGAIN: not all could be stopped in time; -errno.
  */
-int freeze_start(const struct remote *r, unsigned int limit_ms, struct freeze **out, struct inject_err *why);
+int freeze_start(struct remote *r, unsigned int limit_ms, struct freeze **out, struct inject_err *why);
 
 /** freeze_holds() - Whether everything is still stopped, and for @need_ms more. */
 bool freeze_holds(const struct freeze *f, unsigned int need_ms);

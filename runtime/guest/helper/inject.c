@@ -356,7 +356,7 @@ static int job_inject(void *ctx)
 	struct lend lend;
 	int err;
 
-	while (tracee_shared(p->pid, 0)) {
+	while (sharers_find(&p->out->sharers, p->pid, 0)) {
 		if (tracee_now_ms() >= deadline_ms)
 			return tracee_refuse(p->why, -EBUSY, 0, "another process shares its memory, such as a child in vfork");
 		usleep(5000);

@@ -36,6 +36,8 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "runtime/guest/helper/sharers.h"
+
 #define REMOTE_CALLS_MAX 64u
 #define REMOTE_DESK_PAGES 7u /* code, calls (two), data */
 #define REMOTE_DATA_BYTES (4 * 4096u)
@@ -57,6 +59,7 @@ struct remote {
 	pid_t helper;	    /* shares the memory; its own process */
 	pid_t helper_inside; /* its number in the program's pid namespace */
 	int helper_pidfd;   /* readable when the helper has ended */
+	struct sharers sharers; /* of the memory, beside program and helper */
 	struct tracer *tracer;
 	bool gone;	    /* the helper has ended, or is of no use any more */
 	bool settled;	    /* remote_settle() */

@@ -1,12 +1,9 @@
 /* tracee.c - one thread under ptrace; theory of operation in inject.h and tracee.h */
 #include "runtime/guest/helper/tracee.h"
 
-#include <ctype.h>
-#include <dirent.h>
 #include <elf.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/kcmp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stddef.h>
@@ -146,32 +143,6 @@ static bool patch(struct user_regs_struct *regs)
 		return false;
 	regs->rax = -ERESTARTNOHAND;
 	return true;
-}
-
-/* kcmp() finds those that have none equal too: kernel threads, zombies. */
-static bool has_memory(pid_t pid)
-{
-	char path[64], buf[64];
-
-	snprintf(path, sizeof(path), "/proc/%d/statm", pid);
-	return slurp(path, buf, sizeof(buf)) > 1 && buf[0] != '0';
-}
-
-pid_t tracee_shared(pid_t pid, pid_t except)
-{
-	DIR *proc = opendir("/proc");
-	struct dirent *entry;
-	pid_t found = 0;
-
-	while (proc && !found && (entry = readdir(proc))) {
-		pid_t other = isdigit((unsigned char)entry->d_name[0]) ? atoi(entry->d_name) : 0;
-
-		if (other > 0 && other != pid && other != except && syscall(SYS_kcmp, pid, other, KCMP_VM, 0, 0) == 0 && has_memory(other))
-			found = other;
-	}
-	if (proc)
-		closedir(proc);
-	return found;
 }
 
 /* --- stops ------------------------------------------------------------------------------------------------------ */

@@ -106,7 +106,4 @@ void tracee_detach(struct tracee *t);
 /** tracee_run() - Run @fn in a thread of its own, whose end lets go of every tracee.  Return: what @fn returned, or -errno. */
 int tracee_run(int (*fn)(void *ctx), void *ctx);
 
-/** tracee_shared() - Whether another process than @except uses @pid's memory: its number, or 0. */
-pid_t tracee_shared(pid_t pid, pid_t except);
-
 #endif
