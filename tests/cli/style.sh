@@ -61,6 +61,12 @@ none "$(tracked '*.c' '*.h' | grep -vE '^(runtime/shadow/gen|data)/' | while rea
 	head -n 1 "$f" | grep -qE '^/\*' || echo "$f"
 done)" "every C file opens with a comment that says what it is"
 
+# --- documents -------------------------------------------------------------------------------------------------------
+# A source file that a document names, by its path or the end of it.
+none "$(tracked '*.md' '*.scd' | xargs grep -ohE '`[A-Za-z0-9_./-]*[A-Za-z0-9_]\.(c|h|S|sh|bash|py|gp|sql|scd|conf|ld)`' | tr -d '`' | sed 's|^\(\.\./\)*||' |
+	awk 'NR == FNR { path = $0; there[path]; while (sub(/^[^\/]*\//, "", path)) there[path]; next } !($0 in there)' <(tracked) - | sort -u)" \
+	"every source file that a document names is there"
+
 # --- shell -----------------------------------------------------------------------------------------------------------
 scripts=$(tracked | grep -vE '^(data|tests/fuzz/corpus)/' | while read -r f; do
 	[ -f "$f" ] || continue
