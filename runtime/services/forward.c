@@ -59,6 +59,8 @@
 #define NR_uprobe 336
 #define NR_clone3 435
 #define NR_epoll_pwait2 441
+#define MADV_POPULATE_READ 22 /* asm-generic/mman-common.h of Linux 5.14 */
+#define MADV_POPULATE_WRITE 23
 #define AT(s, field) ((s)->slot + offsetof(struct ds_forward_slot, field))
 
 enum stage {
@@ -108,7 +110,6 @@ static bool own_business(uint64_t nr)
 	case __NR_munmap:
 	case __NR_mremap:
 	case __NR_mprotect:
-	case __NR_madvise:
 	case __NR_brk:
 	case __NR_remap_file_pages:
 	case __NR_clone:
@@ -204,6 +205,7 @@ static int64_t substitute(struct state *s, uint64_t nr, uint64_t args[static 6])
 		args[0] = (uint64_t)shadow_hold_fd();
 		args[2] = O_CLOEXEC;
 		return __NR_dup3;
+	case __NR_madvise: return args[2] == MADV_POPULATE_READ || args[2] == MADV_POPULATE_WRITE ? (int64_t)nr : -ENOSYS;
 	case __NR_ppoll: args[3] = 0; return (int64_t)nr;
 	case __NR_pselect6: args[5] = 0; return (int64_t)nr;
 	case __NR_epoll_pwait:

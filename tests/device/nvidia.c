@@ -1,6 +1,8 @@
 /* nvidia.c - what NVIDIA's user libraries do with files, devices and mappings, without any of their commands
  *
  * usage: nvidia [MAPPINGS]    a line for each step; MAPPINGS: of each device, default 3
+ *        nvidia pin DEVICE    gives memory that it has not touched to DEVICE for pinning, says where it is; stores a word there for
+ *			       each line that comes
  *
  * libcuda and nvidia-smi, seen through strace(1) and in the open driver's sources (kernel-open/nvidia/nv-mmap.c, nvidia-uvm/uvm.c): they read
  * how the driver wants its nodes to be, compare the nodes with that, look for the driver's numbers and the card's place on the bus, open
@@ -27,6 +29,17 @@
 #define ROOM (UINT64_C(64) << 20)
 #define MAP_BYTES 65536u
 #define NAMES_MAX 16
+#define PIN_BYTES (UINT64_C(9) << 20)
+#define OS_DESCRIPTOR 0x71u /* NV01_MEMORY_SYSTEM_OS_DESCRIPTOR */
+
+/* nv_ioctl_nvos02_parameters_with_fd: the driver pins [memory, memory + limit] (RmAllocOsDescriptor(), os_lock_user_pages()). */
+struct alloc_memory {
+	uint32_t root, parent, object, class, flags;
+	uint64_t memory, limit;
+	uint32_t status;
+	int32_t fd;
+};
+#define ALLOC_MEMORY _IOC(_IOC_READ | _IOC_WRITE, 'F', 0x27, sizeof(struct alloc_memory)) /* NV_ESC_RM_ALLOC_MEMORY */
 
 /* What is in a file, its lines joined. */
 static void show(const char *path)
@@ -164,6 +177,25 @@ static void managed(char *room)
 	close(fd);
 }
 
+static int pin(const char *path)
+{
+	struct alloc_memory ask = {.class = OS_DESCRIPTOR, .limit = PIN_BYTES - 1, .fd = -1};
+	const int fd = open(path, O_RDWR | O_CLOEXEC);
+	char *memory = mmap(NULL, PIN_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0), line[16];
+
+	if (fd < 0 || memory == MAP_FAILED)
+		return 1;
+	ask.memory = (uint64_t)(uintptr_t)memory;
+	printf("%#lx %lu %s\n", (unsigned long)ask.memory, (unsigned long)PIN_BYTES, ioctl(fd, ALLOC_MEMORY, &ask) ? strerror(errno) : "done");
+	fflush(stdout);
+	while (fgets(line, sizeof(line), stdin)) {
+		strcpy(memory + PIN_BYTES - sizeof(line), line);
+		puts("stored");
+		fflush(stdout);
+	}
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
 	const unsigned int n = argc > 1 ? (unsigned int)strtoul(argv[1], NULL, 10) : 3;
@@ -171,6 +203,8 @@ int main(int argc, char **argv)
 	ssize_t bytes;
 	int control, card;
 
+	if (argc == 3 && !strcmp(argv[1], "pin"))
+		return pin(argv[2]);
 	show("/proc/driver/nvidia/version");
 	show("/proc/driver/nvidia/params");
 	number("nvidia-frontend");

@@ -5,6 +5,7 @@
  */
 #include <linux/userfaultfd.h>
 #include <pthread.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 
 #include "tests/forward_thread.h"
@@ -122,6 +123,40 @@ static void test_calls(void)
 	close(t[1].bell);
 }
 
+/* How a driver that pins reaches a page: it does not wait for one that is not there (get_user_pages() under the lock of the memory). */
+static bool reached(uint64_t at)
+{
+	char path[40], byte;
+	bool got;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/mem", h.pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		err(2, "%s", path);
+	got = pread(fd, &byte, 1, (off_t)at) == 1;
+	close(fd);
+	return got;
+}
+
+static void test_touched(void)
+{
+	const uint64_t at = play_at(80 * PAGE);
+	unsigned int before, there = 0;
+
+	fwd_start(&h, &t[2], 2, 0, 0);
+	tap_ok(cover() && !reached(at), "a page that is not there is not waited for by who takes hold of it in another way");
+	before = faults;
+	tap_eq(fwd_call(&t[2], SYS_madvise, at, 8 * PAGE, MADV_POPULATE_WRITE), 0, "a guest has eight touched");
+	tap_ok(faults - before >= 8, "they are asked for");
+	for (int i = 0; i < 8; i++)
+		there += reached(at + i * PAGE);
+	tap_eq(there, 8, "and are there for everybody");
+	tap_eq(fwd_call(&t[2], SYS_madvise, at, 8 * PAGE, MADV_DONTNEED), -ENOSYS, "other advice about the mirror is not the guest's to give");
+	tap_ok(reached(at), "and nothing came of it");
+	close(t[2].bell);
+}
+
 static void *calls_of(void *arg)
 {
 	struct fwd *me = arg;
@@ -147,7 +182,7 @@ static void test_many(void)
 	unsigned int taken = 0, over = 0;
 	union host_message m;
 
-	while (over < 2 && host_receive(&h, &m, HOST_TIMEOUT_MS) == DS_SHADOW_MESSAGE) {
+	while (over < 3 && host_receive(&h, &m, HOST_TIMEOUT_MS) == DS_SHADOW_MESSAGE) {
 		memcpy(&report, m.message.payload, sizeof(report));
 		over += report.over;
 	}
@@ -175,6 +210,7 @@ int main(void)
 		return tap_done();
 	}
 	test_calls();
+	test_touched();
 	test_many();
 	tap_eq(host_end(&h), 0, "the shadow ends");
 	return tap_done();

@@ -12,6 +12,7 @@
 #include <net/if.h>
 #include <netinet/in.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -124,9 +125,12 @@ static void test_refused(void)
 	tap_eq(number(fd, FIOASYNC, at_guest(ARG)), -ENOTTY, "no signals");
 	tap_eq(number(DS_SHADOW_RAM_FD, FIONBIO, at_guest(ARG)), -EBADF, "the capsule's descriptors are not there");
 	tap_eq(call(__NR_mmap, 0, PAGE, PROT_READ, MAP_SHARED), -ENOSYS, "and nothing is mapped by a call");
+	tap_eq(call(__NR_madvise, at_guest(MEMORY), MEMORY_PAGES * PAGE, MADV_POPULATE_WRITE, 0), 0, "pages can be touched, for drivers that pin");
+	tap_eq(call(__NR_madvise, at_guest(MEMORY), PAGE, MADV_DONTNEED, 0), -ENOSYS, "which is all that can be done to them");
 	call(__NR_close, (uint64_t)fd, 0, 0, 0);
 	tap_ok(vm_end(&shadow), "that shadow ends");
 	tap_ok(begin("/usr/bin/files"), "one that has a device, but not its commands,");
+	tap_eq(call(__NR_madvise, at_guest(MEMORY), PAGE, MADV_POPULATE_WRITE, 0), -EPERM, "touches none");
 	tap_eq(number(opened("/dev/zero"), KVM_GET_API_VERSION, 0), -ENOTTY, "makes none but those that any file has");
 	tap_ok(vm_end(&shadow), "and ends");
 }

@@ -17,7 +17,7 @@ truncate -s 4M "$TMP/files/image"
 chown -R 65534:65534 "$TMP/files"
 
 have=() # devices that there are, and that can be opened
-for device in /dev/kvm /dev/net/tun /dev/loop-control /dev/fuse; do
+for device in /dev/kvm /dev/net/tun /dev/loop-control /dev/fuse /dev/zero; do
 	if (exec 3<>"$device") 2>/dev/null; then have+=("$device"); fi
 done
 cases=(numbers sum interrupted dirty embedded event ports mmio two)
@@ -41,6 +41,7 @@ allow vm=one program=**/tests/device/tunnel service=forward executors=4 memory=1
 allow vm=one program=**/ip service=forward executors=2 memory=16M device=/dev/net/tun net=own
 allow vm=one program=/usr/sbin/losetup service=forward executors=4 memory=16M device=/dev/loop* path=/mnt/files:$TMP/files:rw path=/sys/block:/sys/block:ro path=/sys/devices/virtual/block:/sys/devices/virtual/block:ro
 allow vm=one program=/usr/bin/dd service=forward executors=4 memory=16M device=/dev/loop* path=/mnt/files:$TMP/files:rw
+allow vm=one program=**/tests/device/nvidia service=forward executors=4 memory=16M device=/dev/zero
 allow vm=one program=**/tests/device/fuse service=forward executors=4 memory=16M device=/dev/fuse
 EOT
 shadowed_serve "$TMP"

@@ -7,6 +7,7 @@ PID is a process of the guest.
   interfaces PID       in the shadow's network namespace
   packet PID TEXT      sends TEXT to 10.9.8.2 in there, says what comes back
   fuse PID FD          mounts what the shadow's descriptor FD leads to, in a namespace of its own; says what "hello" there holds
+  pinned PID AT BYTES  how many pages of the shadow's at AT are there for somebody who takes hold of them and does not wait; the last word
   backing LOOP         the file behind a loop device
   bytes FILE           the first 16 of a file in FOLDER/files
 """
@@ -98,6 +99,20 @@ def fuse(pid, fd):
     return in_child(mount)
 
 
+def pinned(pid, at, size):
+    # /proc/PID/mem looks pages up as drivers do that pin, under the lock of the memory: a page that is not there yet is an error.
+    at, size, there = int(at, 16), int(size), 0
+    mem = os.open(f"/proc/{capsule(pid)}/mem", os.O_RDONLY)
+    for page in range(at, at + size, 4096):
+        try:
+            there += len(os.pread(mem, 1, page))
+        except OSError:
+            pass
+    word = os.pread(mem, 16, at + size - 16).split(b"\0")[0].decode().strip() if there else ""
+    os.close(mem)
+    return f"{there} {word}".strip()
+
+
 def backing(loop):
     with open(f"/sys/block/{os.path.basename(loop)}/loop/backing_file", encoding="ascii") as f:
         return os.path.basename(f.read().strip())
@@ -113,6 +128,7 @@ answer({
     "interfaces": interfaces,
     "packet": packet,
     "fuse": fuse,
+    "pinned": pinned,
     "backing": backing,
     "bytes": content,
 })

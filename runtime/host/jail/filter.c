@@ -40,6 +40,8 @@
 #define NR_map_shadow_stack 453
 #define NR_mseal 462
 
+#define MADV_POPULATE_READ_ 22 /* asm-generic/mman-common.h of Linux 5.14 */
+#define MADV_POPULATE_WRITE_ 23
 #define SO_PEERPIDFD_ 77 /* asm-generic/socket.h of Linux 6.5 */
 #define CAPSULE_CLONE (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
 #define EPERM_RET (SECCOMP_RET_ERRNO | EPERM)
@@ -225,6 +227,7 @@ static const uint32_t demand_cmds[] = {UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDI
 /* Commands of fcntl(): no signals (F_SETOWN, F_SETSIG, F_NOTIFY, F_SETLEASE), no seals. */
 static const uint32_t fcntl_cmds[] = {F_GETFL, F_SETFL, F_GETFD, F_SETFD, F_DUPFD_CLOEXEC, F_DUPFD, F_GETLK, F_SETLK, F_SETLKW,
 				      F_OFD_GETLK, F_OFD_SETLK, F_OFD_SETLKW, F_SETPIPE_SZ, F_GETPIPE_SZ};
+static const uint32_t populating[] = {MADV_POPULATE_READ_, MADV_POPULATE_WRITE_};
 static const uint32_t ioctl_cmds[] = {TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIOCLEX, FIONCLEX, TIOCOUTQ, SIOCATMARK};
 /* Of the group "device": letters (bits 8 to 15) that are file systems', and commands that are refused whatever the letter. */
 static const uint8_t fs_letters[] = {'f', 'X', 0x94, 0xf5};
@@ -313,6 +316,7 @@ static void put_check(struct assembler *a, const struct filter_want *want, enum 
 		put_ret(a, SECCOMP_RET_ERRNO | ENOPROTOOPT);
 		break;
 	case FILTER_SENDTO: arg_without(a, 3, MSG_ZEROCOPY, EINVAL); break;
+	case FILTER_POPULATE: ONE_OF(a, 2, populating, EINVAL); break;
 	}
 }
 

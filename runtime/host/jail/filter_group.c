@@ -9,6 +9,7 @@
 #define SOCKET CALLGROUP_SOCKET
 #define POLL CALLGROUP_POLL
 #define INFO CALLGROUP_INFO
+#define DEVICE CALLGROUP_DEVICE
 #define NR_openat2 437
 #define NR_faccessat2 439
 #define NR_epoll_pwait2 441
@@ -55,6 +56,8 @@ static const struct filter_grant grants[] = {
 	{__NR_getgroups, INFO, 0}, {__NR_getresuid, INFO, 0}, {__NR_getresgid, INFO, 0}, {__NR_getpgrp, INFO, 0},
 	{__NR_uname, INFO, 0}, {__NR_sysinfo, INFO, 0}, {__NR_gettimeofday, INFO, 0}, {__NR_time, INFO, 0},
 	{__NR_clock_getres, INFO, 0}, {__NR_times, INFO, 0}, {__NR_getrusage, INFO, 0}, {__NR_getrlimit, INFO, 0}, {__NR_getcpu, INFO, 0},
+	/* before a command, for drivers that pin */
+	{__NR_madvise, DEVICE, FILTER_POPULATE},
 };
 
 const struct filter_grant *filter_grants(size_t *n)

@@ -25,6 +25,7 @@
  *   getsockopt	    not SO_PEERPIDFD; ENOPROTOOPT
  *   setsockopt	    not SO_ZEROCOPY: the network would read guest pages after the call; ENOPROTOOPT
  *   sendto	    not MSG_ZEROCOPY; EINVAL
+ *   madvise	    MADV_POPULATE_READ and _WRITE, which touch pages and do nothing else; EINVAL
  *
  * A call that waits for its end in a state that cannot be interrupted keeps its pages: then a change of the map waits, and fails
  * after a time; it is never done with the pages in use.
@@ -52,6 +53,7 @@ enum filter_check {
 	FILTER_SENDTO,
 	FILTER_RECVMSG,
 	FILTER_GETSOCKOPT,
+	FILTER_POPULATE, /* advice in argument 2 */
 };
 
 /** struct filter_grant - A call of a group. */
