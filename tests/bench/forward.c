@@ -10,10 +10,14 @@
  *   spinning	 getppid, forwarded, both sides spinning
  *   pingpong	 a byte through a socket pair to another process that sleeps, and back: the least a pair that slept can take
  *   sleeping	 getppid, forwarded, both sides asleep each time
+ *   pingpong1, sleeping1   the same, with both sides on one processor
  *   pread4k, forward4k, pread512k, forward512k   so much of a file in memory, here and forwarded (both sides spinning)
  *
- * then the ratios.  With one processor only, spinning pairs take turns by the clock: do not look at them there.
+ * then the ratios.  Where it is not said otherwise this process is on the first processor that it may have, and the other, shadow or
+ * partner, on the second: a wake-up takes two or three times as long from processor to processor as on the same one, and the kernel's
+ * choice would be what is compared.  With one processor only, spinning pairs take turns by the clock: do not look at them there.
  */
+#include <dirent.h>
 #include <sched.h>
 #include <sys/syscall.h>
 
@@ -29,13 +33,16 @@
 #define FILE_AT (128 * PAGE) /* in the process: half of it is a buffer */
 #define SPIN_NS DS_FORWARD_SPIN_NS
 
-enum what { GETPPID, RING, SPINNING, PINGPONG, SLEEPING, PREAD4K, FORWARD4K, PREAD_BIG, FORWARD_BIG, NWHAT };
-static const char *const names[NWHAT] = {"getppid", "ring", "spinning", "pingpong", "sleeping", "pread4k", "forward4k", "pread512k", "forward512k"};
+enum what { GETPPID, RING, SPINNING, PINGPONG, SLEEPING, PINGPONG1, SLEEPING1, PREAD4K, FORWARD4K, PREAD_BIG, FORWARD_BIG, NWHAT };
+static const char *const names[NWHAT] = {"getppid",   "ring",	  "spinning",  "pingpong",  "sleeping", "pingpong1",
+					 "sleeping1", "pread4k", "forward4k", "pread512k", "forward512k"};
 
 static struct guarded g;
 static struct fwd spinner, sleeper;
 static volatile uint32_t *word; /* of the ring */
 static int pair[2], file_fd;
+static pid_t partner_pid;
+static cpu_set_t allowed; /* processors */
 static uint8_t buffer[MIB];
 
 /* The other end of ring and ping-pong; each is used alone, so it does not spin while it is to sleep. */
@@ -56,33 +63,52 @@ static void partner(bool ring)
 	_exit(0);
 }
 
-/* A fresh process would begin on its parent's processor, and be moved when this is over. */
-static void pin(int which, cpu_set_t *before)
+/* A thread has the first or the second of the processors. */
+static void pin(pid_t tid, int which)
 {
 	cpu_set_t one;
 
-	if (sched_getaffinity(0, sizeof(*before), before))
-		err(2, "sched_getaffinity");
 	CPU_ZERO(&one);
 	for (int i = 0, k = 0; i < CPU_SETSIZE; i++)
-		if (CPU_ISSET(i, before) && k++ == which % CPU_COUNT(before))
+		if (CPU_ISSET(i, &allowed) && k++ == which % CPU_COUNT(&allowed))
 			CPU_SET(i, &one);
-	sched_setaffinity(0, sizeof(one), &one);
+	if (sched_setaffinity(tid, sizeof(one), &one))
+		err(2, "sched_setaffinity");
+}
+
+/* Partner and shadow. */
+static void place(int which)
+{
+	static int now = -1;
+	const struct dirent *e;
+	char path[64];
+	DIR *d;
+
+	if (which == now)
+		return;
+	now = which;
+	pin(partner_pid, which);
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)g.jail.pid);
+	d = opendir(path);
+	if (!d)
+		err(2, "%s", path);
+	while ((e = readdir(d)))
+		if (*e->d_name != '.')
+			pin(atoi(e->d_name), which);
+	closedir(d);
 }
 
 static double ring(void)
 {
-	cpu_set_t before;
 	uint64_t from_ns = 0;
 	pid_t pid;
 
 	*word = 0;
 	pid = fork();
-	if (!pid) {
-		pin(1, &before);
+	if (!pid) { /* it would begin on this processor */
+		pin(0, 1);
 		partner(true);
 	}
-	pin(0, &before);
 	for (uint32_t i = 0; i <= CALLS; i++) {
 		if (i == 1) /* it runs by now */
 			from_ns = now_ns();
@@ -91,7 +117,6 @@ static double ring(void)
 			__builtin_ia32_pause();
 	}
 	from_ns = now_ns() - from_ns;
-	sched_setaffinity(0, sizeof(before), &before);
 	waitpid(pid, NULL, 0);
 	return (double)from_ns / CALLS;
 }
@@ -109,6 +134,7 @@ static double measure(enum what what)
 	uint64_t from_ns;
 	char byte = 0;
 
+	place(what != PINGPONG1 && what != SLEEPING1);
 	if (what == RING)
 		return ring();
 	if (what == SPINNING || what >= PREAD4K)
@@ -118,8 +144,10 @@ static double measure(enum what what)
 		switch (what) {
 		case GETPPID: right(syscall(SYS_getppid) > 0); break;
 		case SPINNING: right(fwd_call(&spinner, SYS_getppid, 0) == 0); break;
-		case PINGPONG: right(write(pair[0], &byte, 1) == 1 && read(pair[0], &byte, 1) == 1); break;
-		case SLEEPING: right(fwd_call(&sleeper, SYS_getppid, 0) == 0); break;
+		case PINGPONG:
+		case PINGPONG1: right(write(pair[0], &byte, 1) == 1 && read(pair[0], &byte, 1) == 1); break;
+		case SLEEPING:
+		case SLEEPING1: right(fwd_call(&sleeper, SYS_getppid, 0) == 0); break;
 		case PREAD4K: right(pread(file_fd, buffer, 4096, 0) == 4096); break;
 		case FORWARD4K: right(fwd_call(&spinner, SYS_pread64, file, play_at(FILE_AT), 4096, 0) == 4096); break;
 		case PREAD_BIG: right(pread(file_fd, buffer, MIB / 2, 0) == MIB / 2); break;
@@ -164,12 +192,13 @@ int main(int argc, char **argv)
 	static double ns[NWHAT][ROUNDS_MAX], m[NWHAT];
 	const int rounds = argc == 2 ? atoi(argv[1]) : 0;
 	union host_message message;
-	pid_t partner_pid;
 
 	if (rounds < 1 || rounds > ROUNDS_MAX) {
 		fprintf(stderr, "usage: forward ROUNDS (1 to %d)\n", ROUNDS_MAX);
 		return 1;
 	}
+	if (sched_getaffinity(0, sizeof(allowed), &allowed))
+		err(2, "sched_getaffinity");
 	word = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (word == MAP_FAILED || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
 		err(2, "mmap, socketpair");
@@ -179,6 +208,7 @@ int main(int argc, char **argv)
 		partner(false);
 	}
 	start();
+	pin(0, 0);
 	for (int r = 0; r < rounds; r++) {
 		for (int w = 0; w < NWHAT; w++)
 			ns[w][r] = measure((enum what)w);
@@ -189,8 +219,9 @@ int main(int argc, char **argv)
 		m[w] = bench_median(ns[w], (size_t)rounds);
 		printf("%s %.0f\n", names[w], m[w]);
 	}
-	printf("spinning/getppid %.2f\nspinning/ring %.2f\nsleeping/pingpong %.2f\nforward4k/pread4k %.2f\nforward512k/pread512k %.2f\n",
-	       m[SPINNING] / m[GETPPID], m[SPINNING] / m[RING], m[SLEEPING] / m[PINGPONG], m[FORWARD4K] / m[PREAD4K],
+	printf("spinning/getppid %.2f\nspinning/ring %.2f\nsleeping/pingpong %.2f\nsleeping1/pingpong1 %.2f\nforward4k/pread4k %.2f\nforward512k/pread512k %.2f\n",
+	       m[SPINNING] / m[GETPPID], m[SPINNING] / m[RING], m[SLEEPING] / m[PINGPONG],
+	       m[SLEEPING1] / m[PINGPONG1], m[FORWARD4K] / m[PREAD4K],
 	       m[FORWARD_BIG] / m[PREAD_BIG]);
 	kill(partner_pid, SIGKILL);
 	guarded_end(&g);
