@@ -232,7 +232,10 @@ struct ds_local_window {
 	struct ds_window_map want;
 };
 
-/** struct ds_local_windowed - DS_LOCAL_WINDOWED, with a descriptor of the window if it was asked for and there is no error. */
+/**
+ * struct ds_local_windowed - DS_LOCAL_WINDOWED, with a descriptor of the window if it was asked for and there is no error; with
+ * DS_WINDOW_PHYSICAL, of /dev/mem, for processes of root.  Without one that is needed, nothing can be mapped.
+ */
 struct ds_local_windowed {
 	struct ds_local_head head;
 	uint32_t pid;

@@ -20,6 +20,10 @@
  *   program -- munmap(), or anything else that takes mapped pages away, when it is done
  *     '- UNMAP the same way: the VMM has the window's own memory there again, the room is free
  *
+ * The paper's way.  A VM can have been given memory of a device of the host by its physical address (dshost(8), PHYSICAL MEMORY).  Where a program maps
+ * just that, the window has no part in it: MAPPED has frames of the guest (DS_WINDOW_PHYSICAL), and a descriptor of the guest's /dev/mem comes
+ * along, for programs of root only.  runtime/host/warden/warden_physical.c tells how the host finds them.
+ *
  * In the program's library: forward_window_map() in runtime/guest/forward/window.c, called by mmap() of any descriptor of the host's with
  * MAP_SHARED.  What a driver can map needs nothing more from other code: a descriptor that is the host's (forward_fd_host())
  * and a shadow that may open the device are enough.
@@ -83,7 +87,9 @@ struct ds_window_map {
 	uint16_t what;	      /* enum ds_window_what */
 };
 
-/** struct ds_window_extent - Pages of the window. */
+#define DS_WINDOW_PHYSICAL 0x8000 /* in prot of MAPPED: the extents are frames of the guest, not pages of the window */
+
+/** struct ds_window_extent - Pages of the window; or, with DS_WINDOW_PHYSICAL, frames of the guest. */
 struct ds_window_extent {
 	uint64_t page, npages;
 };
@@ -92,7 +98,7 @@ struct ds_window_extent {
 struct ds_window_mapped {
 	int32_t err; /* 0, or -errno: then there are no extents */
 	uint16_t nextents;
-	uint16_t prot; /* what the mapping allows, whatever was asked for: PROT_READ, PROT_WRITE */
+	uint16_t prot; /* what the mapping allows, whatever was asked for: PROT_READ, PROT_WRITE; and DS_WINDOW_PHYSICAL */
 	struct ds_window_extent extent[DS_WINDOW_EXTENTS_MAX];
 };
 

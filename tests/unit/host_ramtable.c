@@ -206,6 +206,38 @@ static void test_physical(void)
 	       "its map leads to frames of the host");
 }
 
+/* Beside that, memory of a device of the host: two pieces, which are neighbours in the guest only. */
+static void test_device(void)
+{
+	const uint64_t gib = UINT64_C(1) << 30;
+	struct ramtable_file mem = {.dev = 5, .ino = 4, .npages = DS_PFN_END, .physical = true}, card = mem;
+	__attribute__((cleanup(rle_map_close))) struct rle_map map = {0};
+	struct ramtable t, without;
+	uint32_t ram, dev;
+	ds_vpn frame;
+	uint64_t n;
+
+	card.device = true;
+	ramtable_init(&t);
+	ramtable_add_file(&t, &mem, &ram, NULL);
+	ramtable_add(&t, 0, gib, 8 * gib, ram, NULL);
+	without = t;
+	ramtable_add_file(&t, &card, &dev, NULL);
+	ramtable_add(&t, 3 * gib, 16 * PAGE, 4 * gib - 32 * PAGE, dev, NULL);
+	ramtable_add(&t, 3 * gib + 16 * PAGE, 4 * PAGE, 2 * gib, dev, NULL);
+	tap_ok(!ramtable_finish(&t, NULL) && !ramtable_finish(&without, NULL) && t.nfiles == 2 && !t.file[0].device && t.file[1].device &&
+		       ramtable_bytes(&t) == gib && ramtable_compare(&t, &without, NULL),
+	       "memory of a device of the host is no RAM, though both are /dev/mem");
+	tap_ok(!ramtable_map(&t, &map) && map.npages == gib / PAGE, "and guest maps cannot lead there");
+	tap_ok(ramtable_device_frame(&t, (ds_pfn){4 * gib / PAGE - 32 + 5}, &frame, &n) && frame.n == 3 * gib / PAGE + 5 && n == 11,
+	       "where the guest has a page of the device, and how many follow");
+	tap_ok(ramtable_device_frame(&t, (ds_pfn){2 * gib / PAGE + 3}, &frame, &n) && frame.n == 3 * gib / PAGE + 19 && n == 1, "the last one of it");
+	tap_ok(!ramtable_device_frame(&t, (ds_pfn){2 * gib / PAGE + 4}, &frame, &n) &&
+		       !ramtable_device_frame(&t, (ds_pfn){4 * gib / PAGE - 33}, &frame, &n),
+	       "nothing behind it or before");
+	tap_ok(!ramtable_device_frame(&t, (ds_pfn){8 * gib / PAGE + 7}, &frame, &n), "nor the RAM");
+}
+
 /* --- guest maps -------------------------------------------------------------------------------------------------- */
 
 static struct ramtable table;
@@ -353,6 +385,7 @@ int main(void)
 	test_bounds();
 	test_fd();
 	test_physical();
+	test_device();
 	test_model();
 	make_pc(&table, false);
 	translate_as(RLE_SPLIT_ATTR, RLE_SPACE_VIRTUAL, RLE_SPACE_FRAME, 1 << 20, -EINVAL, "a table that is not finished");

@@ -31,6 +31,14 @@ struct devmem_told {
 	uint64_t scratch_frame; /* of the machine that mirrors; told by who has both monitors */
 };
 
+/* The card's memory, in 32-bit words; tests/vm/guest/devmem has these numbers, too. */
+#define CARD_SAY 0u
+#define CARD_REPLY 1u
+#define CARD_CHILD 2u
+#define CARD_LAST 3u
+#define CARD_PATTERN (6u * 1024u) /* of two pages: the first word of each */
+#define CARD_ANSWER(n) ((n) * 3u + 1u)
+
 #define DEVMEM_TOLD_FORMAT "TOLD %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 " %" PRIx64 "\n"
 #define DEVMEM_TOLD_SCAN "TOLD %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64 " %" SCNx64
 

@@ -9,6 +9,10 @@
 #   host  devmem_host.c asks both monitors where that process is; devmem_vhost.py carries B's vsock device into A
 #   VM A  tests/vm/guest/devmem: a capsule for the process (devmem_shadow.c), then dshost for the programs
 #
+# Both also have a card: an ivshmem-plain with memory of a file.  In A a driver serves it, the one of Hilscher's netX cards, whose device a program of B maps
+# by the physical address that the card has in each (devmem_card.c), as in the paper's Section VI.  A driver's own memory is mapped from
+# /dev/mem by a kernel with CONFIG_IO_STRICT_DEVMEM, such as Debian's, only with iomem=relaxed.
+#
 # DS_VM_KERNEL chooses another kernel, such as 6.12; with DS_VM_EMULATOR=10 that QEMU is also started by dshost run in A.  With DS_INIT=systemd
 # process 1 of both is systemd, all is installed there, and dshost.service and dsagent.service do it (make check-systemd): what a service
 # manager does to them is tried first.
@@ -32,24 +36,27 @@ await() { # await FILE PID: until it is there, or the process is not
 
 for pipe in peer vhost; do mkfifo "$TMP/$pipe.in" "$TMP/$pipe.out"; done
 truncate -s 256M "$TMP/ram"
-tests/vm/devmem_vhost.py "$TMP/a2.qmp" "$TMP/vhost" "$TMP/b.vhost" "$TMP/ram" 2>"$TMP/vhost.err" &
+truncate -s 1M "$TMP/card"
+card=()
+for word in -object "memory-backend-file,id=card,mem-path=$TMP/card,share=on,size=1M" -device ivshmem-plain,memdev=card; do card+=(--qemu "$word"); done
+tests/vm/devmem_vhost.py "$TMP/a2.qmp" "$TMP/vhost" "$TMP/b.vhost" "$TMP/ram" "$TMP/card" 2>"$TMP/vhost.err" &
 vhost=$!
 await "$TMP/b.vhost" $vhost
 tests/vm/boot --kernel "$kernel" "${init[@]}" --mem 256 --smp 1 --ram "$TMP/ram" --qemu -qmp --qemu "unix:$TMP/b.qmp,server=on,wait=off" \
-	--qemu -chardev --qemu "socket,id=vsock,path=$TMP/b.vhost" --qemu -device --qemu vhost-user-vsock-pci,chardev=vsock \
+	--qemu -chardev --qemu "socket,id=vsock,path=$TMP/b.vhost" --qemu -device --qemu vhost-user-vsock-pci,chardev=vsock "${card[@]}" \
 	-- "${guest[@]}" tests/vm/guest/devmem_peer >"$TMP/b.out" 2>"$TMP/b.err" &
 b=$!
 await "$TMP/b.qmp" $b
 "$tools/devmem_host" "$TMP/a.qmp" "$TMP/b.qmp" "$TMP/b.out" "$TMP/peer.in" 2>"$TMP/host.err" &
 host=$!
-args=()
+args=("${card[@]}")
 for word in -m ${mb}M,slots=2,maxmem=8G -object "memory-backend-file,id=peer,mem-path=$TMP/ram,share=on,size=256M" \
 	-device pc-dimm,memdev=peer -chardev "pipe,id=peer,path=$TMP/peer" -device virtserialport,chardev=peer,name=vm.peer \
 	-chardev "pipe,id=vhost,path=$TMP/vhost" -device virtserialport,chardev=vhost,name=vm.vhost \
 	-qmp "unix:$TMP/a.qmp,server=on,wait=off" -qmp "unix:$TMP/a2.qmp,server=on,wait=off"; do
 	args+=(--qemu "$word")
 done
-vm_relay "kernel $kernel${init:+, systemd}" --kernel "$kernel" "${init[@]}" --mem $mb --smp 1 --append acpi_no_memhotplug "${args[@]}" -- \
+vm_relay "kernel $kernel${init:+, systemd}" --kernel "$kernel" "${init[@]}" --mem $mb --smp 1 --append acpi_no_memhotplug --append iomem=relaxed "${args[@]}" -- \
 	"${guest[@]}" tests/vm/guest/devmem "${qemu[@]}"
 kill $host 2>/dev/null
 wait $host

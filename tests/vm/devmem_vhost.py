@@ -1,8 +1,11 @@
 #!/usr/bin/env python3
 """devmem_vhost.py - in devmem.sh: VM B's vsock device is served by the dshost of VM A, for which B's memory is /dev/mem
 
-usage, on the host:   devmem_vhost.py MONITOR-OF-A PIPE-TO-A SOCKET-FOR-B RAM-FILE-OF-B
+usage, on the host:   devmem_vhost.py MONITOR-OF-A PIPE-TO-A SOCKET-FOR-B RAM-FILE-OF-B CARD-FILE
 usage, in VM A:       qemu-system-x86_64 ARGUMENTS        as dshost run makes them; this program by that name, DEVMEM_PORT set
+
+The card is a device that both VMs have, with the same memory.  DEVMEM_CARD says where A has it, "ADDRESS BYTES": this VMM has that from /dev/mem, too,
+as one would by memory-backend-file and ivshmem-plain.
 
 A vhost-user device is a socket with descriptors, which cannot go from the host into a VM.  So the outer half takes B's messages
 and hands them on by a serial port of A, and the inner half plays a VMM of A: it has B's memory mapped from /dev/mem, where A has a
@@ -23,6 +26,7 @@ import time
 
 SET_MEM_TABLE, SET_VRING_ADDR, SET_VRING_KICK, SET_VRING_CALL, SET_VRING_ERR = 5, 9, 12, 13, 14
 NO_FD = 0x100
+CARD = 1 << 63  # in a region's offset on the port: of the card, not of B's memory
 
 
 class Frames:
@@ -94,7 +98,7 @@ def dimm(monitor):
     return answer["return"][0]["data"]["addr"]
 
 
-def outer(monitor, pipe, path, ram):
+def outer(monitor, pipe, path, ram, card):
     listener = socket.socket(socket.AF_UNIX)
     listener.bind(path)
     listener.listen(1)
@@ -116,8 +120,8 @@ def outer(monitor, pipe, path, ram):
                     return
                 request, flags, payload, fds = m
                 if request == SET_MEM_TABLE:
-                    mine = [os.fstat(f).st_ino == os.stat(ram).st_ino for f in fds]
-                    payload = table([r for r, is_ram in zip(regions(payload), mine) if is_ram])
+                    known = {os.stat(ram).st_ino: 0, os.stat(card).st_ino: CARD}
+                    payload = table([(*r[:3], r[3] | known[os.fstat(f).st_ino]) for r, f in zip(regions(payload), fds) if os.fstat(f).st_ino in known])
                 elif request in (SET_VRING_KICK, SET_VRING_CALL) and fds:
                     queue, events = payload[0], kick if request == SET_VRING_KICK else call
                     if queue in events:
@@ -157,8 +161,18 @@ class Inner:
         self.s = socket.socket(socket.AF_UNIX)
         self.s.connect(path)
         self.base = address_of(self.map)
+        self.card_at, card_bytes = (int(n) for n in os.environ.get("DEVMEM_CARD", "0 0").split())
+        if card_bytes:
+            self.card_map = mmap.mmap(self.mem, card_bytes, offset=self.card_at)
+            self.card_base = address_of(self.card_map)
         self.moved = []  # B's address, bytes, ours
         self.kick, self.call = {}, {}
+
+    def where(self, offset):
+        """our address, and the physical one, of what is at an offset of B's memory, or of the card"""
+        if offset & CARD:
+            return self.card_base + (offset & ~CARD), self.card_at + (offset & ~CARD)
+        return self.base + offset, self.at + offset
 
     def forward(self, data):
         """What B's QEMU says, said of our memory."""
@@ -166,8 +180,8 @@ class Inner:
         payload, fds = data[12:], []
         if request == SET_MEM_TABLE:
             found = regions(payload)
-            self.moved = [(r[2], r[1], self.base + r[3]) for r in found]
-            payload = table([(r[0], r[1], self.base + r[3], self.at + r[3]) for r in found])
+            self.moved = [(r[2], r[1], self.where(r[3])[0]) for r in found]
+            payload = table([(r[0], r[1], *self.where(r[3])) for r in found])
             fds = [self.mem] * len(found)
         elif request == SET_VRING_ADDR:
             words = list(struct.unpack("<IIQQQQ", payload))

@@ -1,5 +1,6 @@
 /* agent_slots.c - dsagent's shadows, seen from the main process; states in agent_server.h */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
@@ -404,13 +405,18 @@ static void hold(struct agent_slot *slot, int number)
 		agent_log(LOG_ERR, "shadow %u: the safe cannot be had: %s", slot->id, strerror(errno));
 }
 
-/* The window's descriptor comes along, if it was asked for. */
-static void windowed(struct agent_server *s, const struct agent_ask *a, struct ds_local_windowed *m)
+/*
+ * The window's descriptor comes along, if it was asked for; where the host has named frames, one of the guest's /dev/mem, which is for root
+ * alone.  Who gets none cannot map anything, and says so to the host.
+ */
+static void windowed(struct agent_server *s, const struct agent_slot *slot, const struct agent_ask *a, struct ds_local_windowed *m)
 {
-	cleanup_close int fd = m->got.err || !(m->flags & DS_LOCAL_WINDOW_FD) ? -1 : agent_bar_open();
+	cleanup_close int fd = -1;
 
-	if (fd < 0 && fd != -1)
-		m->got = (struct ds_window_mapped){.err = -ENODEV};
+	if (!m->got.err && m->got.prot & DS_WINDOW_PHYSICAL)
+		fd = slot->target.uid ? -1 : open("/dev/mem", O_RDWR | O_CLOEXEC);
+	else if (!m->got.err && m->flags & DS_LOCAL_WINDOW_FD)
+		fd = agent_bar_open();
 	agent_client_send_fd(s, a->client, m, sizeof(*m), DS_LOCAL_WINDOWED, a->seq, fd);
 }
 
@@ -435,7 +441,7 @@ void agent_slot_chan(struct agent_server *s, struct agent_slot *slot)
 	if (m->seq) {
 		a = ask_take(s, index_of(s, slot), m->seq, 0);
 		if (a && m->kind == DS_LOCAL_WINDOWED)
-			windowed(s, a, (struct ds_local_windowed *)packet);
+			windowed(s, slot, a, (struct ds_local_windowed *)packet);
 		else if (a)
 			agent_client_send(s, a->client, packet, n, m->kind, a->seq);
 		free(a);

@@ -242,15 +242,15 @@ int forward_agent_map(const struct ds_window_map *want, int32_t *fd, struct ds_w
 	int32_t came = -1;
 	int rc = exchange(&ask, DS_LOCAL_WINDOW, sizeof(ask), &got, sizeof(got), &came);
 
-	if (*fd < 0)
-		*fd = came;
-	else if (came >= 0)
-		raw1(__NR_close, came);
-	if (rc)
+	if (!rc && (got.windowed.head.kind != DS_LOCAL_WINDOWED || got.windowed.head.bytes != sizeof(got.windowed)))
+		rc = -EPROTO;
+	if (rc) {
+		if (came >= 0)
+			raw1(__NR_close, came);
 		return rc;
-	if (got.windowed.head.kind != DS_LOCAL_WINDOWED || got.windowed.head.bytes != sizeof(got.windowed))
-		return -EPROTO;
+	}
 	*out = got.windowed.got;
+	*fd = came;
 	return 0;
 }
 

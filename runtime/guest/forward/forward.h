@@ -536,7 +536,7 @@ int forward_agent_change(bool drop, const uint64_t range[4]);
 /**
  * forward_agent_map() - Has a file of the host mapped into the VM's window
  * @want: which
- * @fd: of the window; -1: it is set, to a descriptor that is the caller's
+ * @fd: -1: a descriptor of the window is asked for; set to what has come, the caller's: that, or the guest's /dev/mem (DS_WINDOW_PHYSICAL); -1: none
  * @got: where it is; err included
  *
  * Return: 0 or -errno: nothing was heard of it.

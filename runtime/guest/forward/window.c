@@ -9,6 +9,8 @@
  *	2. dsagent is asked; the answer are pages of the window
  *	3. those are mapped over the room.  Nobody sees anything between: an access before is a SIGSEGV, as without any mapping
  *
+ * Or the answer are frames of the guest, and its /dev/mem, which has them by these numbers: the paper's way (DS_WINDOW_PHYSICAL).
+ *
  * On one kernel with the host (a container; tests) the shadow's tasks have this very memory: the call is made there, and that is all.
  *
  * What the guest's kernel does not know of these mappings is done here: msync() is the shadow's to make, on its own mapping of the file;
@@ -188,20 +190,22 @@ int64_t forward_window_into(const struct ds_window_map *want, uint64_t prot)
 	const struct ds_window_unmap back = {want->vpn, want->npages};
 	const uint64_t at = want->vpn * FORWARD_PAGE, bytes = want->npages * FORWARD_PAGE;
 	struct ds_window_mapped got = {0};
-	int32_t fd = window_fd(-1);
-	const bool asks = fd < 0;
+	int32_t came = window_fd(-1), fd;
 	uint64_t mask, pages = 0;
 	bool added;
-	int64_t rc = forward_agent_map(want, &fd, &got);
+	int64_t rc = forward_agent_map(want, &came, &got);
+	const bool physical = !rc && got.prot & DS_WINDOW_PHYSICAL;
 
-	if (asks)
-		fd = window_fd(fd);
 	rc = rc ? rc : got.err;
 	if (rc)
 		return rc;
+	fd = physical ? came : window_fd(came);
 	for (uint32_t i = 0; i < got.nextents && i < DS_WINDOW_EXTENTS_MAX; i++)
 		pages += got.extent[i].npages;
 	rc = got.nextents <= DS_WINDOW_EXTENTS_MAX && pages == want->npages && fd >= 0 ? map_extents(at, prot, fd, &got) : -ENODEV;
+	if (physical && fd >= 0) /* the guest's /dev/mem: for this once */
+		raw1(__NR_close, fd);
+	got.prot &= PROT_READ | PROT_WRITE;
 	forward_lock(&forward_window.lock, &mask);
 	added = !rc && add(&(const struct forward_piece){at, at + bytes, got.prot, (uint32_t)prot});
 	forward_unlock(&forward_window.lock, &mask);

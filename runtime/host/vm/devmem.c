@@ -49,11 +49,24 @@ static bool is_free(const char *name)
 	return false;
 }
 
+/** struct owner - Somebody whom physical memory belongs to, and from which address on. */
+struct owner {
+	uint64_t from;
+	char name[64];
+};
+
+static bool is_kernel(const struct owner *o)
+{
+	return !strncmp(o->name, "System RAM", 10);
+}
+
 /*
- * Whether a byte of [address, address + bytes) belongs to somebody by /proc/iomem: the kernel's RAM or a device.  Memory that was set aside is
+ * The first whom a byte of [address, address + bytes) belongs to by /proc/iomem: the kernel or a device.  Memory that was set aside is
  * Reserved there, or not mentioned.  Entries within others are looked at, too: the local APIC is in something Reserved.
+ *
+ * Return: 1; 0: nobody; -EACCES: the kernel does not tell; -errno.
  */
-static int check_owner(uint64_t address, uint64_t bytes, char *why)
+static int find_owner(uint64_t address, uint64_t bytes, struct owner *o)
 {
 	cleanup_free char *line = NULL;
 	bool told = false;
@@ -62,29 +75,47 @@ static int check_owner(uint64_t address, uint64_t bytes, char *why)
 	FILE *f = fopen("/proc/iomem", "re");
 
 	if (!f)
-		return refuse(why, -errno, "/proc/iomem: %s", strerror(errno));
+		return -errno;
 	while (!r && getline(&line, &size, f) > 0) {
 		unsigned long long from, to;
-		char name[64] = "";
 
-		if (sscanf(line, " %llx-%llx : %63[^\n]", &from, &to, name) != 3)
+		if (sscanf(line, " %llx-%llx : %63[^\n]", &from, &to, o->name) != 3)
 			continue;
 		told = told || to; /* who may not see addresses sees zeros */
-		if (!to || from >= address + bytes || to < address || is_free(name))
+		if (!to || from >= address + bytes || to < address || is_free(o->name))
 			continue;
-		if (!strncmp(name, "System RAM", 10))
-			r = refuse(why, -EPERM,
-				   "physical address 0x%llx is the kernel's own RAM: tell it to leave that memory alone when it boots "
-				   "(memmap=SIZE$ADDRESS), and say where that is",
-				   from > address ? from : (unsigned long long)address);
-		else
-			r = refuse(why, -EPERM, "physical address 0x%llx belongs to \"%s\" (/proc/iomem), and is no memory that was set aside",
-				   from > address ? from : (unsigned long long)address, name);
+		o->from = from > address ? from : address;
+		r = 1;
 	}
 	fclose(f);
-	if (!r && !told)
-		r = refuse(why, -EACCES, "/proc/iomem does not tell which memory is the kernel's own: CAP_SYS_ADMIN is missing");
-	return r;
+	return r || told ? r : -EACCES;
+}
+
+bool devmem_is_device(uint64_t address, uint64_t bytes)
+{
+	struct owner o;
+
+	return find_owner(address, bytes, &o) > 0 && !is_kernel(&o);
+}
+
+static int check_owner(uint64_t address, uint64_t bytes, char *why)
+{
+	struct owner o;
+	const int r = find_owner(address, bytes, &o);
+
+	if (r == -EACCES)
+		return refuse(why, r, "/proc/iomem does not tell which memory is the kernel's own: CAP_SYS_ADMIN is missing");
+	if (r < 0)
+		return refuse(why, r, "/proc/iomem: %s", strerror(-r));
+	if (r && is_kernel(&o))
+		return refuse(why, -EPERM,
+			      "physical address 0x%" PRIx64 " is the kernel's own RAM: tell it to leave that memory alone when it boots "
+			      "(memmap=SIZE$ADDRESS), and say where that is",
+			      o.from);
+	if (r)
+		return refuse(why, -EPERM, "physical address 0x%" PRIx64 " belongs to \"%s\" (/proc/iomem), and is no memory that was set aside", o.from,
+			      o.name);
+	return 0;
 }
 
 int devmem_check(int fd, uint64_t address, uint64_t bytes, char why[static DEVMEM_WHY_BYTES])

@@ -11,11 +11,15 @@
  * by this, for the others, because a guest that ran in it would write over the kernel.  What /proc/iomem says to be a device's is refused by
  * this alone: not every kernel does (CONFIG_IO_STRICT_DEVMEM minds drivers' own regions only).
  *
+ * A VMM can also give its VM memory of a device of the host in that way, and then dshost has to know which is which: a shadow mirrors RAM, and
+ * what a driver maps is looked for in the rest (runtime/host/warden/warden_physical.c).
+ *
  * No state, nothing is kept mapped.
  */
 #ifndef HOST_DEVMEM_H
 #define HOST_DEVMEM_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define DEVMEM_PATH "/dev/mem"
@@ -42,5 +46,8 @@ int devmem_open(char why[static DEVMEM_WHY_BYTES]);
  * memory is its own); -errno of mmap().
  */
 int devmem_check(int fd, uint64_t address, uint64_t bytes, char why[static DEVMEM_WHY_BYTES]);
+
+/** devmem_is_device() - Whether any of it is a device's, by /proc/iomem; false also where that cannot be read. */
+bool devmem_is_device(uint64_t address, uint64_t bytes);
 
 #endif

@@ -60,7 +60,7 @@ static bool same_file(const struct ramtable_file *a, const struct ramtable_file 
 {
 	if (a->name[0] || b->name[0])
 		return !strcmp(a->name, b->name);
-	return a->dev == b->dev && a->ino == b->ino;
+	return a->dev == b->dev && a->ino == b->ino && a->device == b->device;
 }
 
 int ramtable_add_file(struct ramtable *t, const struct ramtable_file *file, uint32_t *index, struct ramtable_err *err)
@@ -261,6 +261,21 @@ int ramtable_map(const struct ramtable *t, struct rle_map *map)
 	map->owned = blob;
 	blob = NULL;
 	return 0;
+}
+
+bool ramtable_device_frame(const struct ramtable *t, ds_pfn page, ds_vpn *frame, uint64_t *npages)
+{
+	for (uint32_t i = 0; t->finished && i < t->nranges; i++) {
+		const struct ramtable_range *r = &t->range[i];
+		const uint64_t at = page.n - r->page.n;
+
+		if (!t->file[r->file].device || page.n < r->page.n || at >= r->npages)
+			continue;
+		frame->n = r->frame.n + at;
+		*npages = r->npages - at;
+		return true;
+	}
+	return false;
 }
 
 /* Why a GPA is not in the RAM file. */

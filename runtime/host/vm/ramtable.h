@@ -16,7 +16,8 @@
  * addresses that are no memory at all, and refused under its own reason.
  *
  * The RAM may also be physical memory of the host that its kernel was told to leave alone, which a VMM maps from /dev/mem.  Then
- * the file is /dev/mem, its pages are the host's frames, and it has no length: finish makes it end with the last range.
+ * the file is /dev/mem, its pages are the host's frames, and it has no length: finish makes it end with the last range.  Memory of a
+ * device of the host, which a VMM can give a VM in the same way, counts as another file: it is no RAM, and guest maps may not lead there.
  *
  * Two ranges may show the same page of a file: that is an alias within the VM's own memory and harms nobody else.
  *
@@ -54,6 +55,7 @@ struct ramtable_file {
 	uint64_t dev, ino;		/* 0: not known */
 	uint64_t npages;		/* its length */
 	bool physical;			/* /dev/mem: its pages are frames of the host */
+	bool device;			/* and these are a device's, by whoever added it (devmem.h) */
 };
 
 /** struct ramtable - A VM's memory; canonical after ramtable_finish(), of no use before. */
@@ -151,6 +153,17 @@ bool ramtable_compare(const struct ramtable *a, const struct ramtable *b, struct
  * Return: 0, -ENOMEM, -EINVAL (@t is not finished).
  */
 int ramtable_map(const struct ramtable *t, struct rle_map *map);
+
+/**
+ * ramtable_device_frame() - Where the VM has a frame of the host that is a device's
+ * @t: finished
+ * @page: the frame
+ * @frame: set to the guest's
+ * @npages: set to how many follow each other from there on, in host and guest alike
+ *
+ * Return: whether it has it.
+ */
+bool ramtable_device_frame(const struct ramtable *t, ds_pfn page, ds_vpn *frame, uint64_t *npages);
 
 /**
  * ramtable_translate() - From a guest's map to the map that a capsule mirrors; the check of hostile maps

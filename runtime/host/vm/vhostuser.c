@@ -6,6 +6,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "runtime/host/vm/devmem.h"
+
 static void drop_fd(int *fd)
 {
 	if (*fd >= 0)
@@ -65,6 +67,7 @@ static int make_table(struct vhostuser *v, struct ramtable *t)
 		struct ramtable_file file;
 		int e = ramtable_check_fd(v->fd[i], &file, &v->err);
 
+		file.device = !e && file.physical && devmem_is_device(r->offset_bytes, r->bytes);
 		if (!e)
 			e = ramtable_add_file(t, &file, &number[i], &v->err);
 		if (!e)

@@ -32,7 +32,8 @@
 /** struct lent - A piece in the packet. */
 struct lent {
 	uint64_t vpn, npages, page, offset;
-	uint32_t file, prot;
+	uint32_t file;
+	uint16_t prot, physical;
 };
 
 struct packet {
@@ -78,7 +79,7 @@ static int describe(const struct warden *w, int sock)
 	for (uint32_t i = 0; i < have->n; i++) {
 		const struct warden_piece *q = &have->at[i];
 
-		p->piece[i] = (struct lent){q->vpn, q->npages, q->page, q->offset, number_of(file, fds, &p->nfiles, q->file), q->prot};
+		p->piece[i] = (struct lent){q->vpn, q->npages, q->page, q->offset, number_of(file, fds, &p->nfiles, q->file), q->prot, q->physical};
 	}
 	p->n = have->n;
 	if (p->nfiles) {
@@ -149,7 +150,8 @@ int warden_window_inherit(struct warden *w, int fd)
 		const struct lent *q = &p->piece[i];
 
 		warden_pieces_add(&win->lent, (struct warden_piece){.vpn = q->vpn, .npages = q->npages, .page = q->page, .offset = q->offset,
-								    .file = q->file < nfds ? file[q->file] : NULL, .prot = (uint16_t)q->prot});
+								    .file = q->file < nfds ? file[q->file] : NULL, .prot = q->prot,
+								    .physical = q->physical});
 	}
 	for (uint32_t i = 0; i < nfds; i++)
 		if (file[i] && !file[i]->users)

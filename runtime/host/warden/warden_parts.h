@@ -16,6 +16,7 @@
  *   warden_window.c   files of the host that the guest's program maps: MAP and UNMAP
  *   warden_pieces.c   which of its pages are which of a file
  *   warden_reach.c    the capsule has these files, too, when it touches them
+ *   warden_physical.c devices that the VM has by their physical addresses
  *   warden_lease.c    what a forked child inherits of them
  *   warden_stat.c     the view in shared memory
  *
@@ -136,13 +137,14 @@ struct warden_file {
 	uint32_t users;
 };
 
-/** struct warden_piece - Pages of the VM's window that the guest's process has at @vpn. */
+/** struct warden_piece - Pages of the VM's window, or frames of the guest, that the guest's process has at @vpn. */
 struct warden_piece {
 	uint64_t vpn, npages, page;
 	uint64_t offset;	  /* bytes, in the file */
 	struct warden_file *file; /* NULL: not known, the capsule cannot have it */
 	uint16_t prot;		  /* that the mapping allows */
 	bool wanted;		  /* the capsule is to be told to map it */
+	bool physical;		  /* page is a frame of the guest: nobody has to give it back */
 };
 
 /** struct warden_pieces - Some of them; by no order.  Owned, and with each its file's use. */
@@ -479,6 +481,18 @@ void warden_reach_gone(struct warden *w, uint64_t vpn, uint64_t npages);
 void warden_reach_send(struct warden *w);
 /** warden_reach_answered() - Whether an answer of the capsule was for a WINDOW; then it has been dealt with. */
 bool warden_reach_answered(struct warden *w, uint32_t seq, bool mapped);
+
+/* --- warden_physical.c --- */
+/**
+ * warden_physical_find() - Where the guest has what a device's mapping leads to
+ * @t: the VM's table
+ * @fd: of the device
+ * @a: what of it, and how
+ * @got: the frames of the guest, as extents; empty where there are none
+ *
+ * Return: whether all of it is memory that the VM was given.
+ */
+bool warden_physical_find(const struct ramtable *t, int fd, const struct windows_ask *a, struct ds_window_mapped *got);
 
 /* --- warden_lease.c: mappings that a forked child inherits --- */
 /** warden_window_lease() - A lease of all that is mapped.  Return: a descriptor, the caller's; -1: there is none. */

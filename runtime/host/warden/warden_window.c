@@ -164,11 +164,33 @@ static int find(const struct warden *w, const struct ds_window_map *want, struct
 	return 0;
 }
 
-/* Return: 0, -errno. */
+/* What MAP has brought is the guest's process's. */
+static void add_pieces(struct warden *w, struct ds_window_mapped *got)
+{
+	struct warden_window *win = &w->window;
+
+	if (got->nextents > DS_WINDOW_EXTENTS_MAX)
+		got->nextents = 0;
+	got->prot = win->coming.prot | (win->coming.physical ? DS_WINDOW_PHYSICAL : 0);
+	win->coming.vpn = win->want.vpn;
+	for (uint32_t i = 0; i < got->nextents && !got->err; i++) { /* there is room: map_file() */
+		win->coming.npages = got->extent[i].npages;
+		win->coming.page = got->extent[i].page;
+		warden_pieces_add(&win->have, win->coming);
+		win->coming.vpn += got->extent[i].npages;
+		win->coming.offset += got->extent[i].npages << DS_PAGE_SHIFT;
+	}
+	warden_file_drop(win->coming.file);
+	win->coming.file = NULL;
+	mapped(w, got);
+}
+
+/* Return: 0: the VM process was asked, or the guest has been answered; -errno. */
 static int map_file(struct warden *w, const struct ds_window_map *want)
 {
 	struct warden_window *win = &w->window;
 	struct windows_ask a = {.what = WINDOWS_MAP, .npages = want->npages};
+	struct ds_window_mapped got;
 	struct warden_piece p;
 	uint32_t at = 0;
 	int r;
@@ -181,10 +203,28 @@ static int map_file(struct warden *w, const struct ds_window_map *want)
 		return r;
 	a.offset = win->coming.offset;
 	a.prot = win->coming.prot;
+	win->coming.physical = warden_physical_find(w->p->table, win->coming.file->fd, &a, &got);
+	if (win->coming.physical) {
+		add_pieces(w, &got);
+		return 0;
+	}
+	win->answers = 1;
 	return warden_window_ask(w, &a, win->coming.file->fd);
 }
 
-/* Return: 0, -errno. */
+/* What the parent had is the child's, too. */
+static void add_inherited(struct warden *w, int err)
+{
+	struct warden_window *win = &w->window;
+	struct warden_piece p;
+	uint32_t at = 0;
+
+	while (!err && warden_pieces_common(&win->lent, win->want.vpn, win->want.npages, &at, &p))
+		warden_pieces_add(&win->have, p);
+	mapped(w, &(const struct ds_window_mapped){.err = err});
+}
+
+/* Return: as map_file(). */
 static int map_inherited(struct warden *w, const struct ds_window_map *want)
 {
 	struct warden_window *win = &w->window;
@@ -199,11 +239,15 @@ static int map_inherited(struct warden *w, const struct ds_window_map *want)
 	for (at = 0; warden_pieces_common(&win->lent, want->vpn, want->npages, &at, &p);)
 		pages += p.npages;
 	r = pages != want->npages ? -ENXIO : warden_pieces_room(&win->have, win->lent.n);
-	for (at = 0; !r && warden_pieces_common(&win->lent, want->vpn, want->npages, &at, &p); win->answers++) {
+	for (at = 0; !r && warden_pieces_common(&win->lent, want->vpn, want->npages, &at, &p);) {
+		if (p.physical)
+			continue;
 		a.extent = (struct ds_window_extent){p.page, p.npages};
 		r = warden_window_ask(w, &a, win->lease_fd);
+		win->answers += !r;
 	}
-	win->answers -= !r; /* the last one is counted by who calls */
+	if (!r && !win->answers)
+		add_inherited(w, 0);
 	return r;
 }
 
@@ -240,8 +284,6 @@ void warden_window_map(struct warden *w, const struct ds_agent_map *msg)
 		warden_file_drop(win->coming.file);
 		win->coming.file = NULL;
 		failed(w, r);
-	} else {
-		win->answers++;
 	}
 }
 
@@ -249,30 +291,12 @@ static void map_answered(struct warden *w, const struct windows_answer *a)
 {
 	struct warden_window *win = &w->window;
 	struct ds_window_mapped got = a->mapped;
-	struct warden_piece p;
-	uint32_t at = 0;
 
 	got.err = win->err;
-	if (win->want.what == DS_WINDOW_INHERITED) {
-		while (!got.err && warden_pieces_common(&win->lent, win->want.vpn, win->want.npages, &at, &p))
-			warden_pieces_add(&win->have, p);
-		mapped(w, &(const struct ds_window_mapped){.err = got.err});
-		return;
-	}
-	got.prot = win->coming.prot;
-	if (got.nextents > DS_WINDOW_EXTENTS_MAX)
-		got.nextents = 0;
-	win->coming.vpn = win->want.vpn;
-	for (uint32_t i = 0; i < got.nextents && !got.err; i++) { /* there is room: map_file() */
-		win->coming.npages = got.extent[i].npages;
-		win->coming.page = got.extent[i].page;
-		warden_pieces_add(&win->have, win->coming);
-		win->coming.vpn += got.extent[i].npages;
-		win->coming.offset += got.extent[i].npages << DS_PAGE_SHIFT;
-	}
-	warden_file_drop(win->coming.file);
-	win->coming.file = NULL;
-	mapped(w, &got);
+	if (win->want.what == DS_WINDOW_INHERITED)
+		add_inherited(w, got.err);
+	else
+		add_pieces(w, &got);
 }
 
 /* --- UNMAP ------------------------------------------------------------------------------------------------------------- */
@@ -299,6 +323,8 @@ void warden_window_unmap(struct warden *w, const struct ds_agent_unmap *msg)
 	for (uint32_t at = 0; warden_pieces_common(&win->have, msg->what.vpn, msg->what.npages, &at, &p);) {
 		const struct windows_ask a = {.what = WINDOWS_UNMAP, .extent = {p.page, p.npages}};
 
+		if (p.physical)
+			continue;
 		if (warden_window_ask(w, &a, -1)) {
 			warden_end(w, DS_AGENT_C_HOST, "the VM's window cannot be given back");
 			return;
@@ -320,7 +346,7 @@ static void spoilt(struct warden *w, const struct windows_answer *a)
 		const struct warden_piece *p = &w->window.have.at[i];
 		struct ds_agent_spoilt msg = {.vpn = p->vpn + a->page - p->page, .signal = (uint32_t)a->err};
 
-		if (a->page < p->page || a->page - p->page >= p->npages)
+		if (p->physical || a->page < p->page || a->page - p->page >= p->npages)
 			continue;
 		warden_send(w, DS_AGENT_SPOILT, 0, &msg.head, sizeof(msg));
 		return;
