@@ -52,9 +52,17 @@ printf 'emulate value=77 call=getuid,geteuid\nemulate nodename=elsewhere\n' >"$T
 lib=${BIN%/bin}/lib/libdsforward.so
 if [ -f "$lib" ] && [ "$(DS_FORWARD_LIB=$lib LD_PRELOAD=$lib /bin/echo there 2>&1)" = there ]; then
 	is "$("$d" --policy "$TMP/policy" -- sh -c 'id -u; uname -n' 2>&1 </dev/null)" "$(printf '77\nelsewhere')" "what a policy answers takes no shadow, and holds for children"
+	mkdir "$TMP/other"
+	whole=$(realpath "$d")
+	(cd "$TMP" && "$whole" --policy "$TMP/policy" --trace=lines -- sh -c 'cd other; /bin/echo; cd /; /bin/echo; :') >/dev/null 2>&1 </dev/null
+	is "$(find "$TMP/other"; grep -c 'exit_group' "$TMP/lines")" "$(printf '%s\n3' "$TMP/other")" "a trace's name is that of one file, wherever programs go"
 else
-	skip "what a policy answers takes no shadow" "the library is not beside dsrun here, or the kernel has no Syscall User Dispatch (Linux 5.11)"
+	skip "policies, and the place of a trace" "the library is not beside dsrun here, or the kernel has no Syscall User Dispatch (Linux 5.11)"
 fi
+
+says 2 '^dsrun: --trace=.*/no/trace: No such file or directory$' "a trace that cannot be written" --trace="$TMP/no/trace" -- touch "$TMP/was-run"
+says 2 '^dsrun: --summary=.*: Is a directory$' "nor a table" --summary="$TMP" -- touch "$TMP/was-run"
+ok "$([ ! -e "$TMP/was-run" ] && echo 0 || echo 1)" "of which nothing is started"
 
 # The program runs all the same, as itself.
 says 7 '^dsrun: no shadow for process [0-9]+: dsagent does not answer .*; it runs without$' "no dsagent, a program" --service x -- sh -c 'exit 7'

@@ -188,7 +188,6 @@ struct forward_entry {
 	uint64_t mask;	 /* of the thread that sleeps */
 	uint32_t sleeps; /* and is to hear of changes of actions */
 	uint32_t busy;
-	uint32_t seq;
 	uint64_t user;	  /* who had it last, where that matters (pool.c) */
 	uint32_t evicted; /* another thread needs an executor: its call is interrupted, and starts again later */
 };
@@ -567,6 +566,9 @@ void forward_trace_note(const char *what, const char *text);
 
 /** forward_trace_open() - A file that lines are written to; "-": standard error.  Return: a descriptor or -errno. */
 int64_t forward_trace_open(const char *name);
+
+/** forward_trace_unwritten() - Says on standard error that file @name could not be opened, and why.  @error: a -errno. */
+void forward_trace_unwritten(const char *what, const char *name, int64_t error);
 
 /** forward_summary_start() - Opens the file of the table. */
 void forward_summary_start(void);

@@ -109,7 +109,9 @@ void forward_trace_child(void)
 
 void forward_summary_start(void)
 {
+	const int32_t fd = forward_own_add(forward_trace_open(forward_settings.summary), &summary_fd);
+
 	counts_pid = (int32_t)raw0(__NR_getpid);
-	if (forward_own_add(forward_trace_open(forward_settings.summary), &summary_fd) < 0)
-		forward_say("the summary cannot be written: ", forward_settings.summary);
+	if (fd < 0)
+		forward_trace_unwritten("the summary cannot be written: ", forward_settings.summary, fd);
 }

@@ -220,6 +220,18 @@ int64_t forward_trace_open(const char *name)
 	return raw4(__NR_openat, AT_FDCWD, name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 }
 
+void forward_trace_unwritten(const char *what, const char *name, int64_t error)
+{
+	const char *why = forward_errno_name((uint64_t)-error);
+	struct forward_line l = {.n = 0};
+
+	line_text(&l, name);
+	line_text(&l, why ? ": " : "");
+	line_text(&l, why ? why : "");
+	l.text[l.n] = 0;
+	forward_say(what, l.text);
+}
+
 bool forward_trace_holds(const int32_t *holder)
 {
 	return holder == &trace_fd || forward_summary_holds(holder);
@@ -227,11 +239,14 @@ bool forward_trace_holds(const int32_t *holder)
 
 void forward_trace_start(void)
 {
+	int32_t fd;
+
 	forward_tracing = forward_settings.trace || forward_settings.summary;
 	if (forward_settings.summary)
 		forward_summary_start();
 	if (!forward_settings.trace)
 		return;
-	if (forward_own_add(forward_trace_open(forward_settings.trace), &trace_fd) < 0)
-		forward_say("the trace cannot be written: ", forward_settings.trace);
+	fd = forward_own_add(forward_trace_open(forward_settings.trace), &trace_fd);
+	if (fd < 0)
+		forward_trace_unwritten("the trace cannot be written: ", forward_settings.trace, fd);
 }

@@ -2,11 +2,15 @@
 #include "runtime/guest/run/dsrun_options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "runtime/guest/local.h"
 
@@ -209,6 +213,35 @@ static int option(struct dsrun_options *o, int c)
 	}
 }
 
+/*
+ * A file that all the programs are to write to, whatever their directories are by then: becomes an absolute path.  Return: -1, or what to
+ * exit with, as it cannot be written.  What exists and is no file (a pipe's reader would see the end of it) is not opened.
+ */
+static int output(const char **name, const char *option)
+{
+	const bool relative = *name && **name != '/' && strcmp(*name, "-");
+	char *whole = NULL, cwd[PATH_MAX];
+	struct stat st;
+	int fd;
+
+	if (!*name || !strcmp(*name, "-"))
+		return -1;
+	if (!stat(*name, &st) && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
+		fd = access(*name, W_OK);
+	} else {
+		fd = open(*name, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+		if (fd >= 0)
+			close(fd);
+	}
+	if (fd < 0 || (relative && (!getcwd(cwd, sizeof(cwd)) || asprintf(&whole, "%s/%s", cwd, *name) < 0))) {
+		fprintf(stderr, "dsrun: %s=%s: %s\n", option, *name, strerror(errno));
+		return DSRUN_SYSTEM;
+	}
+	if (whole)
+		*name = whole; /* until dsrun becomes the program */
+	return -1;
+}
+
 int dsrun_parse(struct dsrun_options *o, int argc, char **argv)
 {
 	int c, status;
@@ -236,5 +269,6 @@ int dsrun_parse(struct dsrun_options *o, int argc, char **argv)
 		o->service = "forward";
 	if (o->verb <= DSRUN_PID && (!o->service || !*o->service || strlen(o->service) >= DS_LOCAL_SERVICE_BYTES))
 		return usage("which service? --service NAME");
-	return -1;
+	status = output(&o->trace, "--trace");
+	return status >= 0 ? status : output(&o->summary, "--summary");
 }
