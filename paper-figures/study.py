@@ -27,7 +27,7 @@ SIZES = ((MIB_PAGES, "to 1 MiB"), (4 * MIB_PAGES, "to 4 MiB"), (16 * MIB_PAGES, 
          (64 * MIB_PAGES, "to 64 MiB"), (256 * MIB_PAGES, "to 256 MiB"), (1024 * MIB_PAGES, "to 1 GiB"),
          (None, "over 1 GiB"))
 HUGE_ORDER = 9  # of a free block of 2 MiB
-Row = collections.namedtuple("Row", "comm raw runs mapped end_vma end_hole end_phys hugetlb aligned file cover99 snapshot")
+Row = collections.namedtuple("Row", "comm raw runs mapped end_vma end_hole end_phys aligned file cover99 snapshot")
 
 
 class Trouble(Exception):
@@ -129,7 +129,7 @@ class Study:
         self.free_huge = free_huge([row[0] for row in connection.execute("SELECT buddyinfo FROM snapshot ORDER BY time")])
         if deep:
             self.rows = [Row(*row) for row in connection.execute(
-                "SELECT n.text, pte_present, runs, pages_mapped, end_vma, end_hole, end_phys, hugetlb, aligned_2m, file, cover99, "
+                "SELECT n.text, pte_present, runs, pages_mapped, end_vma, end_hole, end_phys, aligned_2m, file, cover99, "
                 "snapshot FROM sample JOIN name n ON n.id = comm WHERE %s" % ok)]
             self._detail()
             self._thin(connection, dsreport)
@@ -170,7 +170,7 @@ class Study:
             ratio=quantiles(row.runs / row.raw for row in with_pages),
             floor=quantiles((row.end_vma + row.end_hole) / row.raw for row in with_pages),
             least=min((row.raw for row in rows), default=None),
-            hugetlb=share(sum(row.hugetlb or 0 for row in rows), raw), aligned=share(sum(row.aligned or 0 for row in rows), raw),
+            aligned=share(sum(row.aligned or 0 for row in rows), raw),
             physical=share(sum(row.end_phys for row in rows), sum(row.runs for row in rows)))
 
     def above(self, ratio=None, runs=None):
