@@ -567,9 +567,6 @@ void forward_trace_note(const char *what, const char *text);
 /** forward_trace_open() - A file that lines are written to; "-": standard error.  Return: a descriptor or -errno. */
 int64_t forward_trace_open(const char *name);
 
-/** forward_trace_unwritten() - Says on standard error that file @name could not be opened, and why.  @error: a -errno. */
-void forward_trace_unwritten(const char *what, const char *name, int64_t error);
-
 /** forward_summary_start() - Opens the file of the table. */
 void forward_summary_start(void);
 

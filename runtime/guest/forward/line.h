@@ -25,4 +25,7 @@ void line_quoted(struct forward_line *l, const char *text, uint64_t bytes, bool 
 /** line_column() - n / 10^@places with so many places behind the point, to the right of @width characters. */
 void line_column(struct forward_line *l, uint64_t n, unsigned int width, unsigned int places);
 
+/** forward_trace_unwritten() - Says on standard error that file @name could not be opened, and why.  @error: a -errno. */
+void forward_trace_unwritten(const char *what, const char *name, int64_t error);
+
 #endif
