@@ -405,13 +405,13 @@ static bool tried(const struct behaviour *b, unsigned int j, bool monitored, uns
 	for (int tries = 0; tries < 6 && times < 2 && !first && status == 0; tries++) {
 		pid_t child;
 
-		wait_ms = tries < 3 ? 150 : 900;
+		wait_ms = tries < 3 ? SHORT_MS : 900;
 		child = start(b, monitored);
 		usleep(5000);
 		times += what[j](child, &first);
 		status = ended(child, monitored);
 	}
-	wait_ms = 150;
+	wait_ms = SHORT_MS;
 	*total += times;
 	return tap_ok(status == 0 && times > 0 && !first, "%s: %lu %s%s (status %x%s%s)", b->name, times, does[j],
 		      monitored ? ", under a monitor" : "", status, first ? "; " : "", first ? first : "");

@@ -35,9 +35,10 @@
 
 #include "runtime/guest/helper/tracee.h"
 
-static int wait_ms = 150; /* longer where the machine is too busy to do anything in it */
+#define SHORT_MS 90
+static int wait_ms = SHORT_MS; /* longer where the machine is too busy to do anything in it */
 #define WAIT_MS wait_ms
-#define SLACK_MS 400 /* this machine may be busy; a timeout that started anew all the time would last for ever */
+#define SLACK_MS 20000 /* this machine may be busy; a timeout that started anew all the time would last for ever */
 
 static int64_t began_ms;
 
