@@ -1,14 +1,13 @@
 #!/bin/bash
 # dshost.sh - dshost with a stock guest and a stock QEMU: run, streams, reset, attach, and SIGKILL for everybody in turn
+# alone: it looks for processes of dshost on the whole machine
 #
-# One VM of each machine type.  In the guest an unprivileged and a privileged port knock at the agent's port, and then a
-# stream is opened again and again.  On the host each process is killed once: warden, VM process, daemon, VMM.  After each
-# the next stream must come through, and at the end nothing may be left.  DS_VM_KERNEL chooses another kernel.
+# One VM of each machine type, both at once, each with a daemon of its own.  In the guest an unprivileged and a privileged port knock at the
+# agent's port, and then a stream is opened again and again.  On the host each process is killed once: warden, VM process, daemon, VMM.
+# After each the next stream must come through, and at the end nothing may be left.  DS_VM_KERNEL chooses another kernel.
 . tests/tap.sh
 kernel=${DS_VM_KERNEL:-6.1}
 dshost=$(realpath "$BIN/dshost")
-run=$TMP/run
-printf 'allow program=/usr/bin/** service=checksum\n' >"$TMP/policy"
 cat >"$TMP/guest.py" <<'PY'
 import socket, time
 def stream(port, to):
@@ -37,8 +36,37 @@ while True:
         print("ended", flush=True)
     time.sleep(0.2)
 PY
-printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name guest -- "$@"\n' "$dshost" "$run" >"$TMP/through"
-chmod +x "$TMP/through"
+guest=$TMP/guest.py all=$TMP
+place() { # place NAME: a folder and a run directory of the caller's own
+	TMP=$all/$1 run=$all/$1/run
+	mkdir "$TMP"
+	printf 'allow program=/usr/bin/** service=checksum\n' >"$TMP/policy"
+	printf '#!/bin/sh\nexec "%s" run --run-dir "%s" --name guest -- "$@"\n' "$dshost" "$run" >"$TMP/through"
+	chmod +x "$TMP/through"
+}
+side_by_side() { # side_by_side COMMAND...: each some words, done in a place of its own, at the same time; their checks come one after the other
+	local word said='' jobs=()
+	for word in "$@"; do
+		(
+			trap - EXIT
+			place "$BASHPID"
+			# shellcheck disable=SC2086 # words
+			$word
+		) >"$all/said${#jobs[@]}" 2>&1 &
+		jobs+=($!)
+	done
+	for word in "${!jobs[@]}"; do
+		wait "${jobs[word]}"
+		while read -r said; do
+			case $said in
+			*' # SKIP '*) said=${said#*ok * - } && skip "${said% # SKIP *}" "${said#* # SKIP }" ;;
+			'ok '*) ok 0 "${said#*ok * - }" ;;
+			'not ok '*) ok 1 "${said#*ok * - }" ;;
+			*) echo "$said" ;;
+			esac
+		done <"$all/said$word"
+	done
+}
 qmp() { # qmp COMMAND
 	python3 - "$TMP/qmp" "$1" <<'PY'
 import json, socket, sys
@@ -55,9 +83,9 @@ for c in "qmp_capabilities", sys.argv[2]:
 PY
 }
 status() { "$dshost" status --json --run-dir "$run" 2>/dev/null | jq -r "$1"; }
-await() { # await WHAT SECONDS COMMAND...: until it succeeds
-	local what=$1 end=$((SECONDS + $2))
-	shift 2
+await() { # await WHAT COMMAND...: until it succeeds, for as long as a busy machine may need
+	local what=$1 end=$((SECONDS + 100))
+	shift
 	until "$@"; do
 		[ $SECONDS -lt $end ] || { ok 1 "$what"; return 1; }
 		sleep 0.1
@@ -66,10 +94,11 @@ await() { # await WHAT SECONDS COMMAND...: until it succeeds
 }
 shadow_up() { [ "$(status '.vms[0].shadows // [] | map(select(.warden > 0)) | length')" = 1 ]; }
 no_vm() { [ "$(status '.vms | length')" = 0 ]; }
-none_left() { # no process of this dshost is there
-	for exe in /proc/[0-9]*/exe; do
-		if [ "$(readlink "$exe" 2>/dev/null)" = "$dshost" ]; then return 1; fi
-	done
+none_left() { # no process of this daemon is there; what it forks keeps its command line
+	local pid
+	while read -r pid; do
+		if tr '\0' ' ' 2>/dev/null <"$pid/cmdline" | grep -qF -- "--run-dir $run "; then return 1; fi
+	done < <(find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -lname "$dshost" -printf '%h\n' 2>/dev/null)
 }
 gone() { [ ! -e "/proc/$1" ]; }
 serve() {
@@ -94,7 +123,7 @@ life() { # life MACHINE
 	serve
 	tests/vm/boot --kernel "$kernel" --machine "$1" --mem 384 --smp 1 --through "$TMP/through" --timeout 280 \
 		--qemu -qmp --qemu "unix:$TMP/qmp,server=on,wait=off" --qemu -action --qemu reboot=reset -- \
-		sh -c 'modprobe vmw_vsock_virtio_transport && exec python3 "$0"' "$TMP/guest.py" >"$TMP/guest" 2>"$TMP/err" &
+		sh -c 'modprobe vmw_vsock_virtio_transport && exec python3 "$0"' "$guest" >"$TMP/guest" 2>"$TMP/err" &
 	boot=$!
 	until shadow_up; do
 		sleep 0.2
@@ -115,24 +144,24 @@ life() { # life MACHINE
 
 	warden=$(status '.vms[0].shadows[0].warden')
 	kill -KILL "$warden"
-	await "$1: the warden is killed: the stream ends in the guest" 20 grep -q ended "$TMP/guest"
-	await "$1: and another opens" 20 shadow_up
+	await "$1: the warden is killed: the stream ends in the guest" grep -q ended "$TMP/guest"
+	await "$1: and another opens" shadow_up
 	matches "$(cat "$TMP/log")" "ended by signal 9" "$1: the log says so"
 
 	qmp system_reset
-	await "$1: the guest is reset: its shadow ends" 20 grep -q "shadows end: the guest has stopped its device" "$TMP/log"
+	await "$1: the guest is reset: its shadow ends" grep -q "shadows end: the guest has stopped its device" "$TMP/log"
 	is "$(status '.vms[0] | [.state, (.shadows | length)] | join(" ")')" "booting 0" "$1: and none is there while it boots"
-	await "$1: it boots again and opens a stream" 100 shadow_up
+	await "$1: it boots again and opens a stream" shadow_up
 
 	warden=$(status '.vms[0].shadows[0].warden')
 	kill -KILL "$(status '.vms[0].process')"
-	await "$1: the VM process is killed: the warden goes with it" 10 gone "$warden"
-	await "$1: the VM is not known any more" 10 no_vm
+	await "$1: the VM process is killed: the warden goes with it" gone "$warden"
+	await "$1: the VM is not known any more" no_vm
 	kill -0 "$vmm"
 	ok $? "$1: and runs on"
 	attach "$1: dshost attach gives it new devices"
 	is "$(status '.vms[0] | [.source, .doorbell] | join(" ")')" "vhost-user+monitor true" "$1: the table is the one that the monitor tells"
-	await "$1: and a stream comes through" 20 shadow_up
+	await "$1: and a stream comes through" shadow_up
 	sleep 1
 	before=$(awk '{ print $14 + $15 }' "/proc/$(status '.vms[0].process')/stat")
 	sleep 3
@@ -143,20 +172,20 @@ life() { # life MACHINE
 
 	kill -KILL $daemon
 	wait $daemon 2>/dev/null
-	await "$1: the daemon is killed: all of dshost goes with it" 10 none_left
+	await "$1: the daemon is killed: all of dshost goes with it" none_left
 	is "$(find "$run" -type s ! -name control)" "" "$1: and leaves no socket of a VM"
 	serve
 	attach "$1: another daemon, and attach again"
-	await "$1: and a stream comes through" 20 shadow_up
+	await "$1: and a stream comes through" shadow_up
 
 	kill -KILL "$vmm"
 	wait $boot
-	await "$1: QEMU is killed: the VM and its shadow are gone" 10 no_vm
+	await "$1: QEMU is killed: the VM and its shadow are gone" no_vm
 	matches "$(tail -n 3 "$TMP/log")" "the VM has ended" "$1: the log says so"
 	kill $daemon
 	wait $daemon
 	is "$?" 0 "$1: the daemon ends when it is told to"
-	await "$1: no process is left" 5 none_left
+	await "$1: no process is left" none_left
 	is "$(find "$run" -mindepth 1)" "" "$1: and nothing in the run directory"
 }
 
@@ -169,7 +198,7 @@ later() { # later MACHINE QEMU-ARGUMENT...
 	rm -f "$TMP/qmp"
 	serve
 	tests/vm/boot --kernel "$kernel" --machine "$machine" --mem 384 --smp 1 --ram memfd --timeout 200 "${args[@]}" -- \
-		sh -c 'modprobe vmw_vsock_virtio_transport && exec python3 "$0"' "$TMP/guest.py" >"$TMP/guest" 2>"$TMP/err" &
+		sh -c 'modprobe vmw_vsock_virtio_transport && exec python3 "$0"' "$guest" >"$TMP/guest" 2>"$TMP/err" &
 	boot=$!
 	for _ in $(seq 600); do
 		if grep -q other-port "$TMP/guest" || ! kill -0 $boot 2>/dev/null; then break; fi
@@ -179,7 +208,7 @@ later() { # later MACHINE QEMU-ARGUMENT...
 		attach "$machine, started without devices: dshost attach gives it some"
 		is "$(status '.vms[0] | [.state, .source, .doorbell, .ram_bytes / 1048576] | join(" ")')" "ready vhost-user+monitor true 384" \
 			"$machine: and it is ready"
-		await "$machine: and a stream comes through" 20 shadow_up
+		await "$machine: and a stream comes through" shadow_up
 		"$dshost" stop guest --run-dir "$run"
 		is "$?/$(status '.vms | length')" 0/0 "$machine: dshost stop lets go of it"
 		kill -0 $boot
@@ -193,7 +222,7 @@ later() { # later MACHINE QEMU-ARGUMENT...
 	fi
 	kill $daemon
 	wait $daemon
-	await "$machine: no process is left" 5 none_left
+	await "$machine: no process is left" none_left
 }
 
 # VMs that need not boot to be refused.
@@ -215,7 +244,7 @@ refused() { # refused WHAT REGEX QEMU-ARGUMENT...
 	wait $vm 2>/dev/null
 }
 if command -v qemu-system-x86_64 >/dev/null; then
-	: >"$TMP/log"
+	place refused
 	serve
 	backend=(-object "memory-backend-memfd,id=m,share=on,size=64M")
 	refused "memory that is private to QEMU" "memory cannot be mirrored" -machine pc
@@ -229,11 +258,10 @@ if command -v qemu-system-x86_64 >/dev/null; then
 	wait $daemon
 	"$dshost" attach --qmp /nowhere --run-dir "$run" >"$TMP/out" 2>&1
 	is "$?" 2 "no daemon and no monitor"
+	TMP=$all
 else
 	skip "VMs that are refused" "no QEMU"
 fi
-life pc
-life q35
-later pc
-later q35 -device pcie-root-port,id=spare1,chassis=1 -device pcie-root-port,id=spare2,chassis=2
+side_by_side "life pc" "life q35"
+side_by_side "later pc" "later q35 -device pcie-root-port,id=spare1,chassis=1 -device pcie-root-port,id=spare2,chassis=2"
 tap_done

@@ -1,5 +1,6 @@
 #!/bin/bash
 # mirror.sh - the mirror from end to end: stock guests, dshost, dsagent, programs with shadows, and everything that can happen
+# alone: it counts all processes, cgroups and mounts of shadows that there are
 #
 # Two VMs on one dshost, started by `dshost run`.  The first goes through all groups of tests/vm/guest/mirror and is reset with a
 # shadow running; the second has shadows at the same time and is then killed.  What only the host can do is done
@@ -81,19 +82,23 @@ if [ $# = 0 ]; then
 fi
 
 # --- nothing is left -------------------------------------------------------------------------------------------------
+programs=$(realpath "$BIN/dshost") services=$(realpath "${BIN%/bin}/shadow")
 ours() { # processes of dshost and of capsules
-	local pid exe
-	for pid in /proc/[0-9]*; do
-		exe=$(readlink "$pid/exe" 2>/dev/null) || continue
-		case $exe in "$(realpath "$BIN/dshost")" | "$(realpath "${BIN%/bin}/shadow")"/* | /memfd:capsule*) echo "${pid#/proc/}:$(tr '\0' ' ' <"$pid/cmdline")" ;; esac
-	done
+	local pid
+	find /proc -maxdepth 2 -path '/proc/[0-9]*/exe' -printf '%l %h\n' 2>/dev/null |
+		awk -v dshost="$programs" -v services="$services/" '$1 == dshost || index($1, services) == 1 || /^\/memfd:capsule/ { print $NF }' |
+		while read -r pid; do echo "${pid#/proc/}:$(tr '\0' ' ' <"$pid/cmdline")"; done
 }
-for _ in $(seq 50); do [ "$(ours | wc -l)" -gt 1 ] && sleep 0.1; done
+until_left() { # until_left N: until no more than N of them are there, or a minute has passed
+	local end=$((SECONDS + 60))
+	while [ "$(ours | wc -l)" -gt "$1" ] && [ $SECONDS -lt $end ]; do sleep 0.1; done
+}
+until_left 1
 daemon=$(cat "$TMP/daemon.pid" 2>/dev/null)
 is "$(ours | cut -d: -f1)" "$daemon" "the VMs have ended: the daemon is all there is"
 is "$(find "$TMP/run" -mindepth 1 -printf '%f\n' | sort | tr '\n' ' ')" "control lock " "and its own files are all in the run directory"
 kill -TERM "$daemon" 2>/dev/null
-for _ in $(seq 100); do [ -n "$(ours)" ] && sleep 0.1; done
+until_left 0
 is "$(ours)" "" "the daemon is told to end: no process is left"
 is "$(find "$TMP/run" -mindepth 1 -not -name lock -printf '%f\n')" "" "nor a file in the run directory"
 is "$(wc -l </proc/self/mountinfo)" "$mounts" "nor a mount"
