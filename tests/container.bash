@@ -38,8 +38,8 @@ container_needs() {
 	exit
 }
 
-box() { # box COMMAND...: in the container, as its root
-	timeout 100 setpriv --reuid $box_user --regid $box_user --clear-groups unshare -Umpfin --map-root-user --mount-proc "$TMP/bin/inside" "$@" 3>&- 4>&-
+box() { # box COMMAND...: in the container, as its root, for 100 seconds at most or BOX_SECONDS
+	timeout "${BOX_SECONDS:-100}" setpriv --reuid $box_user --regid $box_user --clear-groups unshare -Umpfin --map-root-user --mount-proc "$TMP/bin/inside" "$@" 3>&- 4>&-
 }
 
 # container_serve [COMMAND...]: dscontainer with $TMP/policy and the log $TMP/log, started by COMMAND; sets server.  A kernel without what

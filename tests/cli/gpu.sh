@@ -14,15 +14,17 @@ cat >"$TMP/bin/host" <<EOT
 mount -t tmpfs none /dev && mount -t tmpfs none /proc/driver && mount -t tmpfs none /sys || exit 99
 mknod -m 666 /dev/null c 1 3
 for node in nvidiactl nvidia0 nvidia-uvm nvidia-uvm-tools; do mknod -m 666 /dev/\$node c 1 5; done
-mkdir -p /dev/nvidia-caps /proc/driver/nvidia/gpus/0000:01:00.0 /proc/driver/nvidia/capabilities/mig /sys/bus/pci/devices /sys/devices/pci0000:00/0000:01:00.0
+mkdir -p /dev/nvidia-caps /proc/driver/nvidia/gpus/0000:01:00.0 /proc/driver/nvidia/capabilities/mig /sys/bus/pci/devices /sys/devices/pci0000:00/0000:01:00.0 /sys/devices/system/memory /sys/module/nvidia_uvm
 mknod -m 400 /dev/nvidia-caps/nvidia-cap1 c 1 5
 echo 'NVRM version: stand-in' >/proc/driver/nvidia/version
 printf 'ResmanDebugLevel: 4294967295\nModifyDeviceFiles: 0\nDeviceFileUID: 0\nDeviceFileGID: 0\nDeviceFileMode: 438\n' >/proc/driver/nvidia/params
 printf 'Model: \t\t stand-in\nDevice Minor: \t 0\n' >/proc/driver/nvidia/gpus/0000:01:00.0/information
 printf 'DeviceFileMinor: 1\nDeviceFileMode: 256\nDeviceFileModify: 0\n' >/proc/driver/nvidia/capabilities/mig/config
-printf 'Character devices:\n  1 mem\n195 nvidia-frontend\n511 nvidia-uvm\n' >"$TMP/devices"
+printf 'Character devices:\n  1 mem\n195 nvidia\n511 nvidia-uvm\n' >"$TMP/devices"
 mount --bind "$TMP/devices" /proc/devices
 echo 0 >/sys/devices/pci0000:00/0000:01:00.0/numa_node
+echo 8000000 >/sys/devices/system/memory/block_size_bytes
+echo live >/sys/module/nvidia_uvm/initstate
 echo 0x10de >/sys/devices/pci0000:00/0000:01:00.0/vendor
 echo 0-1 >/sys/devices/pci0000:00/0000:01:00.0/local_cpulist
 ln -s ../../../devices/pci0000:00/0000:01:00.0 /sys/bus/pci/devices/

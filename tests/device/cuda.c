@@ -54,9 +54,11 @@ static const struct {
 	{"cuGetErrorName", &cu.error_name},
 };
 
+/* Each generation of drivers translates for the cards of its time and some older ones. */
+static const char *const targets[] = {".version 6.0\n.target sm_50\n", ".version 6.3\n.target sm_75\n", ".version 7.8\n.target sm_90\n"};
 /* c[i] = a[i] + b[i]; and nothing */
 static const char kernels[] =
-	".version 6.0\n.target sm_50\n.address_size 64\n"
+	".address_size 64\n"
 	".visible .entry add(.param .u64 a, .param .u64 b, .param .u64 c, .param .u32 n)\n{\n"
 	".reg .pred %p<2>;\n.reg .f32 %f<4>;\n.reg .b32 %r<6>;\n.reg .b64 %rd<11>;\n"
 	"ld.param.u64 %rd1, [a];\nld.param.u64 %rd2, [b];\nld.param.u64 %rd3, [c];\nld.param.u32 %r5, [n];\n"
@@ -313,6 +315,21 @@ static const char *load(void)
 	return NULL;
 }
 
+/* Return: 0, or the last error. */
+static result load_kernels(void **module)
+{
+	char text[sizeof(kernels) + 64];
+	result rc = 0;
+
+	for (size_t i = 0; i < sizeof(targets) / sizeof(targets[0]); i++) {
+		snprintf(text, sizeof(text), "%s%s", targets[i], kernels);
+		rc = cu.module_load(module, text);
+		if (!rc)
+			break;
+	}
+	return rc;
+}
+
 static int begin(void)
 {
 	void *ctx, *module;
@@ -325,7 +342,7 @@ static int begin(void)
 		left[i] = (float)(i % 1000) / 7;
 		right[i] = (float)(i % 777) / 3;
 	}
-	return DID(init(0)) && DID(device_get(&device, 0)) && DID(ctx_create(&ctx, 0, device)) && DID(module_load(&module, kernels)) &&
+	return DID(init(0)) && DID(device_get(&device, 0)) && DID(ctx_create(&ctx, 0, device)) && did(load_kernels(&module), "module_load") &&
 	       DID(function(&add_kernel, module, "add")) && DID(function(&empty_kernel, module, "nothing"));
 }
 

@@ -4,9 +4,10 @@
  *        nvidia pin DEVICE    gives memory that it has not touched to DEVICE for pinning, says where it is; stores a word there for
  *			       each line that comes
  *
- * libcuda and nvidia-smi, seen through strace(1) and in the open driver's sources (kernel-open/nvidia/nv-mmap.c, nvidia-uvm/uvm.c): they read
- * how the driver wants its nodes to be, compare the nodes with that, look for the driver's numbers and the card's place on the bus, open
- * nvidiactl, the card and nvidia-uvm, and send a first command, the check of versions.  Each later mapping of the card's memory is
+ * libcuda and nvidia-smi, seen through strace(1) and in the open sources of driver (kernel-open/nvidia/nv-mmap.c, nvidia-uvm/uvm.c) and
+ * nvidia-modprobe (modprobe-utils/): they read how the driver wants its nodes to be, compare the nodes with that, look for modules, the driver's
+ * numbers, the card's place on the bus and the size of a block of the host's memory, open nvidiactl, the card and nvidia-uvm, and send a
+ * first command, the check of versions.  Each later mapping of the card's memory is
  * a file of its own, opened for that and closed at once, mapped at offset 0 where the library has reserved room; managed memory is
  * mapped from nvidia-uvm at an offset that is its address.  Where this prints the same in a guest or a container as on the host, all is
  * there that comes before the driver itself: what a stand-in can show, which has nodes that answer no command.
@@ -208,6 +209,7 @@ int main(int argc, char **argv)
 	show("/proc/driver/nvidia/version");
 	show("/proc/driver/nvidia/params");
 	number("nvidia-frontend");
+	number("nvidia");
 	number("nvidia-uvm");
 	node("/dev/nvidiactl");
 	node("/dev/nvidia-uvm");
@@ -220,6 +222,8 @@ int main(int argc, char **argv)
 	show("/sys/bus/pci/devices/0000:01:00.0/numa_node");
 	show("/sys/bus/pci/devices/0000:01:00.0/vendor");
 	show("/sys/devices/pci0000:00/0000:01:00.0/local_cpulist");
+	show("/sys/devices/system/memory/block_size_bytes");
+	show("/sys/module/nvidia_uvm/initstate");
 	list("/dev/nvidia-caps");
 	room = mmap(NULL, ROOM, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	control = device("/dev/nvidiactl");
