@@ -47,31 +47,62 @@ static void reserve(struct agent_mem *m, struct ds_agent_range r)
 		m->reserve = (struct ds_agent_range){at / DS_PAGE_BYTES, r.npages};
 }
 
-int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, struct ds_agent_range room,
-		   struct agent_account *account, uint32_t slot, struct agent_refusal *why)
+/** struct opening - What is done while the helper is put in, and how it went. */
+struct opening {
+	struct agent_mem *m;
+	agent_mem_meanwhile_fn fn;
+	void *ctx;
+	int src_err, hold_err;
+	const char *text;
+};
+
+static void open_others(void *ctx)
 {
+	struct opening *o = ctx;
+
+	o->src_err = rle_src_open(&o->m->src, NULL, RLE_JOIN_NONE, &o->text);
+	o->m->src_open = !o->src_err;
+	o->hold_err = o->src_err ? 0 : hold_open(&o->m->hold);
+	if (!o->src_err && !o->hold_err && o->fn)
+		o->fn(o->ctx);
+}
+
+static int no_ring(const struct agent_mem *m, int err, struct agent_refusal *why)
+{
+	return agent_refuse(why, err == -ENOSYS || err == -EPERM ? DS_LOCAL_C_SYSTEM : DS_LOCAL_C_PROCESS, "process %d: no ring for pins: %s%s",
+			    m->remote.pid, strerror(-err), err == -EPERM ? " (sysctl kernel.io_uring_disabled?)" : "");
+}
+
+int agent_mem_complete(struct agent_mem *m, struct agent_refusal *why)
+{
+	const int err = inject_rest(&m->remote);
+
+	if (err)
+		return agent_refuse(why, code_of(err), "process %d: dsagent's helper in it was killed, or hangs", m->remote.pid);
+	return m->remote.ring_fd < 0 ? no_ring(m, m->remote.ring_fd, why) : 0;
+}
+
+int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, struct ds_agent_range room,
+		   struct agent_account *account, uint32_t slot, agent_mem_meanwhile_fn meanwhile, void *ctx, struct agent_refusal *why)
+{
+	struct opening opening = {.m = m, .fn = meanwhile, .ctx = ctx, .text = ""};
 	struct inject_err ierr = {0};
-	const char *text = "";
 	int err;
 
 	*m = (struct agent_mem){.remote = REMOTE_NONE, .pin = {.ring_fd = -1}, .hold = HOLD_NONE, .account = account, .slot = slot,
 				.swapped_pages = t->swap_pages, .apart = apart};
-	err = rle_src_open(&m->src, NULL, RLE_JOIN_NONE, &text);
-	if (err)
-		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "dsagent cannot see frame numbers: %s", text);
-	m->src_open = true;
-	err = inject_helper(t->pid, flags & DS_LOCAL_SECCOMP ? INJECT_SECCOMP : 0, &m->remote, &ierr);
+	err = inject_first(t->pid, flags & DS_LOCAL_SECCOMP ? INJECT_SECCOMP : 0, open_others, &opening, &m->remote, &ierr);
+	if (opening.src_err)
+		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "dsagent cannot see frame numbers: %s", opening.text);
 	if (err)
 		return agent_refuse(why, code_of(err), "process %d (%s): %s%s%s", t->pid, t->comm, ierr.why ? ierr.why : "no helper can be put into it",
 				    ierr.why ? "" : ": ", ierr.why ? "" : strerror(-err));
 	err = pin_open_remote(&m->pin, &m->remote);
 	if (err)
-		return agent_refuse(why, err == -ENOSYS || err == -EPERM ? DS_LOCAL_C_SYSTEM : DS_LOCAL_C_PROCESS,
-				    "process %d (%s): no ring for pins: %s%s", t->pid, t->comm, strerror(-err),
-				    err == -EPERM ? " (sysctl kernel.io_uring_disabled?)" : "");
-	err = hold_open(&m->hold);
-	if (err)
-		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "process %d (%s): no pipes to hold its frames: %s", t->pid, t->comm, strerror(-err));
+		return no_ring(m, err, why);
+	if (opening.hold_err)
+		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "process %d (%s): no pipes to hold its frames: %s", t->pid, t->comm,
+				    strerror(-opening.hold_err));
 	if (agent_ranges_add(&m->own, m->remote.stub / DS_PAGE_BYTES, 2 + REMOTE_DESK_PAGES))
 		return agent_refuse(why, DS_LOCAL_C_SYSTEM, "no memory");
 	if (room.npages)
@@ -522,6 +553,8 @@ int agent_mem_take(struct agent_mem *m, uint64_t first, uint64_t npages, uint64_
 	int err = -1;
 
 	*out = (struct agent_take){0};
+	if (agent_mem_complete(m, why))
+		return -1;
 	lease = agent_account_lease(m->account, m->slot, wanted(m, end - first) + (touch == AGENT_MEM_NO_PAGE ? 0 : TOUCH_PAGES));
 	why->code = DS_LOCAL_C_BUSY;
 	for (int i = 0; err && i < TRIES && why->code == DS_LOCAL_C_BUSY; i++) {

@@ -78,6 +78,9 @@ struct agent_take {
 	uint64_t left_out[PIN_NOUTCOMES]; /* pages that are there and could not be pinned or held, by reason */
 };
 
+/** agent_mem_meanwhile_fn - Called while the helper is put in; the safe is there (agent_mem_safe()). */
+typedef void (*agent_mem_meanwhile_fn)(void *ctx);
+
 /**
  * agent_mem_open() - Put a helper into a process, make the ring, reserve room
  * @m: filled in; give back with agent_mem_close(), also after a failure
@@ -88,12 +91,19 @@ struct agent_take {
  *	failure: @m->reserve tells
  * @account: shared
  * @slot: this child's
+ * @meanwhile: what else there is to be done; called at most once; may be NULL
+ * @ctx: for @meanwhile
  * @why: filled in on failure
+ *
+ * Nothing can be pinned yet: agent_mem_take() completes it, or, if there is time before, agent_mem_complete().
  *
  * Return: 0; -1 and @why.
  */
 int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, struct ds_agent_range reserve,
-		   struct agent_account *account, uint32_t slot, struct agent_refusal *why);
+		   struct agent_account *account, uint32_t slot, agent_mem_meanwhile_fn meanwhile, void *ctx, struct agent_refusal *why);
+
+/** agent_mem_complete() - What agent_mem_open() leaves for when there is time.  Return: 0; -1 and @why. */
+int agent_mem_complete(struct agent_mem *m, struct agent_refusal *why);
 
 /**
  * agent_mem_glance() - The mappings of a process that has no helper yet, and where there is room for a reservation

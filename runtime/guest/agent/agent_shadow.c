@@ -41,12 +41,11 @@ static void read_boot_id(uint8_t id[static 16])
 	}
 }
 
-static int hello(struct agent_shadow *s, bool *want_hash)
+/* HELLO; its answer will be in @w: welcome(). */
+static int hello(struct agent_shadow *s, struct agent_wait *w)
 {
 	struct ds_agent_hello m = {0};
-	struct agent_refusal why;
 	struct utsname u;
-	struct agent_wait w;
 	uint32_t seq;
 	int err = agent_host_connected(s->p->host_fd, CONNECT_MS);
 
@@ -56,15 +55,21 @@ static int hello(struct agent_shadow *s, bool *want_hash)
 	read_boot_id(m.boot_id);
 	if (!uname(&u))
 		snprintf(m.release, sizeof(m.release), "%.63s", u.release);
-	seq = agent_wait_begin(s, &w, DS_AGENT_WELCOME);
-	if (agent_send(s, &m, sizeof(m), DS_AGENT_HELLO, seq, NULL, 0, NULL, 0)) {
-		agent_wait_drop(s, &w);
-		return -1;
-	}
-	err = agent_await(s, &w, WELCOME_MS, &why);
+	seq = agent_wait_begin(s, w, DS_AGENT_WELCOME);
+	if (!agent_send(s, &m, sizeof(m), DS_AGENT_HELLO, seq, NULL, 0, NULL, 0))
+		return 0;
+	agent_wait_drop(s, w);
+	return -1;
+}
+
+static int welcome(struct agent_shadow *s, struct agent_wait *w, bool *want_hash)
+{
+	struct agent_refusal why;
+	const int err = agent_await(s, w, WELCOME_MS, &why);
+
 	if (err > 0)
 		return agent_end(s, why.code, "%s", why.text);
-	*want_hash = !err && ((const struct ds_agent_welcome *)w.msg)->want_hash;
+	*want_hash = !err && ((const struct ds_agent_welcome *)w->msg)->want_hash;
 	return err;
 }
 
@@ -98,17 +103,35 @@ static int still_the_same(void *ctx, struct agent_refusal *why)
 	return agent_target_still(s->p->target, s->p->caller, s->p->want->flags & DS_LOCAL_FORCE, why);
 }
 
-/* A helper in the process, and a safe for its frames, which the parent is asked to take: await_held(). */
+/* An exec before this is seen by who looks, after it, whether the process is still the same; one that comes later, by it. */
+static void watch(struct agent_shadow *s)
+{
+	s->watch_fd = agent_watch_open(s->p->target->pid);
+	if (s->watch_fd < 0)
+		agent_log(LOG_WARNING,
+			  "shadow %u: the kernel does not tell when process %d calls exec (proc connector: %s); it is looked for once a second, and "
+			  "before each change",
+			  s->p->id, s->p->target->pid, strerror(-s->watch_fd));
+}
+
+/* While the helper is put in: agent_mem_meanwhile_fn.  The parent is asked to take the safe. */
+static void prepare(void *ctx)
+{
+	struct agent_shadow *s = ctx;
+	struct ds_local_about m = {.pid = agent_mem_safe(&s->mem)};
+
+	agent_tell(s, &m, sizeof(m), AGENT_CHAN_HOLD, 0);
+	watch(s);
+}
+
+/* A helper in the process, and a safe for its frames: await_held(). */
 static int open_memory(struct agent_shadow *s, struct ds_agent_range reserve)
 {
 	const struct agent_target *t = s->p->target;
-	struct ds_local_about m = {0};
 	struct agent_refusal why = {0};
 
-	if (agent_mem_open(&s->mem, t, s->p->want->flags, t->uid || s->p->caller->uid, reserve, s->p->account, s->p->slot, &why))
+	if (agent_mem_open(&s->mem, t, s->p->want->flags, t->uid || s->p->caller->uid, reserve, s->p->account, s->p->slot, prepare, s, &why))
 		return agent_end(s, why.code, "%s", why.text);
-	m.pid = agent_mem_safe(&s->mem);
-	agent_tell(s, &m, sizeof(m), AGENT_CHAN_HOLD, 0);
 	return 0;
 }
 
@@ -157,21 +180,30 @@ static int tell_map(struct agent_shadow *s, struct ds_agent_attach *m, struct ag
 	return await_held(s) ? -1 : send_attach(s, m, w, blob, bytes);
 }
 
-/* On demand: only where the mappings are, which can be seen without a helper.  So the host makes its mirror while the helper is
- * put into the process, which takes as long.  No frame is named before the first FAULT. */
-static int tell_mappings(struct agent_shadow *s, struct ds_agent_attach *m, struct agent_wait *w)
+/* Where the mappings are, and a place for the reservation; it is still the same process afterwards. */
+static int glance(struct agent_shadow *s, struct ds_agent_range *reserve)
 {
 	const pid_t pid = s->p->target->pid;
 	struct agent_refusal why = {0};
-	int err;
+	int err = agent_mem_glance(pid, &s->mappings, s->p->want->reserve_pages, reserve);
 
-	if (m->has_sha256)
-		hash_program(s, m);
-	err = agent_mem_glance(pid, &s->mappings, s->p->want->reserve_pages, &m->reserve);
 	if (err)
 		return agent_end(s, err == -ESRCH ? DS_LOCAL_C_EXIT : DS_LOCAL_C_SYSTEM, "the mappings of process %d cannot be read: %s", pid, strerror(-err));
-	if (still_the_same(s, &why))
-		return agent_end(s, why.code, "%s", why.text);
+	return still_the_same(s, &why) ? agent_end(s, why.code, "%s", why.text) : 0;
+}
+
+/* On demand: only what glance() has seen, without a helper.  So the host makes its mirror while the helper is
+ * put into the process, which takes as long.  No frame is named before the first FAULT. */
+static int tell_mappings(struct agent_shadow *s, struct ds_agent_attach *m, struct agent_wait *w)
+{
+	struct agent_refusal why = {0};
+	int err;
+
+	if (m->has_sha256) {
+		hash_program(s, m);
+		if (still_the_same(s, &why))
+			return agent_end(s, why.code, "%s", why.text);
+	}
 	if (send_attach(s, m, w, NULL, 0))
 		return -1;
 	err = open_memory(s, m->reserve);
@@ -179,7 +211,7 @@ static int tell_mappings(struct agent_shadow *s, struct ds_agent_attach *m, stru
 	if (!err && still_the_same(s, &why))
 		err = agent_end(s, why.code, "%s", why.text);
 	if (!err && agent_mem_same(&s->mem) != 1)
-		err = agent_end(s, DS_LOCAL_C_EXEC, "process %d has executed another program, or exited", pid);
+		err = agent_end(s, DS_LOCAL_C_EXEC, "process %d has executed another program, or exited", s->p->target->pid);
 	err = err ? err : await_held(s);
 	if (err)
 		agent_wait_drop(s, w);
@@ -209,20 +241,28 @@ static void left_out_text(const struct agent_take *t, char *text, size_t size)
 			n += snprintf(text + n, size - n, " %" PRIu64 " pages (%s)", t->left_out[i], pin_why(i));
 }
 
-static int attach(struct agent_shadow *s, bool want_hash)
+/* @hello: HELLO was sent. */
+static int attach(struct agent_shadow *s, struct agent_wait *hello)
 {
 	const struct ds_local_shadow *want = s->p->want;
 	const struct agent_target *t = s->p->target;
-	struct ds_agent_attach m = {
-		.pid = t->pid, .start_ticks = t->start_ticks, .uid = t->uid, .gid = t->gid, .mode = want->mode, .has_sha256 = want_hash};
+	struct ds_agent_attach m = {.pid = t->pid, .start_ticks = t->start_ticks, .uid = t->uid, .gid = t->gid, .mode = want->mode};
 	__attribute__((cleanup(agent_take_free))) struct agent_take take = {0};
 	const struct ds_agent_started *started;
 	struct ds_local_started answer = {.pid = t->pid, .id = s->p->id};
 	struct agent_refusal why = {0};
+	bool want_hash = false;
 	char text[512];
 	struct agent_wait w;
 	int err;
 
+	if (want->mode == DS_LOCAL_DEMAND && glance(s, &m.reserve)) { /* while the host makes a process for it */
+		agent_wait_drop(s, hello);
+		return -1;
+	}
+	if (welcome(s, hello, &want_hash))
+		return -1;
+	m.has_sha256 = want_hash;
 	if (want->mode == DS_LOCAL_EAGER ? tell_map(s, &m, &take, &w) : tell_mappings(s, &m, &w))
 		return -1;
 	err = agent_await(s, &w, START_MS, &why);
@@ -247,21 +287,13 @@ static int attach(struct agent_shadow *s, bool want_hash)
 	answer.capsule = (struct ds_local_range){started->capsule.vpn, started->capsule.npages};
 	memcpy(answer.token, started->token, sizeof(answer.token));
 	agent_tell(s, &answer, sizeof(answer), DS_LOCAL_STARTED, 0);
+	if (agent_mem_complete(&s->mem, &why)) /* while the program begins to use it */
+		return agent_end(s, why.code, "%s", why.text);
 	left_out_text(&take, text, sizeof(text));
 	agent_log(LOG_INFO, "shadow %u stands: process %d (%s), uid %u, service %s, %s: %" PRIu64 " pages in %" PRIu64 " runs pinned and told%s",
 		  s->p->id, t->pid, t->comm, t->uid, want->service, want->mode == DS_LOCAL_EAGER ? "eager" : "on demand",
 		  agent_table_pages(&s->mem.told), (uint64_t)s->mem.told.n, text);
 	return 0;
-}
-
-static void watch(struct agent_shadow *s)
-{
-	s->watch_fd = agent_watch_open(s->p->target->pid);
-	if (s->watch_fd < 0)
-		agent_log(LOG_WARNING,
-			  "shadow %u: the kernel does not tell when process %d calls exec (proc connector: %s); it is looked for once a second, and "
-			  "before each change",
-			  s->p->id, s->p->target->pid, strerror(-s->watch_fd));
 }
 
 static void give_up(struct agent_later *l)
@@ -277,10 +309,9 @@ static void give_up(struct agent_later *l)
 int agent_shadow_main(const struct agent_shadow_params *p)
 {
 	struct agent_shadow s = {.p = p, .watch_fd = -1, .mem = {.remote = REMOTE_NONE, .hold = HOLD_NONE}};
-	bool want_hash = false;
+	struct agent_wait w;
 
-	watch(&s);
-	if (!hello(&s, &want_hash) && !attach(&s, want_hash))
+	if (!hello(&s, &w) && !attach(&s, &w))
 		while (!agent_serve(&s, -1))
 			;
 	agent_window_end(&s);

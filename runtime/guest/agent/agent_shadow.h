@@ -13,6 +13,8 @@
  * sent first, and the host makes the shadow while the helper is put in, which takes as long.  Whose mappings these were is looked at
  * before and, as for any attach, again with the helper there; what the program has mapped meanwhile is told by an UPDATE before the
  * shadow counts as standing.  If the helper cannot be put in after all, the stream ends, and the shadow on the host with it.
+ * What can be done while somebody else works is done then: the mappings are read while the host answers HELLO, the safe is made and
+ * execs are watched for while the helper is put in, and on demand the helper is completed when STARTED has been passed on.
  *
  * @chan carries messages as in local.h.  What the parent passes on (STOP, REFRESH, DROP, CALL) has a seq of the parent's below
  * AGENT_SEQ_OWN, and so has the answer.  Besides there are HOLD and HELD: before any frame is named to the host, the child names the

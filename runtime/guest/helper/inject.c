@@ -356,11 +356,6 @@ static int job_inject(void *ctx)
 	struct lend lend;
 	int err;
 
-	while (sharers_find(&p->out->sharers, p->pid, 0)) {
-		if (tracee_now_ms() >= deadline_ms)
-			return tracee_refuse(p->why, -EBUSY, 0, "another process shares its memory, such as a child in vfork");
-		usleep(5000);
-	}
 	err = lend_take(p->pid, deadline_ms, &lend, p->why);
 	if (!err)
 		err = in_program(p, deadline_ms);
@@ -368,10 +363,24 @@ static int job_inject(void *ctx)
 	return err ? err : in_helper(p);
 }
 
-int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inject_err *why)
+/* Somebody was seen who uses the memory, perhaps the new helper.  @err: how it went.  Return: that; -EBUSY: it is somebody else. */
+static int without_sharers(struct inject_plan *p, int64_t deadline_ms, int err)
 {
+	while (sharers_find(&p->out->sharers, p->pid, p->out->helper)) {
+		if (tracee_now_ms() >= deadline_ms)
+			return tracee_refuse(p->why, -EBUSY, 0, "another process shares its memory, such as a child in vfork");
+		usleep(5000);
+	}
+	return err;
+}
+
+int inject_first(pid_t pid, unsigned int flags, inject_meanwhile_fn meanwhile, void *ctx, struct remote *out, struct inject_err *why)
+{
+	const int64_t deadline_ms = tracee_now_ms() + INJECT_STOP_MS;
 	struct inject_plan p = {.pid = pid, .flags = flags, .out = out, .why = why, .mem_fd = -1, .maps_fd = -1};
+	struct sharers sharers = {0};
 	struct inject_err ignored;
+	pid_t others;
 	int err;
 
 	*why = (struct inject_err){0};
@@ -386,7 +395,13 @@ int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inje
 	err = tracer_new(&out->tracer);
 	if (!err) {
 		p.helper = tracer_helper(out->tracer);
-		err = tracer_do(out->tracer, job_inject, &p, 0, -1);
+		tracer_ask(out->tracer, job_inject, &p);
+		if (meanwhile)
+			meanwhile(ctx);
+		others = sharers_find(&sharers, pid, 0);
+		err = tracer_wait(out->tracer);
+		out->sharers = sharers;
+		err = others ? without_sharers(&p, deadline_ms, err) : err;
 		if (!err)
 			return 0;
 	}
@@ -399,3 +414,14 @@ int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inje
 	return err;
 }
 
+int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inject_err *why)
+{
+	struct inject_err ignored;
+	int err = inject_first(pid, flags, NULL, NULL, out, why);
+
+	if (!err && inject_rest(out)) {
+		err = tracee_refuse(why, -ESRCH, out->helper, "its helper was killed");
+		inject_remove(out, &ignored);
+	}
+	return err;
+}

@@ -34,6 +34,9 @@
  * ptrace belongs to a thread, and a thread that cannot be stopped (in an uninterruptible sleep) cannot be let go of
  * either.  So the work is done by a thread of its own, whose end makes the kernel let go.  The process that calls this
  * must not wait() for "any child" with __WALL meanwhile.
+ *
+ * Nobody else may use the program's memory (sharers.h).  That is looked at while the helper is put in, and before anything is done
+ * with it; one that does so for a moment, a child of vfork(2), is waited for.
  */
 #ifndef RUNTIME_GUEST_INJECT_H
 #define RUNTIME_GUEST_INJECT_H
@@ -67,6 +70,32 @@ struct inject_err {
  * not be stopped in time, or where it must not be interrupted; -ENOMEM or -EAGAIN: its limits on memory or processes; -errno.
  */
 int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inject_err *why);
+
+/** inject_meanwhile_fn - Run by the caller of inject_first() while the helper is put in. */
+typedef void (*inject_meanwhile_fn)(void *ctx);
+
+/**
+ * inject_first() - As inject_helper(), with the helper good for single calls and not yet for pins: inject_rest() does what is left
+ * @pid: the process
+ * @flags: enum inject_flags
+ * @meanwhile: called once, after what can be refused at a glance, while another thread works; may be NULL
+ * @ctx: for @meanwhile
+ * @out: filled in on success, as by inject_helper()
+ * @why: filled in on failure
+ *
+ * Return: as inject_helper().
+ */
+int inject_first(pid_t pid, unsigned int flags, inject_meanwhile_fn meanwhile, void *ctx, struct remote *out, struct inject_err *why);
+
+/**
+ * inject_rest() - What inject_first() left for later: the ring's table, and comforts
+ * @r: from inject_first(); that it has all of it already is no harm
+ *
+ * What keeps the ring from having its table is in @r->ring_fd then, as after inject_helper().
+ *
+ * Return: 0; -ESRCH: the helper is gone; -ETIMEDOUT: it hung, and was killed.
+ */
+int inject_rest(struct remote *r);
 
 /**
  * inject_remove() - Take a helper out again: end it, unmap its pages, reap it, give the descriptors back

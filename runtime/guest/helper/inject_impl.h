@@ -43,7 +43,7 @@ int inject_first_call(struct tracee *t, int maps_fd, int mem_fd, const struct re
 /** inject_of_helper() - One call by the helper, while it is traced.  Return: what it returned, or -errno of ptrace. */
 int64_t inject_of_helper(struct inject_plan *p, const struct remote_call *call);
 
-/** inject_prepare() - Everything that the helper does before it serves.  Return: 0 or -errno. */
+/** inject_prepare() - Everything that the helper does before inject_first() is over.  Return: 0 or -errno. */
 int inject_prepare(struct inject_plan *p);
 
 /** inject_open_proc() - Open /proc/PID/NAME, close-on-exec.  Return: a descriptor or -1. */

@@ -1,4 +1,4 @@
-/* inject_prepare.c - what a new helper does before it serves: descriptors, the desk, a ring; see inject.h and remote.h
+/* inject_prepare.c - what a new helper does before it serves, and what can wait: descriptors, the desk, a ring; see inject.h and remote.h
  *
  * It is driven by ptrace, as a process of its own that nobody waits for, and stays so.  The program's threads run meanwhile, and
  * may write to the scratch memory, the only place that the kernel can write results to.  So nothing is believed that comes
@@ -126,42 +126,14 @@ static int give_descriptors(struct inject_plan *p, int desk_fd, int chute_in)
 	return inject_of_helper(p, INJECT_CALL(SYS_close_range, 0, THERE_CHUTE - 1, 0));
 }
 
-/* Comforts: without any of them the helper works too. */
-static void furnish(struct inject_plan *p)
-{
-	static const struct {
-		char name[16], vma_name[16], root[8];
-		int32_t priority;
-	} data = {.name = "ds-helper", .vma_name = "dark shadow", .root = "/"};
-	struct remote *r = p->out;
-#define AT(member) (r->data + offsetof(__typeof__(data), member))
-
-	memcpy(r->desk_here + (r->data - r->desk), &data, sizeof(data));
-	inject_of_helper(p, INJECT_CALL(SYS_madvise, r->stub, INJECT_AREA, MADV_DONTFORK));
-	inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_NAME, AT(name)));
-	inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, r->stub, 2 * PAGE, AT(vma_name)));
-	inject_of_helper(p, INJECT_CALL(SYS_chdir, AT(root))); /* keeps no folder busy */
-	if (sched_getscheduler(r->helper) != SCHED_OTHER)
-		inject_of_helper(p, INJECT_CALL(SYS_sched_setscheduler, 0, SCHED_OTHER, AT(priority)));
-	inject_of_helper(p, INJECT_CALL(SYS_setsid));
-#undef AT
-}
-
 static void make_ring(struct inject_plan *p)
 {
 	const struct io_uring_params params = {.flags = IORING_SETUP_R_DISABLED};
-	const struct io_uring_rsrc_register table = {.nr = PIN_SLOTS, .flags = IORING_RSRC_REGISTER_SPARSE};
 	struct remote *r = p->out;
-	int64_t ring, err;
 
-	memcpy(r->desk_here + (r->data - r->desk), &table, sizeof(table));
-	if (pwrite(r->mem_fd, &params, sizeof(params), r->scratch) != (ssize_t)sizeof(params)) {
-		r->ring_fd = -EIO;
-		return;
-	}
-	ring = inject_of_helper(p, INJECT_CALL(SYS_io_uring_setup, 1, r->scratch));
-	err = ring < 0 ? ring : inject_of_helper(p, INJECT_CALL(SYS_io_uring_register, ring, IORING_REGISTER_BUFFERS2, r->data, sizeof(table)));
-	r->ring_fd = err ? err : ring;
+	r->ring_fd = pwrite(r->mem_fd, &params, sizeof(params), r->scratch) == (ssize_t)sizeof(params) ?
+			     inject_of_helper(p, INJECT_CALL(SYS_io_uring_setup, 1, r->scratch)) :
+			     -EIO;
 }
 
 /* A thread of the helper's, as a ring that was made with other parameters has, would act on the program's memory by itself; and with
@@ -210,9 +182,70 @@ int inject_prepare(struct inject_plan *p)
 	err = err ? err : give_descriptors(p, desk_fd, chute_in);
 	if (err)
 		return err;
-	furnish(p);
+	inject_of_helper(p, INJECT_CALL(SYS_madvise, r->stub, INJECT_AREA, MADV_DONTFORK));
 	make_ring(p);
 	if (p->thread.tid == p->pid) /* else the death of one thread among many would count as the program's */
 		inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_PDEATHSIG, SIGKILL));
 	return alone_and_unfiltered(p);
+}
+
+/* --- later ---------------------------------------------------------------------------------------------------------- */
+
+/* Comforts: without any of them the helper works too. */
+static void furnish(struct inject_plan *p)
+{
+	static const struct {
+		char name[16], vma_name[16], root[8];
+		int32_t priority;
+	} data = {.name = "ds-helper", .vma_name = "dark shadow", .root = "/"};
+	struct remote *r = p->out;
+#define AT(member) (r->data + offsetof(__typeof__(data), member))
+
+	memcpy(r->desk_here + (r->data - r->desk), &data, sizeof(data));
+	inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_NAME, AT(name)));
+	inject_of_helper(p, INJECT_CALL(SYS_prctl, PR_SET_VMA, PR_SET_VMA_ANON_NAME, r->stub, 2 * PAGE, AT(vma_name)));
+	inject_of_helper(p, INJECT_CALL(SYS_chdir, AT(root))); /* keeps no folder busy */
+	if (sched_getscheduler(r->helper) != SCHED_OTHER)
+		inject_of_helper(p, INJECT_CALL(SYS_sched_setscheduler, 0, SCHED_OTHER, AT(priority)));
+	inject_of_helper(p, INJECT_CALL(SYS_setsid));
+#undef AT
+}
+
+/* Its table takes the kernel a millisecond under emulation. */
+static void make_table(struct inject_plan *p)
+{
+	const struct io_uring_rsrc_register table = {.nr = PIN_SLOTS, .flags = IORING_RSRC_REGISTER_SPARSE};
+	struct remote *r = p->out;
+	int64_t err;
+
+	memcpy(r->desk_here + (r->data - r->desk), &table, sizeof(table));
+	err = inject_of_helper(p, INJECT_CALL(SYS_io_uring_register, r->ring_fd, IORING_REGISTER_BUFFERS2, r->data, sizeof(table)));
+	r->ring_fd = err ? err : r->ring_fd;
+}
+
+static int job_rest(void *ctx)
+{
+	struct inject_plan *p = ctx;
+
+	if (p->out->ring_fd >= 0)
+		make_table(p);
+	furnish(p);
+	return 0;
+}
+
+int inject_rest(struct remote *r)
+{
+	struct inject_plan p = {.pid = r->pid, .out = r};
+	int err;
+
+	if (r->whole)
+		return 0;
+	if (!r->tracer || r->gone)
+		return -ESRCH;
+	p.helper = tracer_helper(r->tracer);
+	err = tracer_do(r->tracer, job_rest, &p, REMOTE_TIMEOUT_MS, r->helper_pidfd);
+	r->whole = !err;
+	if (err)
+		remote_kill(r);
+	return err;
 }

@@ -77,14 +77,22 @@ struct tracee *tracer_helper(struct tracer *t)
 	return &t->helper;
 }
 
-int tracer_do(struct tracer *t, int (*fn)(void *ctx), void *ctx, int limit_ms, int helper_pidfd)
+void tracer_ask(struct tracer *t, int (*fn)(void *ctx), void *ctx)
+{
+	pthread_mutex_lock(&t->lock);
+	t->fn = fn;
+	t->ctx = ctx;
+	pthread_cond_signal(&t->asked);
+	pthread_mutex_unlock(&t->lock);
+}
+
+/* @limit_ms, @helper_pidfd: as for tracer_do(). */
+static int await(struct tracer *t, int limit_ms, int helper_pidfd)
 {
 	struct timespec until;
 	bool late = false;
 	int ret;
 
-	if (pthread_equal(pthread_self(), t->thread))
-		return fn(ctx);
 	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_sec += limit_ms / 1000;
 	until.tv_nsec += limit_ms % 1000 * 1000000;
@@ -93,9 +101,6 @@ int tracer_do(struct tracer *t, int (*fn)(void *ctx), void *ctx, int limit_ms, i
 		until.tv_nsec -= 1000000000;
 	}
 	pthread_mutex_lock(&t->lock);
-	t->fn = fn;
-	t->ctx = ctx;
-	pthread_cond_signal(&t->asked);
 	while (t->fn) {
 		if (!limit_ms || late) {
 			pthread_cond_wait(&t->done, &t->lock);
@@ -107,6 +112,19 @@ int tracer_do(struct tracer *t, int (*fn)(void *ctx), void *ctx, int limit_ms, i
 	ret = late ? -ETIMEDOUT : t->ret;
 	pthread_mutex_unlock(&t->lock);
 	return ret;
+}
+
+int tracer_wait(struct tracer *t)
+{
+	return await(t, 0, -1);
+}
+
+int tracer_do(struct tracer *t, int (*fn)(void *ctx), void *ctx, int limit_ms, int helper_pidfd)
+{
+	if (pthread_equal(pthread_self(), t->thread))
+		return fn(ctx);
+	tracer_ask(t, fn, ctx);
+	return await(t, limit_ms, helper_pidfd);
 }
 
 void tracer_free(struct tracer *t)

@@ -31,6 +31,12 @@ struct tracee *tracer_helper(struct tracer *t);
  */
 int tracer_do(struct tracer *t, int (*fn)(void *ctx), void *ctx, int limit_ms, int helper_pidfd);
 
+/** tracer_ask() - Have a function run by the thread, and go on meanwhile; tracer_wait() follows. */
+void tracer_ask(struct tracer *t, int (*fn)(void *ctx), void *ctx);
+
+/** tracer_wait() - Wait for what tracer_ask() asked for.  Return: what the function returned. */
+int tracer_wait(struct tracer *t);
+
 /** tracer_free() - End the thread.  NULL is accepted. */
 void tracer_free(struct tracer *t);
 
