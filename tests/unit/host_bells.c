@@ -56,6 +56,8 @@ static void test_tokens(void)
 	       "each has a token of its own");
 	tap_ok(thread_start(&t, first.a.started.token, 0, 0, 0), "a bell with the token gets an executor");
 	tap_eq(getpid_of(&t), 1, "which makes calls in the shadow");
+	for (int ms = 0; ms < 60000 && !vm_view(0).bells; ms += 10) /* the board is filled in after the answer */
+		pump(10);
 	tap_ok(vm_view(0).bells == 1 && vm_view(1).bells == 0, "of the shadow whose token it is");
 	close(t.bell);
 	for (unsigned int bit = 0; bit < 128; bit++) {
@@ -186,14 +188,16 @@ static void test_floods(void)
 	uint64_t before;
 	unsigned int right = 0;
 	struct thread t;
+	time_t began;
 
 	tap_ok(thread_start(&t, first.a.started.token, 5, 0, 0), "a thread");
 	usleep(100000);
 	before = switches(warden);
+	began = time(NULL);
 	for (int i = 0; i < 1000; i++)
 		right += getpid_of(&t) == 1;
 	/* reports come about once a second */
-	tap_ok(right == 1000 && switches(warden) - before < 20, "1000 calls with a sleep and a ring each do not wake the warden (%llu times)",
+	tap_ok(right == 1000 && switches(warden) - before < 20 + 2 * (uint64_t)(time(NULL) - began), "1000 calls with a sleep and a ring each do not wake the warden (%llu times)",
 	       (unsigned long long)(switches(warden) - before));
 	memset(bytes, DS_FORWARD_INTERRUPT, sizeof(bytes));
 	for (int i = 0; i < 20000; i++) {
@@ -207,6 +211,8 @@ static void test_floods(void)
 		right += getpid_of(&t) == 1;
 	tap_eq(right, 100, "20000 interrupts and as many rings as it takes: it still serves");
 	bells_look(bells, t.port + 1, &iov, 1, 1);
+	for (int ms = 0; ms < 60000 && !vm_view(0).interrupts; ms += 10)
+		pump(10);
 	tap_ok(vm_view(0).interrupts > 0 && vm_view(0).state == WARDEN_RUN, "and they are counted");
 	close(t.bell);
 }
