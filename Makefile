@@ -181,5 +181,6 @@ clean: ## remove what was built
 	rm -rf build out
 
 -include $(shell find $(B)/obj -name '*.d' 2>/dev/null)
+.SUFFIXES: # none of make's own rules, which would make a program NAME of every NAME.sh
 .SECONDARY:
 .DELETE_ON_ERROR:

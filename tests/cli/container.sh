@@ -1,5 +1,6 @@
 #!/bin/bash
 # container.sh - programs of a container, which has none of the host's devices and not its files, use both through dscontainer
+# alone: it counts a user's processes
 #
 # DEVICE_FULL=1: also a QEMU there that boots its firmware by the host's KVM.
 . tests/tap.sh
@@ -29,7 +30,8 @@ allow vm=box program=**/tac service=forward path=/mnt/data:$TMP/missing:rw
 allow vm=other program=**/nl service=forward path=/mnt/data:$TMP/data:rw
 allow vm=box program=** service=forward executors=16 device=/dev/kvm device=/dev/net/tun device=/dev/loop* path=/mnt/data:$TMP/data:rw path=/mnt/ro:$TMP/ro:ro path=/sys/block:/sys/block:ro path=/sys/devices/virtual/block:/sys/devices/virtual/block:ro
 EOT
-container_serve
+caps=$(sed -n 's/^CapabilityBoundingSet=//p' runtime/container/dscontainer@.service.in | sed 's/CAP_//g; s/ /,+/g; s/^/-all,+/' | tr '[:upper:]' '[:lower:]')
+container_serve setpriv --no-new-privs --inh-caps=-all --bounding-set="$caps" # those of its unit, and no others
 matches "$(timeout 60 "$BIN/dscontainer" --name two --socket "$TMP/run/socket" --policy "$TMP/good" 2>&1) $?" "socket: its socket: Address already in use.* 2$" \
 	"nor is the socket of another server"
 trap 'kill $server 2>/dev/null; losetup -j "$TMP/data/image" 2>/dev/null | cut -d: -f1 | xargs -r losetup -d; rm -rf "$TMP"' EXIT

@@ -1,5 +1,6 @@
 #!/bin/bash
 # study_murphy.sh - the database server's workload at toy scale, and that nothing of it stays, however it is ended
+# alone: it changes the whole machine's settings, and looks whether they are as before
 . tests/tap.sh
 . tests/study.bash
 WORKLOAD=murphy
