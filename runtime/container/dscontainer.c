@@ -10,6 +10,7 @@
 #include "runtime/container/server.h"
 #include "runtime/host/control.h"
 #include "runtime/host/log.h"
+#include "runtime/host/notify.h"
 
 #define POLICY_PATH "/etc/dark-shadows/policy.conf"
 
@@ -50,6 +51,7 @@ static void on_signal(int n)
 static void ready(void)
 {
 	log_line(LOG_LEVEL_INFO, "container %s: programs are served", name);
+	notify_systemd("READY=1");
 }
 
 static int usage(const char *what, const char *about)

@@ -23,6 +23,7 @@
 #include "rle/cleanup.h"
 #include "runtime/host/jail/jailgroup.h"
 #include "runtime/host/log.h"
+#include "runtime/host/notify.h"
 #include "runtime/host/status.h"
 #include "runtime/host/vmproc.h"
 
@@ -65,25 +66,6 @@ static int64_t now_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
-}
-
-/* sd_notify(3), which is one datagram. */
-static void notify(const char *state)
-{
-	const char *path = getenv("NOTIFY_SOCKET");
-	struct sockaddr_un addr = {.sun_family = AF_UNIX};
-	const size_t n = path ? strlen(path) : 0;
-	cleanup_close int fd = -1;
-
-	if (!n || n >= sizeof(addr.sun_path))
-		return;
-	memcpy(addr.sun_path, path, n);
-	if (addr.sun_path[0] == '@')
-		addr.sun_path[0] = 0;
-	fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-	if (fd >= 0)
-		sendto(fd, state, strlen(state), MSG_NOSIGNAL | MSG_DONTWAIT, (struct sockaddr *)&addr,
-		       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + n));
 }
 
 /* --- VM processes ---------------------------------------------------------------------------------------------------- */
@@ -569,9 +551,9 @@ int serve(const struct serve_params *p)
 	code = begin(&d);
 	if (!code) {
 		log_line(LOG_LEVEL_NOTICE, "serving %s: %zu rules of %s, services of %s", p->run_dir, d.policy->nrules, p->policy, p->services_dir);
-		notify("READY=1");
+		notify_systemd("READY=1");
 		work(&d);
-		notify("STOPPING=1");
+		notify_systemd("STOPPING=1");
 		end_all(&d);
 		jailgroup_sweep();
 		control_path(path, p->run_dir, CONTROL_SOCKET, NULL);

@@ -28,6 +28,7 @@ $policies
 644 usr/lib/systemd/system/dsagent.service
 644 usr/lib/systemd/system/dscollect.service
 644 usr/lib/systemd/system/dscollect.timer
+644 usr/lib/systemd/system/dscontainer@.service
 644 usr/lib/systemd/system/dshost.service
 755 usr/sbin/dsagent
 755 usr/sbin/dscollect

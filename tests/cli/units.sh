@@ -26,6 +26,10 @@ if command -v systemd-analyze >/dev/null; then
 		"systemd-analyze verify finds nothing wrong with dshost.service"
 	score=$(systemd-analyze security --offline=true --no-pager "$root/usr/lib/systemd/system/dshost.service" | grep -oE 'Overall exposure level[^:]*: [0-9.]+' | grep -oE '[0-9.]+$')
 	ok "$(awk -v s="$score" 'BEGIN { print !(s != "" && s < 6) }')" "systemd-analyze security scores dshost.service, which makes jails, below 6 ($score)"
+	mkdir "$TMP/container"
+	sed "s|/usr/sbin/dscontainer|$root&|" "$root/usr/lib/systemd/system/dscontainer@.service" >"$TMP/container/dscontainer@one.service"
+	is "$(MANPATH=$root/usr/share/man systemd-analyze verify --recursive-errors=no "$TMP/container/dscontainer@one.service" 2>&1)" "" \
+		"systemd-analyze verify finds nothing wrong with dscontainer@.service"
 	mkdir "$TMP/guest"
 	sed "s|/usr/sbin/dsagent|$root&|" "$root/usr/lib/systemd/system/dsagent.service" >"$TMP/guest/dsagent.service"
 	is "$(MANPATH=$root/usr/share/man systemd-analyze verify --recursive-errors=no "$TMP/guest/dsagent.service" 2>&1)" "" \
