@@ -28,7 +28,7 @@ ANALYSIS := $(filter-out analysis/dsreport.c,$(wildcard analysis/*.c))
 UNIT := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/unit/*.c))
 KERNEL := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/kernel/*.c))
 FUZZ := $(patsubst tests/fuzz/%.c,$(B)/tests/fuzz/%,$(filter-out tests/fuzz/replay.c,$(wildcard tests/fuzz/*.c)))
-TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c tests/bench/*.c tests/vm/*.c))
+TOOLS := $(patsubst tests/%.c,$(B)/tests/%,$(wildcard tests/tools/*.c $(if $(SAN),,tests/bench/*.c tests/vm/*.c)))
 CLI := $(wildcard tests/cli/*.sh)
 VM := $(wildcard tests/vm/*.sh)
 BINS := $(B)/bin/dscollect $(B)/bin/dsreport
@@ -97,6 +97,9 @@ include runtime/runtime.mk
 include runtime/intercept.mk
 include runtime/container.mk
 include runtime/device.mk
+ifeq ($(SAN),tsan)
+TESTLIBS := $(B)/lib/collector.a $(B)/lib/rle.a # what else has threads is not tested with it
+endif
 $(B)/tests/fuzz/%: $(B)/obj/tests/fuzz/%.o $(B)/obj/tests/fuzz/replay.o $(TESTLIBS)
 	$(LINK) $(LDLIBS_collector) -lm
 $(B)/tests/%: $(B)/obj/tests/%.o $(TESTLIBS)
@@ -117,7 +120,8 @@ ASAN_C = $(wildcard tests/unit/*.c) $(filter-out tests/fuzz/replay.c,$(wildcard 
 TSAN_C = $(call said,tsan,$(TEST_C))
 ASAN_CLI = $(call said,asan,$(CLI))
 TSAN_CLI = $(call said,tsan,$(CLI))
-tsan-build: $(BINS) $(TOOLS) $(patsubst tests/%.c,$(B)/tests/%,$(TSAN_C))
+# With the thread sanitizer: no more than what its tests run.
+tsan-build: $(B)/bin/dscollect $(filter $(B)/tests/tools/collect_%,$(TOOLS)) $(patsubst tests/%.c,$(B)/tests/%,$(TSAN_C))
 
 # The sanitizers of gcc 12 cannot place their shadow where the kernel randomises more than 28 bits of an address.
 SANRUN = $(shell [ $$(cat /proc/sys/vm/mmap_rnd_bits 2>/dev/null || echo 28) -gt 28 ] && setarch -R true 2>/dev/null && echo setarch -R)

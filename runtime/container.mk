@@ -4,4 +4,4 @@ CONTAINER := runtime/container/client.c runtime/container/place.c runtime/contai
 $(B)/bin/dscontainer: $(call obj,runtime/container/dscontainer.c $(CONTAINER)) $(B)/lib/agent.a $(B)/lib/guest.a $(B)/lib/host.a $(B)/lib/shadow.a $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_rle) -ljson-c
 BINS += $(B)/bin/dscontainer
-all tests-build tsan-build: $(B)/bin/dscontainer
+all tests-build: $(B)/bin/dscontainer

@@ -10,7 +10,7 @@ $(B)/obj/%.o: %.S
 $(B)/bin/dsmap: $(call obj,$(wildcard runtime/guest/map/*.c) runtime/guest/agent/agent_ask.c) $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_rle)
 BINS += $(B)/bin/dsmap
-all tests-build tsan-build: $(B)/bin/dsmap
+all tests-build: $(B)/bin/dsmap
 
 TESTLIBS := $(B)/lib/guest.a $(TESTLIBS)
 
@@ -21,7 +21,7 @@ TESTLIBS := $(B)/lib/agent.a $(TESTLIBS)
 $(B)/bin/dsagent: $(call obj,runtime/guest/agent/dsagent.c) $(B)/lib/agent.a $(B)/lib/guest.a $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_rle)
 BINS += $(B)/bin/dsagent
-all tests-build tsan-build: $(B)/bin/dsagent
+all tests-build: $(B)/bin/dsagent
 AGENT_PURE := runtime/guest/agent/agent_local.c runtime/guest/agent/agent_hostmsg.c
 $(B)/fuzz/local $(B)/fuzz/hostmsg: $(patsubst %.c,$(B)/obj/fuzz/%.o,$(AGENT_PURE))
 
@@ -30,10 +30,10 @@ LIBDSGUEST_SRC := runtime/guest/lib/libdsguest.c runtime/guest/lib/libdsguest_wr
 $(B)/lib/libdsguest.so: $(LIBDSGUEST_SRC) runtime/guest/lib/libdsguest.h runtime/guest/lib/dsguest.h runtime/guest/local.h
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -fPIC -shared -fvisibility=hidden -ftls-model=initial-exec \
 		-D_GNU_SOURCE -I. -Wl,-soname,libdsguest.so -Wl,-z,defs -Wl,-z,nodelete -o $@ $(LIBDSGUEST_SRC)
-all tests-build tsan-build: $(B)/lib/libdsguest.so
+all tests-build: $(B)/lib/libdsguest.so
 $(B)/bin/dsrun: $(call obj,$(wildcard runtime/guest/run/*.c runtime/guest/monitor/*.c) $(addprefix runtime/guest/,agent/agent_ask.c helper/tracee.c helper/tracer.c forward/rules.c forward/paths.c forward/policy_text.c))
 	$(LINK)
 BINS += $(B)/bin/dsrun
-all tests-build tsan-build: $(B)/bin/dsrun
+all tests-build: $(B)/bin/dsrun
 $(B)/tests/tools/dsguest_subject: tests/tools/dsguest_subject.c $(B)/lib/libdsguest.so
 	$(call SAY,TOOL,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -D_GNU_SOURCE -I. -o $@ $< -L$(B)/lib -ldsguest -Wl,-rpath,'$$ORIGIN/../../lib'

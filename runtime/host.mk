@@ -16,12 +16,12 @@ $(B)/vmm/helper.o: runtime/host/window/vmm/helper.c
 $(B)/lib/libdswindow.so: runtime/host/window/vmm/preload.c $(B)/vmm/helper.o runtime/host/window/vmmhelper.h
 	$(call SAY,LINK,$@)mkdir -p $(@D) && $(CC) -std=gnu11 $(CFLAGS) $(WARN) -fPIC -shared -fvisibility=hidden -D_GNU_SOURCE -I. \
 		-Wl,-soname,libdswindow.so -Wl,-z,defs -Wl,-z,nodelete -o $@ $(filter %.c %.o,$^)
-all tests-build tsan-build: $(B)/lib/libdswindow.so
+all tests-build: $(B)/lib/libdswindow.so
 
 $(B)/bin/dshost: $(B)/obj/runtime/host/dshost.o $(B)/lib/host.a $(B)/lib/shadow.a $(B)/lib/rle.a
 	$(LINK) $(LDLIBS_rle) -ljson-c
 BINS += $(B)/bin/dshost
-all tests-build tsan-build: $(B)/bin/dshost
+all tests-build: $(B)/bin/dshost
 
 TESTLIBS := $(B)/lib/host.a $(TESTLIBS)
 

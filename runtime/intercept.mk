@@ -55,7 +55,7 @@ $(B)/obj/runtime/guest/forward/rules.o: ALL_CFLAGS += -I$(B)/gen
 $(B)/obj/fuzz/runtime/guest/forward/rules.o: ALL_CFLAGS += -I$(B)/gen
 $(B)/lib/libdsforward.so: $(FORWARD_OBJ) $(INTERCEPT_OBJ)
 	$(call SAY,LINK,$@)$(FORWARD_LINK)
-all tests-build tsan-build: $(B)/lib/libdsforward.so
+all tests-build: $(B)/lib/libdsforward.so
 
 # What of it is pure, for unit tests.
 $(B)/lib/forward.a: $(call obj,$(addprefix runtime/guest/forward/,rules.c paths.c policy_text.c interest.c))

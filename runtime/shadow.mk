@@ -32,6 +32,6 @@ TESTLIBS := $(B)/lib/shadow.a $(TESTLIBS)
 
 capsules: $(CAPSULES) ## build the capsules into build/shadow
 .PHONY: capsules
-all tests-build tsan-build: $(CAPSULES)
+all tests-build: $(CAPSULES)
 -include $(shell find $(B)/capsule -name '*.d' 2>/dev/null)
 $(B)/fuzz/shadow_params: $(patsubst %.c,$(B)/obj/fuzz/%.o,runtime/shadow/params.c runtime/shadow/place.c runtime/shadow/plan.c)
