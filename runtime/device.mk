@@ -4,7 +4,9 @@ DEVICE_CLIENTS := $(patsubst %.c,$(B)/%,$(wildcard tests/device/*.c))
 # As anybody would build them: never with a sanitizer
 $(B)/tests/device/%: tests/device/%.c
 	$(call SAY,TOOL,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -I. -o $@ $< -lpthread -ldl -lm
-tests-build: $(DEVICE_CLIENTS)
+$(B)/tests/gpu/libcuda.so.1: tests/gpu/standin_cuda.c
+	$(call SAY,TOOL,$@)mkdir -p $(@D) && $(CC) -std=gnu11 -O2 -g $(WARN) -D_GNU_SOURCE -shared -fPIC -o $@ $<
+tests-build: $(DEVICE_CLIENTS) $(B)/tests/gpu/libcuda.so.1
 
 bench-device: tests-build ## what the host's devices cost in a stock guest, and in a container, beside the same on the host (a minute; as root)
 	@B=$(B) tests/bench/device_vm

@@ -12,7 +12,7 @@ cat >"$TMP/bin/host" <<EOT
 #!/bin/bash
 # host - a machine with a card; then COMMAND
 mount -t tmpfs none /dev && mount -t tmpfs none /proc/driver && mount -t tmpfs none /sys || exit 99
-mknod -m 666 /dev/null c 1 3
+mknod -m 666 /dev/null c 1 3 && ln -s /proc/self/fd /dev/
 for node in nvidiactl nvidia0 nvidia-uvm nvidia-uvm-tools; do mknod -m 666 /dev/\$node c 1 5; done
 mkdir -p /dev/nvidia-caps /proc/driver/nvidia/gpus/0000:01:00.0 /proc/driver/nvidia/capabilities/mig /sys/bus/pci/devices /sys/devices/pci0000:00/0000:01:00.0 /sys/devices/system/memory /sys/module/nvidia_uvm
 mknod -m 400 /dev/nvidia-caps/nvidia-cap1 c 1 5
@@ -49,6 +49,20 @@ is "$(box dsrun --required --device '/dev/nvidia*' -- nvidia 2>&1)" "$(cat "$TMP
 is "$(box dsrun --required --device '/dev/nvidia*' -- nvidia 200 2>&1 | grep -c '200 mappings, 200 with')" 2 "as many mappings as one likes"
 is "$(box dsrun --required --device '/dev/nvidia*' -- bash -c 'for i in 1 2 3 4 5 6; do nvidia >$i & done; wait; cat 1 2 3 4 5 6 | sort | uniq -c | grep -vc "^ *6 "; cat 4' 2>&1)" \
 	"$(printf '0\n' && cat "$TMP/want")" "six programs at a time"
+# All of gpu-check but its guest (the VM of tests/vm/device.sh has a stand-in of its own), by a libcuda that computes on the processor
+built=$(realpath "$(dirname "$BIN")")
+mkdir "$TMP/standin" "$TMP/whole"
+cp "$built/tests/gpu/libcuda.so.1" "$TMP/standin/"
+printf '#!/bin/bash\nread -r version </proc/driver/nvidia/version && exec 3<>/dev/nvidiactl && echo "GPU 0: $version"\n' >"$TMP/standin/nvidia-smi"
+chmod -R a+rX "$TMP/standin" && chmod 755 "$TMP/standin/nvidia-smi"
+whole() { # whole COMMAND...: on the host with the card, whose container can have a /proc of its own
+	unshare -m bash -c 'mount -t proc proc "$1" && shift && exec "$@"' _ "$TMP/whole" "$TMP/bin/host" env -u TMP PATH="$TMP/standin:$PATH" \
+		LD_LIBRARY_PATH="$TMP/standin" PYTORCH= GPU_SECONDS=60 "B=$built" "$@"
+}
+out=$(GPU_FORMS="host container" whole tests/gpu/check 2>&1)
+is "$? $(grep -c '^host: ok' <<<"$out") $(grep -c '^container: ok' <<<"$out")" "0 7 7" "gpu-check finds that everything works on the host and in a container"
+matches "$out" "container: ok pinned: [^ ]* GB/s there, [^ ]* GB/s back, as it went" "memory that is pinned among it"
+is "$(grep -c ': not ok managed: .*CUDA_ERROR_NOT_SUPPORTED' <<<"$out")" 2 "what works on neither is said, and is no difference"
 out=$(tests/gpu/check 2>&1)
 if [ ! -e /dev/nvidiactl ]; then
 	matches "$out" "skipped, this machine has no /dev/nvidiactl. +Not run, on the host, in a container and in a guest: nvidia-smi query" "gpu-check says by name what it did not run"
