@@ -94,7 +94,7 @@ struct warden_stat {
 struct warden_times {
 	uint32_t hello_ms;	/* for HELLO, then for ATTACH: 10000 each; 1 ms more for each page of a message that has begun */
 	uint32_t capsule_ms;	/* for an answer of the capsule, on top of what its executors are given to stop: 10000 */
-	uint32_t stop_ms;	/* that executors are given to stop for a change: 5000 */
+	uint32_t stop_ms;	/* that executors are given to stop for a change: 5000; 40000 where the rule has devices */
 	uint32_t fault_ms;	/* for the guest to answer a FAULT: 30000 */
 	uint32_t write_ms;	/* for the guest to read anything of what waits for it: 30000 */
 };

@@ -5,6 +5,9 @@
 
 #include "runtime/host/warden/warden_parts.h"
 
+/* A driver that starts its hardware can be seconds in a call that nothing interrupts, and a change of the mirror waits for that. */
+#define DEVICE_STOP_MS 40000u
+
 void warden_hello(struct warden *w, const struct ds_agent_hello *msg)
 {
 	struct ds_agent_welcome welcome = {.want_hash = policy_wants_hash(w->p->policy, w->p->vm)};
@@ -53,6 +56,8 @@ void warden_admit(struct warden *w, const struct ds_agent_attach *msg)
 			warden_log(w, LOG_LEVEL_INFO, "the rule that decides is in line %u of the policy", line);
 		return;
 	}
+	if (w->rule->ndevices && !w->p->times.stop_ms)
+		w->times.stop_ms = DEVICE_STOP_MS;
 	/*
 	 * No map of so many pages is longer; a DROP may be long whatever the rule says.  On demand the only maps are answers to
 	 * faults, and none is larger than a window: messages that are put aside are bounded by this too.
