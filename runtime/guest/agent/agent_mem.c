@@ -73,13 +73,9 @@ static int no_ring(const struct agent_mem *m, int err, struct agent_refusal *why
 			    m->remote.pid, strerror(-err), err == -EPERM ? " (sysctl kernel.io_uring_disabled?)" : "");
 }
 
-int agent_mem_complete(struct agent_mem *m, struct agent_refusal *why)
+void agent_mem_complete(struct agent_mem *m)
 {
-	const int err = inject_rest(&m->remote);
-
-	if (err)
-		return agent_refuse(why, code_of(err), "process %d: dsagent's helper in it was killed, or hangs", m->remote.pid);
-	return m->remote.ring_fd < 0 ? no_ring(m, m->remote.ring_fd, why) : 0;
+	inject_rest(&m->remote);
 }
 
 int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, struct ds_agent_range room,
@@ -511,7 +507,7 @@ static int take_once(struct agent_mem *m, struct agent_step *step, agent_mem_che
 	bool all = step->end - step->first > PIN_BUFFER_MAX_BYTES / DS_PAGE_BYTES;
 	struct inject_err ierr = {0};
 	struct freeze *freeze = NULL;
-	int err, late;
+	int err, late, ring_err;
 
 	err = freeze_start(&m->remote, all ? ALL_LIMIT_MS : WINDOW_LIMIT_MS, &freeze, &ierr);
 	if (err == -EPERM && has_workers(m->remote.pid))
@@ -527,6 +523,9 @@ static int take_once(struct agent_mem *m, struct agent_step *step, agent_mem_che
 	pin_frozen(&m->pin, freeze);
 	late = freeze_keep(freeze, END_MS) ? 0 : -ETIME;
 	err = late ? late : remote_settle(&m->remote);
+	err = err ? err : inject_whole(&m->remote);
+	ring_err = m->remote.ring_fd < 0 ? m->remote.ring_fd : 0;
+	err = err ? err : ring_err;
 	err = err ? err : remote_together(&m->remote, pin_and_scan, step, (all ? ALL_LIMIT_MS : WINDOW_LIMIT_MS) + REMOTE_TIMEOUT_MS);
 	remote_unsettle(&m->remote);
 	if (!late)
@@ -536,8 +535,10 @@ static int take_once(struct agent_mem *m, struct agent_step *step, agent_mem_che
 	if (!err && !late)
 		return 0;
 	undo(step);
-	if (err == -EPROTO)
+	if (err == -EPROTO || ring_err)
 		remote_kill(&m->remote);
+	if (ring_err)
+		return no_ring(m, ring_err, why);
 	if (err == -EPROTO || (err && m->remote.gone && !poll(&(struct pollfd){.fd = m->remote.pidfd, .events = POLLIN}, 1, 0)))
 		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d: dsagent's helper in it was killed, or interfered with", m->remote.pid);
 	if (!late)
@@ -553,8 +554,6 @@ int agent_mem_take(struct agent_mem *m, uint64_t first, uint64_t npages, uint64_
 	int err = -1;
 
 	*out = (struct agent_take){0};
-	if (agent_mem_complete(m, why))
-		return -1;
 	lease = agent_account_lease(m->account, m->slot, wanted(m, end - first) + (touch == AGENT_MEM_NO_PAGE ? 0 : TOUCH_PAGES));
 	why->code = DS_LOCAL_C_BUSY;
 	for (int i = 0; err && i < TRIES && why->code == DS_LOCAL_C_BUSY; i++) {

@@ -95,15 +95,15 @@ typedef void (*agent_mem_meanwhile_fn)(void *ctx);
  * @ctx: for @meanwhile
  * @why: filled in on failure
  *
- * Nothing can be pinned yet: agent_mem_take() completes it, or, if there is time before, agent_mem_complete().
+ * The helper is not whole yet (inject_first()): agent_mem_take() waits for that, which begins then, or with agent_mem_complete().
  *
  * Return: 0; -1 and @why.
  */
 int agent_mem_open(struct agent_mem *m, const struct agent_target *t, uint32_t flags, bool apart, struct ds_agent_range reserve,
 		   struct agent_account *account, uint32_t slot, agent_mem_meanwhile_fn meanwhile, void *ctx, struct agent_refusal *why);
 
-/** agent_mem_complete() - What agent_mem_open() leaves for when there is time.  Return: 0; -1 and @why. */
-int agent_mem_complete(struct agent_mem *m, struct agent_refusal *why);
+/** agent_mem_complete() - Begin with what agent_mem_open() has left for when there is time; the caller goes on meanwhile. */
+void agent_mem_complete(struct agent_mem *m);
 
 /**
  * agent_mem_glance() - The mappings of a process that has no helper yet, and where there is room for a reservation

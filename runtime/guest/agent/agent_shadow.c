@@ -287,8 +287,7 @@ static int attach(struct agent_shadow *s, struct agent_wait *hello)
 	answer.capsule = (struct ds_local_range){started->capsule.vpn, started->capsule.npages};
 	memcpy(answer.token, started->token, sizeof(answer.token));
 	agent_tell(s, &answer, sizeof(answer), DS_LOCAL_STARTED, 0);
-	if (agent_mem_complete(&s->mem, &why)) /* while the program begins to use it */
-		return agent_end(s, why.code, "%s", why.text);
+	agent_mem_complete(&s->mem); /* while the program begins to use it */
 	left_out_text(&take, text, sizeof(text));
 	agent_log(LOG_INFO, "shadow %u stands: process %d (%s), uid %u, service %s, %s: %" PRIu64 " pages in %" PRIu64 " runs pinned and told%s",
 		  s->p->id, t->pid, t->comm, t->uid, want->service, want->mode == DS_LOCAL_EAGER ? "eager" : "on demand",

@@ -195,6 +195,8 @@ int agent_target_open(struct agent_target *t, const struct agent_caller *caller,
 	}
 	t->uid = s.uid[0];
 	t->gid = s.gid[0];
+	t->tracer = s.tracer;
+	t->seccomp = s.seccomp;
 	t->rss_pages = s.rss_kb / 4;
 	t->swap_pages = s.swap_kb / 4;
 	read_program(pid, t->program);
@@ -222,18 +224,14 @@ static int foreign(pid_t pid)
 
 int agent_target_shadowable(const struct agent_target *t, uint32_t flags, struct agent_refusal *why)
 {
-	struct status s;
-
 	if (t->pid == getpid() || t->pid == getppid() || t->pid == 1)
 		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d is %s", t->pid, t->pid == 1 ? "the one that starts all others" : "dsagent");
-	if (read_status(t->pid, &s))
-		return gone(why, t->pid);
-	if (s.tracer && !lend_can(t->pid))
+	if (t->tracer && !lend_can(t->pid))
 		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d (%s) is traced by process %" PRIu64 " (a debugger, strace?)", t->pid, t->comm,
-				    s.tracer);
-	if (s.seccomp == 1)
+				    t->tracer);
+	if (t->seccomp == 1)
 		return agent_refuse(why, DS_LOCAL_C_PROCESS, "process %d (%s) is under strict seccomp", t->pid, t->comm);
-	if (s.seccomp && !(flags & DS_LOCAL_SECCOMP))
+	if (t->seccomp && !(flags & DS_LOCAL_SECCOMP))
 		return agent_refuse(why, DS_LOCAL_C_PROCESS,
 				    "process %d (%s) has a seccomp filter, which may kill it for calls that it does not know; ask with SECCOMP if it does not",
 				    t->pid, t->comm);

@@ -40,7 +40,8 @@ struct agent_target {
 	uid_t uid;
 	gid_t gid;
 	uint64_t start_ticks;
-	uint64_t rss_pages, swap_pages; /* when it was looked at */
+	uint64_t rss_pages, swap_pages; /* when it was looked at, as the next two */
+	uint64_t tracer, seccomp;	/* who traces it, 0: nobody; its mode */
 	char comm[DS_LOCAL_COMM_BYTES]; /* printable */
 	char program[DS_AGENT_PATH_BYTES]; /* its path; behind AGENT_TARGET_ELSEWHERE where it is not everybody's */
 };
@@ -68,7 +69,7 @@ int agent_target_open(struct agent_target *t, const struct agent_caller *caller,
 
 /**
  * agent_target_shadowable() - Whether a process can be shadowed at all
- * @t: open
+ * @t: opened just now
  * @flags: enum ds_local_flags
  * @why: filled in on failure
  *

@@ -115,25 +115,34 @@ static int stop_known(struct freeze *f, int64_t deadline_ms)
 	return 0;
 }
 
-static int stop_all(struct freeze *f)
+/* Only a thread that is not stopped makes new ones: when none is found any more, there are none.  Return: 0; -errno. */
+static int stop_each(struct freeze *f, int64_t deadline_ms)
 {
-	int64_t deadline_ms = tracee_now_ms() + INJECT_STOP_MS;
-	int err = lend_take(f->pid, deadline_ms, &f->lend, &f->why);
+	int err;
 
-	if (err)
-		return err;
 	while ((err = each_thread(f, must_wait)) > 0) {
 		if (tracee_now_ms() >= deadline_ms)
 			return -EAGAIN;
 		usleep(2000);
 	}
-	/* Only a thread that is not stopped makes new ones: when none is found any more, there are none. */
 	while (!err) {
 		int added = each_thread(f, add);
 
 		if (added == 0)
 			break;
 		err = added < 0 ? added : stop_known(f, deadline_ms);
+	}
+	return err;
+}
+
+static int stop_all(struct freeze *f)
+{
+	const int64_t deadline_ms = tracee_now_ms() + INJECT_STOP_MS;
+	int err = stop_each(f, deadline_ms);
+
+	if (err == -EPERM && !f->count) { /* its monitor has it, perhaps; most have none, so that is not asked first */
+		err = lend_take(f->pid, deadline_ms, &f->lend, &f->why);
+		err = err ? err : stop_each(f, deadline_ms);
 	}
 	if (err)
 		return err;

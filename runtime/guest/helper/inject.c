@@ -419,7 +419,7 @@ int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inje
 	struct inject_err ignored;
 	int err = inject_first(pid, flags, NULL, NULL, out, why);
 
-	if (!err && inject_rest(out)) {
+	if (!err && inject_whole(out)) {
 		err = tracee_refuse(why, -ESRCH, out->helper, "its helper was killed");
 		inject_remove(out, &ignored);
 	}

@@ -75,7 +75,7 @@ int inject_helper(pid_t pid, unsigned int flags, struct remote *out, struct inje
 typedef void (*inject_meanwhile_fn)(void *ctx);
 
 /**
- * inject_first() - As inject_helper(), with the helper good for single calls and not yet for pins: inject_rest() does what is left
+ * inject_first() - As inject_helper(), with the helper good for single calls and not yet for pins: inject_whole() does what is left
  * @pid: the process
  * @flags: enum inject_flags
  * @meanwhile: called once, after what can be refused at a glance, while another thread works; may be NULL
@@ -87,15 +87,18 @@ typedef void (*inject_meanwhile_fn)(void *ctx);
  */
 int inject_first(pid_t pid, unsigned int flags, inject_meanwhile_fn meanwhile, void *ctx, struct remote *out, struct inject_err *why);
 
+/** inject_rest() - Begin with what inject_first() has left for later, the ring's table and comforts; the caller goes on meanwhile. */
+void inject_rest(struct remote *r);
+
 /**
- * inject_rest() - What inject_first() left for later: the ring's table, and comforts
- * @r: from inject_first(); that it has all of it already is no harm
+ * inject_whole() - Nothing is left of that any more
+ * @r: from inject_first(); inject_rest() need not have been called
  *
  * What keeps the ring from having its table is in @r->ring_fd then, as after inject_helper().
  *
  * Return: 0; -ESRCH: the helper is gone; -ETIMEDOUT: it hung, and was killed.
  */
-int inject_rest(struct remote *r);
+int inject_whole(struct remote *r);
 
 /**
  * inject_remove() - Take a helper out again: end it, unmap its pages, reap it, give the descriptors back

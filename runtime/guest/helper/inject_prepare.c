@@ -225,26 +225,36 @@ static void make_table(struct inject_plan *p)
 
 static int job_rest(void *ctx)
 {
-	struct inject_plan *p = ctx;
+	struct remote *r = ctx;
+	struct inject_plan p = {.pid = r->pid, .out = r, .helper = tracer_helper(r->tracer)};
 
-	if (p->out->ring_fd >= 0)
-		make_table(p);
-	furnish(p);
+	if (r->ring_fd >= 0)
+		make_table(&p);
+	furnish(&p);
 	return 0;
 }
 
-int inject_rest(struct remote *r)
+static int job_nothing(void *ctx)
 {
-	struct inject_plan p = {.pid = r->pid, .out = r};
+	(void)ctx;
+	return 0;
+}
+
+void inject_rest(struct remote *r)
+{
+	if (!r->whole && r->tracer && !r->gone)
+		tracer_ask(r->tracer, job_rest, r);
+	r->whole = true;
+}
+
+int inject_whole(struct remote *r)
+{
 	int err;
 
-	if (r->whole)
-		return 0;
+	inject_rest(r);
 	if (!r->tracer || r->gone)
 		return -ESRCH;
-	p.helper = tracer_helper(r->tracer);
-	err = tracer_do(r->tracer, job_rest, &p, REMOTE_TIMEOUT_MS, r->helper_pidfd);
-	r->whole = !err;
+	err = tracer_do(r->tracer, job_nothing, NULL, REMOTE_TIMEOUT_MS, r->helper_pidfd);
 	if (err)
 		remote_kill(r);
 	return err;

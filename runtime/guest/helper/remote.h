@@ -63,7 +63,7 @@ struct remote {
 	struct tracer *tracer;
 	bool gone;	    /* the helper has ended, or is of no use any more */
 	bool settled;	    /* remote_settle() */
-	bool whole;	    /* inject_rest() */
+	bool whole;	    /* inject_rest() was called */
 	bool runs_desk;	    /* the desk could be mapped executable */
 	int ring_fd;	    /* in the helper's descriptor table: an io_uring for pins; -errno if it could not be made */
 	int chute_there;    /* in the helper's descriptor table: the chute, for writing */

@@ -123,6 +123,7 @@ int tracer_do(struct tracer *t, int (*fn)(void *ctx), void *ctx, int limit_ms, i
 {
 	if (pthread_equal(pthread_self(), t->thread))
 		return fn(ctx);
+	await(t, limit_ms, helper_pidfd);
 	tracer_ask(t, fn, ctx);
 	return await(t, limit_ms, helper_pidfd);
 }

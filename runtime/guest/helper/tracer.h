@@ -4,7 +4,7 @@
  * the thread that makes a helper stays its tracer, from the helper's first instruction to its last (remote.h, "Trust"), and does on
  * request what others want of it.  Its end makes the kernel let go of whatever it traces; helpers are killed by that.
  *
- * One request at a time; one within another is run as it comes.
+ * One request at a time, the next one waits; one within another is run as it comes.
  */
 #ifndef RUNTIME_GUEST_TRACER_H
 #define RUNTIME_GUEST_TRACER_H
@@ -31,7 +31,7 @@ struct tracee *tracer_helper(struct tracer *t);
  */
 int tracer_do(struct tracer *t, int (*fn)(void *ctx), void *ctx, int limit_ms, int helper_pidfd);
 
-/** tracer_ask() - Have a function run by the thread, and go on meanwhile; tracer_wait() follows. */
+/** tracer_ask() - Have a function run by the thread, and go on meanwhile; tracer_wait(), or another request, follows. */
 void tracer_ask(struct tracer *t, int (*fn)(void *ctx), void *ctx);
 
 /** tracer_wait() - Wait for what tracer_ask() asked for.  Return: what the function returned. */
