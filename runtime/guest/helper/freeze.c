@@ -3,15 +3,13 @@
 
 #include <dirent.h>
 #include <errno.h>
-#include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "runtime/guest/monitor/lend.h"
-#include "runtime/guest/helper/tracee.h"
+#include "runtime/guest/helper/tracer.h"
 
 enum state { STARTING, FROZEN, FAILED, ENDED };
 
@@ -204,7 +202,6 @@ int freeze_start(struct remote *r, unsigned int limit_ms, struct freeze **out, s
 {
 	pthread_condattr_t attr;
 	struct freeze *f = calloc(1, sizeof(*f));
-	sigset_t all, old;
 	int err;
 
 	*out = NULL;
@@ -222,15 +219,12 @@ int freeze_start(struct remote *r, unsigned int limit_ms, struct freeze **out, s
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&f->changed, &attr);
 	pthread_condattr_destroy(&attr);
-	sigfillset(&all); /* signals are for the caller's own threads */
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&f->thread, NULL, keep, f);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	err = tracer_thread(&f->thread, keep, f);
 	if (err) {
 		pthread_cond_destroy(&f->changed);
 		pthread_mutex_destroy(&f->lock);
 		free(f);
-		return tracee_refuse(why, -err, 0, "no thread for it could be started");
+		return tracee_refuse(why, err, 0, "no thread for it could be started");
 	}
 	pthread_mutex_lock(&f->lock);
 	while (f->state == STARTING)

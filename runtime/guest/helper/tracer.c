@@ -2,12 +2,13 @@
 #include "runtime/guest/helper/tracer.h"
 
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#define STACK_BYTES (512 << 10)
 
 struct tracer {
 	pthread_t thread;
@@ -43,11 +44,26 @@ static void *serve(void *arg)
 	return NULL;
 }
 
+int tracer_thread(pthread_t *out, void *(*fn)(void *arg), void *arg)
+{
+	pthread_attr_t attr;
+	sigset_t all, old;
+	int err;
+
+	sigfillset(&all); /* signals are for the caller's own threads */
+	pthread_attr_init(&attr);
+	pthread_attr_setstacksize(&attr, STACK_BYTES);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	err = pthread_create(out, &attr, fn, arg);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	pthread_attr_destroy(&attr);
+	return -err;
+}
+
 int tracer_new(struct tracer **out)
 {
 	struct tracer *t = calloc(1, sizeof(*t));
 	pthread_condattr_t attr;
-	sigset_t all, old;
 	int err;
 
 	*out = NULL;
@@ -59,14 +75,10 @@ int tracer_new(struct tracer **out)
 	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
 	pthread_cond_init(&t->done, &attr);
 	pthread_condattr_destroy(&attr);
-	/* Signals are for the caller's own threads. */
-	sigfillset(&all);
-	pthread_sigmask(SIG_SETMASK, &all, &old);
-	err = pthread_create(&t->thread, NULL, serve, t);
-	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	err = tracer_thread(&t->thread, serve, t);
 	if (err) {
 		free(t);
-		return -err;
+		return err;
 	}
 	*out = t;
 	return 0;
