@@ -108,6 +108,8 @@ void warden_started(struct warden *w, const struct ds_shadow_status *status)
 	warden_pace_start(w);
 	if (w->ended)
 		return;
+	w->view.state = w->state; /* who hears of it and asks for the status finds it there */
+	warden_stat_write(w->p->stat, &w->view);
 	warden_send(w, DS_AGENT_STARTED, w->who.head.seq, &started.head, sizeof(started));
 	warden_stream_work(w);
 }
