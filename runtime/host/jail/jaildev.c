@@ -124,7 +124,10 @@ static int add(void *ctx, const struct jaildev_node *node)
 	}
 	if (mknodat(t->fd, path, (node->mode & S_IFMT) | 0600, node->number))
 		return errno == EEXIST ? 0 : -errno; /* two patterns match it */
-	return fchownat(t->fd, path, everybodys ? node->uid : t->uid, everybodys ? node->gid : t->gid, AT_SYMLINK_NOFOLLOW) || fchmodat(t->fd, path, (node->mode & 0666) | (everybodys ? 0 : 0600), 0) ? -errno : 0;
+	/* In this order: the mode of what is another's can be changed with CAP_FOWNER only, which dshost.service does not have. */
+	if (fchmodat(t->fd, path, (node->mode & 0666) | (everybodys ? 0 : 0600), 0))
+		return -errno;
+	return fchownat(t->fd, path, everybodys ? node->uid : t->uid, everybodys ? node->gid : t->gid, AT_SYMLINK_NOFOLLOW) ? -errno : 0;
 }
 
 static int configure(int fs, unsigned int command, const char *key, const char *value)
