@@ -15,7 +15,7 @@
  *                  CALL      a message for the service, answered by REPLY
  *                  DEVICES   in place of ATTACH: which devices a program could have; answered by GRANTED
  *                  MAP       a file of the host's into the VM's window (window.h): answered by MAPPED
- *                  UNMAP     it is not used any more: answered by DONE
+ *                  UNMAP     it is not used any more: answered by UNMAPPED
  *   host -> guest  WELCOME   the answer to HELLO
  *                  GRANTED   lines of text, as said at struct ds_agent_devices
  *                  STARTED   the answer to ATTACH: the shadow stands
@@ -23,6 +23,7 @@
  *                  FAULT     (demand) the shadow touched a page: pin it and tell its frame.  Several may be under way
  *                  REPLY     the service's answer, seq of the CALL
  *                  MAPPED    seq of the MAP: where in the window, or an error
+ *                  UNMAPPED  seq of the UNMAP: the window's pages are given back
  *                  SPOILT    a page that was mapped by MAP is gone and an empty one is in its place: the process had better know
  *                  REFUSED   seq of what was refused: a code and a line of text.  ATTACH refused: the stream ends
  *                  ENDED     the shadow ends, and why; then the stream does
@@ -79,6 +80,7 @@ enum ds_agent_kind {
 	DS_AGENT_GRANTED = 30,
 	DS_AGENT_MAPPED = 23,
 	DS_AGENT_SPOILT = 24,
+	DS_AGENT_UNMAPPED = 25,
 };
 
 enum ds_agent_mode {
@@ -236,6 +238,13 @@ struct ds_agent_unmap {
 	struct ds_window_unmap what;
 };
 
+/** struct ds_agent_unmapped - DS_AGENT_UNMAPPED. */
+struct ds_agent_unmapped {
+	struct ds_agent_head head;
+	uint32_t reached; /* the shadow may have the file there, since it touched it: these pages are to be dropped as well */
+	uint32_t zero;
+};
+
 /** struct ds_agent_spoilt - DS_AGENT_SPOILT, seq 0: of the process's page @vpn. */
 struct ds_agent_spoilt {
 	struct ds_agent_head head;
@@ -255,7 +264,7 @@ _Static_assert(sizeof(struct ds_agent_head) == 16 && sizeof(struct ds_agent_hell
 		       sizeof(struct ds_agent_fault) == 48 && sizeof(struct ds_agent_pages) == 24 &&
 		       sizeof(struct ds_agent_call) == 24 && sizeof(struct ds_agent_devices) == 24 + 32 + 1024 && sizeof(struct ds_agent_refused) == 256 &&
 		       sizeof(struct ds_agent_map) == 56 && sizeof(struct ds_agent_mapped) == 16 + 8 + 16 * DS_WINDOW_EXTENTS_MAX &&
-		       sizeof(struct ds_agent_unmap) == 32 && sizeof(struct ds_agent_spoilt) == 32,
+		       sizeof(struct ds_agent_unmap) == 32 && sizeof(struct ds_agent_unmapped) == 24 && sizeof(struct ds_agent_spoilt) == 32,
 	       "messages have no padding");
 
 #endif

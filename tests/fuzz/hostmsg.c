@@ -13,6 +13,7 @@ static void check(const struct ds_agent_head *h)
 {
 	const struct ds_agent_fault *f = (const void *)h;
 	const struct ds_agent_call *c = (const void *)h;
+	const struct ds_agent_mapped *m = (const void *)h;
 	const struct ds_agent_refused *r = (const void *)h;
 
 	MUST(h->magic == DS_AGENT_MAGIC && h->version == DS_AGENT_VERSION && h->bytes <= AGENT_HOSTMSG_BYTES);
@@ -26,11 +27,21 @@ static void check(const struct ds_agent_head *h)
 	case DS_AGENT_DONE:
 		MUST(h->bytes == sizeof(struct ds_agent_done));
 		return;
+	case DS_AGENT_UNMAPPED:
+		MUST(h->bytes == sizeof(struct ds_agent_unmapped));
+		return;
+	case DS_AGENT_SPOILT:
+		MUST(h->bytes == sizeof(struct ds_agent_spoilt));
+		return;
+	case DS_AGENT_MAPPED:
+		MUST(h->bytes == sizeof(*m) && m->got.nextents <= DS_WINDOW_EXTENTS_MAX && m->got.err <= 0 && (!m->got.err || !m->got.nextents));
+		return;
 	case DS_AGENT_FAULT:
 		MUST(h->bytes == sizeof(*f) && f->vpn >= f->window.vpn && f->vpn - f->window.vpn < f->window.npages &&
 		     f->window.vpn + f->window.npages <= UINT64_C(1) << 44);
 		return;
 	case DS_AGENT_REPLY:
+	case DS_AGENT_GRANTED:
 		MUST(c->payload_bytes <= DS_AGENT_PAYLOAD_MAX && h->bytes == sizeof(*c) + c->payload_bytes);
 		return;
 	case DS_AGENT_REFUSED:

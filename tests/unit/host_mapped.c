@@ -65,12 +65,16 @@ static struct ds_window_mapped map(uint64_t vpn, uint64_t npages, uint64_t fd, u
 	return ((const struct ds_agent_mapped *)(const void *)&m)->got;
 }
 
+static bool reached; /* by what UNMAPPED said last */
+
 static int unmap(uint64_t vpn, uint64_t npages)
 {
 	struct ds_agent_unmap msg = {.head = agent_head(&shadow.a, DS_AGENT_UNMAP, sizeof(msg)), .what = {vpn, npages}};
 	union agent_message m;
+	const int kind = exchange(&msg, sizeof(msg), &m);
 
-	return exchange(&msg, sizeof(msg), &m);
+	reached = kind == DS_AGENT_UNMAPPED && ((const struct ds_agent_unmapped *)(const void *)&m)->reached;
+	return kind;
 }
 
 static void make_files(void)
@@ -150,11 +154,11 @@ static void test_mapping(void)
 	tap_eq(map(AT + 20, 1, UINT32_MAX, 0, MAP_RW).err, -EBADF, "no descriptor at all");
 	tap_eq(map(AT + 2, 4, (uint64_t)fd, 0, MAP_RW).err, -EEXIST, "pages of the process that have a file already");
 	tap_eq(map(AT + 20, 1u << 20, (uint64_t)fd, 0, MAP_RW).err, -ENOMEM, "more than there is room for");
-	tap_eq(unmap(AT + 1, 1), DS_AGENT_DONE, "a page in the middle is given back");
+	tap_ok(unmap(AT + 1, 1) == DS_AGENT_UNMAPPED && !reached, "a page in the middle is given back, where the shadow never was");
 	tap_ok(load(&vmm, first) == 3 && load(&vmm, first + 1) == 0 && load(&vmm, first + 2) == 5, "and is no page of the file any more; the others are");
-	tap_eq(unmap(AT - 5, 100), DS_AGENT_DONE, "everything");
+	tap_eq(unmap(AT - 5, 100), DS_AGENT_UNMAPPED, "everything");
 	tap_ok(load(&vmm, first) == 0 && load(&vmm, first + 3) == 0 && load(&vmm, n.extent[0].page) == 0, "is given back");
-	tap_eq(unmap(AT, 4), DS_AGENT_DONE, "what is not mapped can be given back, too");
+	tap_eq(unmap(AT, 4), DS_AGENT_UNMAPPED, "what is not mapped can be given back, too");
 	m = map(AT, 60, (uint64_t)fd, 0, MAP_RW);
 	tap_ok(!m.err && load(&vmm, m.extent[0].page + 7) == 8, "there is room for nearly all of the window, so nothing was lost");
 	tap_eq(load(&vmm, m.extent[0].page + 8), 0, "behind the file's end there is nothing, and the VMM lives");
@@ -176,7 +180,7 @@ static void test_spoilt(void)
 	tap_ok(!truncate(name, 7 * (off_t)PAGE) && load(&vmm, m.extent[0].page + 1) == 0, "the file is cut, and the page touched");
 	tap_eq(await_message(&got), DS_AGENT_SPOILT, "the agent is told");
 	tap_ok(spoilt->vpn == AT + 1 && spoilt->signal == SIGBUS && spoilt->head.seq == 0, "which of the process's pages it was, and how");
-	tap_eq(unmap(AT + 100, 1), DS_AGENT_DONE, "and goes on as always");
+	tap_eq(unmap(AT + 100, 1), DS_AGENT_UNMAPPED, "and goes on as always");
 	tap_ok(end(m.extent[0].page), "the shadow ends");
 }
 

@@ -5,6 +5,8 @@
 #include "runtime/host/window/windows.h"
 
 #include <signal.h>
+#include <sys/inotify.h>
+#include <sys/ptrace.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 
@@ -169,6 +171,52 @@ static void test_two(void)
 	vmm_shm = first_shm;
 }
 
+static int64_t now_ms(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return ts.tv_sec * 1000 + ts.tv_nsec / 1000000;
+}
+
+/* A VMM that may not be traced, since somebody else does: it is not tried each time that a guest asks. */
+static void test_forbidden(const char *folder)
+{
+	cleanup_close int file = make_file(4, 1), seen = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+	const struct windows_params p = {.vm = "one", .path = path, .uid = geteuid(), .shm = vmm_shm, .bytes = BYTES};
+	_Alignas(struct inotify_event) char events[4096];
+	struct vmm v = start_vmm(), other;
+	uint32_t refused = 0, asked = 0, tries = 0;
+	int64_t from, took = 0;
+	ssize_t n;
+	int a;
+
+	load(&v, 1);
+	if (windows_new(&w, &p) || ptrace(PTRACE_SEIZE, v.pid, NULL, NULL) || inotify_add_watch(seen, folder, IN_CREATE) < 0)
+		exit(2);
+	windows_vmm(w, v.pid, true);
+	a = windows_join(w, 1);
+	from = now_ms();
+	for (; tries < 3 && took < WAIT_MS; asked++) {
+		refused += map(a, file, 4, 0, PROT_READ | PROT_WRITE).err == -ENODEV;
+		took = now_ms() - from;
+		while ((n = read(seen, events, sizeof(events))) > 0) /* each try makes the socket */
+			for (char *at = events; at < events + n; at += sizeof(struct inotify_event) + ((struct inotify_event *)(void *)at)->len)
+				tries++;
+		nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+	}
+	tap_ok(refused == asked && tries == 3 && took >= 3000, "a VMM that may not be traced is tried again after a second, and then after two: the third try after %.1f s", (double)took / 1e3);
+	other = start_vmm();
+	load(&other, 1);
+	windows_vmm(w, other.pid, true);
+	tap_ok(!map(a, file, 4, 0, PROT_READ | PROT_WRITE).err && load(&other, 1) == 1, "another one is tried at once");
+	windows_free(w);
+	close(a);
+	end_vmm(&other);
+	kill(v.pid, SIGKILL);
+	end_vmm(&v);
+}
+
 int main(void)
 {
 	char folder[] = "/tmp/windows-XXXXXX";
@@ -192,6 +240,7 @@ int main(void)
 		test_lease();
 		test_vmm_killed();
 		test_two();
+		test_forbidden(folder);
 	}
 	unlink(path);
 	rmdir(folder);

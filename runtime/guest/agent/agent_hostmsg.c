@@ -43,6 +43,9 @@ static size_t length_of(uint16_t kind, size_t *most)
 	case DS_AGENT_MAPPED:
 		least = sizeof(struct ds_agent_mapped);
 		break;
+	case DS_AGENT_UNMAPPED:
+		least = sizeof(struct ds_agent_unmapped);
+		break;
 	case DS_AGENT_SPOILT:
 		least = sizeof(struct ds_agent_spoilt);
 		break;
@@ -62,11 +65,12 @@ static bool range_ok(const struct ds_agent_range *r)
 
 static bool mapped_ok(const struct ds_window_mapped *m)
 {
+	const uint64_t end = m->prot & DS_WINDOW_PHYSICAL ? DS_PFN_END : DS_WINDOW_BYTES_MAX / DS_PAGE_BYTES;
+
 	if (m->err)
 		return m->err < 0 && m->err > -4096 && !m->nextents;
 	for (uint32_t i = 0; i < m->nextents && i < DS_WINDOW_EXTENTS_MAX; i++)
-		if (!m->extent[i].npages || m->extent[i].page > DS_WINDOW_BYTES_MAX / DS_PAGE_BYTES ||
-		    m->extent[i].npages > DS_WINDOW_BYTES_MAX / DS_PAGE_BYTES - m->extent[i].page)
+		if (!m->extent[i].npages || m->extent[i].page > end || m->extent[i].npages > end - m->extent[i].page)
 			return false;
 	return m->nextents <= DS_WINDOW_EXTENTS_MAX;
 }

@@ -58,7 +58,7 @@ void agent_window(struct agent_shadow *s, const struct ds_local_window *m)
 	agent_tell(s, &answer, sizeof(answer), DS_LOCAL_WINDOWED, seq);
 }
 
-/* Both messages are under way at the same time: they are about different mappings, the VMM's and the shadow's. */
+/* The VMM's mapping goes; the shadow has one of its own only if it has touched these pages, which the host tells. */
 void agent_unwindow(struct agent_shadow *s, const struct ds_local_unwindow *m)
 {
 	struct ds_agent_unmap ask = {.what = m->what};
@@ -68,15 +68,11 @@ void agent_unwindow(struct agent_shadow *s, const struct ds_local_unwindow *m)
 	struct agent_wait w;
 	int r;
 
-	agent_wait_begin(s, &w, DS_AGENT_DONE);
+	agent_wait_begin(s, &w, DS_AGENT_UNMAPPED);
 	if (send_it(s, &w, &ask, sizeof(ask), DS_AGENT_UNMAP))
 		return;
-	if (s->p->want->mode == DS_LOCAL_DEMAND && agent_take_back(s, &range, 1)) { /* the shadow may have the file there, too */
-		agent_wait_drop(s, &w);
-		return;
-	}
 	r = agent_await(s, &w, HOST_MS, &why);
-	if (r < 0)
+	if (r < 0 || (!r && ((const struct ds_agent_unmapped *)w.msg)->reached && agent_take_back(s, &range, 1)))
 		return;
 	if (agent_ranges_cut(&s->windowed, ask.what.vpn, ask.what.npages))
 		agent_end(s, DS_LOCAL_C_SYSTEM, "no memory");

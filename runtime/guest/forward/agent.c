@@ -2,6 +2,11 @@
  *
  * One connection, one exchange at a time, with signals blocked: an exchange is a question to a daemon of this machine and is
  * bounded in time, and nobody waits for it who could be needed to end it.  When it fails, the shadow is taken to be gone.
+ *
+ * One answer is not waited for at once: to UNWINDOW.  munmap() has done its work when dsagent is told, and its result is known; what is still
+ * to happen is in the VMM.  A program may rely on it to have happened at its next call to the host, when the file that it has unmapped and
+ * closed can be removed, opened by one only, and the like.  So that one waits for the answer (forward_agent_settle()), and so does the next UNWINDOW;
+ * another question goes out at once, behind the UNWINDOW, as dsagent works in turn.
  */
 #include <errno.h>
 #include <linux/time_types.h>
@@ -11,7 +16,7 @@
 #include <sys/un.h>
 
 #include "runtime/guest/forward/container.h"
-#include "runtime/guest/forward/forward.h"
+#include "runtime/guest/forward/window.h"
 #include "runtime/guest/local.h"
 
 #define START_NS (60 * NS_PER_SEC)
@@ -20,6 +25,7 @@
 
 static int32_t connection = -1;
 static uint32_t seq, lock;
+uint32_t forward_agent_unsettled; /* under the lock: number of an UNWINDOW whose answer has not been looked at; 0: none */
 
 bool forward_agent_active(void)
 {
@@ -30,6 +36,7 @@ void forward_agent_close(void)
 {
 	connection = -1;
 	lock = 0; /* a thread that is not here may have had it */
+	forward_agent_unsettled = 0;
 }
 
 static struct ds_local_head head_of(uint16_t kind, uint64_t bytes)
@@ -85,8 +92,8 @@ static int64_t receive(void *buf, uint64_t room, int32_t *fd)
 	return got;
 }
 
-/* The answer to the last question, into @buf.  Return: its length, -errno; a refusal is -EPERM with @buf as it came. */
-static int64_t answer_fd(void *buf, uint64_t room, int64_t within_ns, int32_t *fd)
+/* The answer to question @to, into @buf.  Return: its length, -errno; a refusal is -EPERM with @buf as it came. */
+static int64_t answer_fd(void *buf, uint64_t room, int64_t within_ns, int32_t *fd, uint32_t to)
 {
 	const int64_t until = forward_now_ns() + within_ns;
 	const struct ds_local_head *head = buf;
@@ -108,7 +115,9 @@ static int64_t answer_fd(void *buf, uint64_t room, int64_t within_ns, int32_t *f
 			return got < 0 ? got : -ECONNRESET;
 		if (head->kind == DS_LOCAL_ENDED)
 			return -EPERM;
-		if (head->seq != seq)
+		if (head->seq == forward_agent_unsettled)
+			__atomic_store_n(&forward_agent_unsettled, 0, __ATOMIC_RELAXED);
+		if (head->seq != to)
 			continue;
 		return head->kind == DS_LOCAL_REFUSED ? -EPERM : got;
 	}
@@ -116,7 +125,7 @@ static int64_t answer_fd(void *buf, uint64_t room, int64_t within_ns, int32_t *f
 
 static int64_t answer(void *buf, uint64_t room, int64_t within_ns)
 {
-	return answer_fd(buf, room, within_ns, NULL);
+	return answer_fd(buf, room, within_ns, NULL, seq);
 }
 
 static void copy_text(char *to, const char *from, uint64_t room)
@@ -193,28 +202,60 @@ static uint32_t order(struct ds_local_range out[2], const uint64_t r[4])
 	return n;
 }
 
+/* Under the lock: an exchange has ended with @rc.  If that was no answer, there is no shadow any more.  Return: @rc. */
+static int64_t judge(int64_t rc, struct ds_local_refused *no)
+{
+	if (rc < 0 && !(rc == -EPERM && no->code == DS_LOCAL_C_BUSY)) {
+		forward_own_close(connection);
+		connection = -1;
+		forward_agent_unsettled = 0;
+		no->text[sizeof(no->text) - 1] = 0;
+		forward_dead(rc == -EPERM ? no->text : rc == -ETIMEDOUT ? "dsagent did not answer in time" : "dsagent went away");
+	}
+	return rc;
+}
+
+/* Under the lock: sends a question.  Return: as sendto(2). */
+static int64_t send_question(void *ask, uint16_t kind, uint64_t bytes)
+{
+	*(struct ds_local_head *)ask = head_of(kind, bytes);
+	return raw6(__NR_sendto, connection, ask, bytes, MSG_NOSIGNAL, 0, 0);
+}
+
 /* A question and its answer, with signals blocked.  Return: 0 or -errno. */
 static int exchange(void *ask, uint16_t kind, uint64_t bytes, void *got, uint64_t room, int32_t *fd)
 {
-	struct ds_local_refused *no = got;
 	uint64_t mask;
 	int64_t rc = -ESRCH;
 
 	forward_lock(&lock, &mask);
 	if (forward_agent_active()) { /* of a shadow that has ended nothing is asked: the answer might be long in coming */
-		*(struct ds_local_head *)ask = head_of(kind, bytes);
-		rc = raw6(__NR_sendto, connection, ask, bytes, MSG_NOSIGNAL, 0, 0);
-		if (rc >= 0)
-			rc = answer_fd(got, room, MEMORY_NS, fd);
-		if (rc < 0 && !(rc == -EPERM && no->code == DS_LOCAL_C_BUSY)) {
-			forward_own_close(connection);
-			connection = -1;
-			no->text[sizeof(no->text) - 1] = 0;
-			forward_dead(rc == -EPERM ? no->text : rc == -ETIMEDOUT ? "dsagent did not answer in time" : "dsagent went away");
-		}
+		rc = send_question(ask, kind, bytes);
+		rc = judge(rc >= 0 ? answer_fd(got, room, MEMORY_NS, fd, seq) : rc, got);
 	}
 	forward_unlock(&lock, &mask);
 	return rc < 0 ? (int)rc : 0;
+}
+
+/* Under the lock. */
+static void settle(void)
+{
+	union {
+		struct ds_local_refused refused;
+		uint64_t room[40];
+	} got;
+
+	if (forward_agent_unsettled && forward_agent_active())
+		judge(answer_fd(&got, sizeof(got), MEMORY_NS, NULL, forward_agent_unsettled), &got.refused);
+}
+
+void forward_agent_settle_now(void)
+{
+	uint64_t mask;
+
+	forward_lock(&lock, &mask);
+	settle();
+	forward_unlock(&lock, &mask);
 }
 
 int forward_agent_change(bool drop, const uint64_t range[4])
@@ -254,13 +295,15 @@ int forward_agent_map(const struct ds_window_map *want, int32_t *fd, struct ds_w
 	return 0;
 }
 
-int forward_agent_unmap(const struct ds_window_unmap *what)
+void forward_agent_unmap(const struct ds_window_unmap *what)
 {
 	struct ds_local_unwindow ask = {.what = *what};
-	union {
-		struct ds_local_refused refused;
-		uint64_t room[40];
-	} got;
+	struct ds_local_refused none = {0};
+	uint64_t mask;
 
-	return exchange(&ask, DS_LOCAL_UNWINDOW, sizeof(ask), &got, sizeof(got), NULL);
+	forward_lock(&lock, &mask);
+	settle();
+	if (forward_agent_active() && judge(send_question(&ask, DS_LOCAL_UNWINDOW, sizeof(ask)), &none) >= 0)
+		__atomic_store_n(&forward_agent_unsettled, seq, __ATOMIC_RELAXED);
+	forward_unlock(&lock, &mask);
 }

@@ -542,9 +542,6 @@ int forward_agent_change(bool drop, const uint64_t range[4]);
  */
 int forward_agent_map(const struct ds_window_map *want, int32_t *fd, struct ds_window_mapped *got);
 
-/** forward_agent_unmap() - These pages of the program are the window's no more. */
-int forward_agent_unmap(const struct ds_window_unmap *what);
-
 /** forward_agent_close() - In a forked child. */
 void forward_agent_close(void);
 

@@ -25,6 +25,7 @@ void forward_window_fork(void)
 {
 	uint64_t mask; /* signals are blocked already */
 
+	forward_agent_settle(); /* what was unmapped is not lent */
 	forward_lock(&forward_window.changes, &mask);
 	forward_lock(&forward_window.lock, &mask);
 }

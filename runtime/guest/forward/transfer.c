@@ -26,6 +26,7 @@
 
 #include "runtime/guest/forward/forward.h"
 #include "runtime/guest/forward/spin.h"
+#include "runtime/guest/forward/window.h"
 
 #define AGAIN_NS (NS_PER_SEC / 10) /* an interruption is said again, in case the host's call had not begun */
 #define LEFT_NS 2000000		   /* a signal that is left to another thread is looked for again after that */
@@ -296,6 +297,7 @@ int64_t forward_turn_begin_again(struct forward_turn *turn, uint32_t evictions)
 	int64_t error = 0;
 
 	turn->told = false;
+	forward_agent_settle();
 	if (!forward_alive())
 		return -EIO;
 	for (;;) {

@@ -50,6 +50,20 @@ void forward_window_forget(uint64_t start, uint64_t end);
 /** forward_window_remap() - mremap() of a range that forward_window_touches().  Return: as mremap(2). */
 int64_t forward_window_remap(const struct intercept_call *call);
 
+/* --- dsagent (agent.c) ----------------------------------------------------------------------------------------------- */
+
+/** forward_agent_unmap() - These pages of the program are the window's no more: dsagent is told, and the answer waited for later. */
+void forward_agent_unmap(const struct ds_window_unmap *what);
+
+/** forward_agent_settle() - Before the host does anything else for this process: what was unmapped is unmapped in the VMM as well. */
+void forward_agent_settle_now(void);
+extern uint32_t forward_agent_unsettled;
+static inline void forward_agent_settle(void)
+{
+	if (__atomic_load_n(&forward_agent_unsettled, __ATOMIC_RELAXED))
+		forward_agent_settle_now();
+}
+
 /* --- inherit.c ------------------------------------------------------------------------------------------------------- */
 
 /** forward_window_fork() - Before a child is made that is to have all of it, until forward_window_forked(), in parent and child. */

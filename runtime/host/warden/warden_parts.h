@@ -144,6 +144,7 @@ struct warden_piece {
 	struct warden_file *file; /* NULL: not known, the capsule cannot have it */
 	uint16_t prot;		  /* that the mapping allows */
 	bool wanted;		  /* the capsule is to be told to map it */
+	bool reached;		  /* it has been told */
 	bool physical;		  /* page is a frame of the guest: nobody has to give it back */
 };
 
@@ -160,6 +161,7 @@ struct warden_window {
 	uint32_t guest_seq;
 	uint32_t answers;   /* that are still to come */
 	int32_t err;	    /* of those that have */
+	bool reached;	    /* UNMAP: a piece of it is */
 	struct ds_window_map want;
 	struct warden_piece coming; /* what MAP will have: its file's use is here until then */
 	struct warden_pieces have;

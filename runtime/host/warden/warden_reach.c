@@ -78,6 +78,7 @@ void warden_reach_send(struct warden *w)
 				       .flags = MAP_SHARED | MAP_FIXED, .offset = p->offset};
 	authority_file(w->authority, &call);
 	p->wanted = false;
+	p->reached = true;
 	win->capsule_seq = msg.head.seq;
 	win->capsule_range = msg.range;
 	went(w, demand_foreign(w->demand, msg.range));

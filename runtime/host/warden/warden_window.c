@@ -12,7 +12,8 @@
  *
  * The VM process finds room and has the VMM map (windows.h).  It is asked by a packet and answers by one; MAP and UNMAP come one at a
  * time, so what it answers needs no number.  Which of the program's pages are which of the window's is kept here, piece by piece
- * (warden_pieces.c).  UNMAP comes before the DROP of the same pages, so that the capsule is not told to map them again after it.
+ * (warden_pieces.c).  UNMAP comes before the DROP of the same pages, so that the capsule is not told to map them again after it; and where the
+ * capsule never was, no DROP is needed (UNMAPPED tells).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -73,6 +74,7 @@ static bool begin(struct warden *w, uint16_t kind, uint32_t seq)
 	w->window.guest_seq = seq;
 	w->window.answers = 0;
 	w->window.err = 0;
+	w->window.reached = false;
 	return true;
 }
 
@@ -303,10 +305,10 @@ static void map_answered(struct warden *w, const struct windows_answer *a)
 
 static void unmapped(struct warden *w)
 {
-	struct ds_agent_done msg = {0};
+	struct ds_agent_unmapped msg = {.reached = w->window.reached};
 
 	w->window.under_way = 0;
-	warden_send(w, DS_AGENT_DONE, w->window.guest_seq, &msg.head, sizeof(msg));
+	warden_send(w, DS_AGENT_UNMAPPED, w->window.guest_seq, &msg.head, sizeof(msg));
 }
 
 void warden_window_unmap(struct warden *w, const struct ds_agent_unmap *msg)
@@ -323,6 +325,7 @@ void warden_window_unmap(struct warden *w, const struct ds_agent_unmap *msg)
 	for (uint32_t at = 0; warden_pieces_common(&win->have, msg->what.vpn, msg->what.npages, &at, &p);) {
 		const struct windows_ask a = {.what = WINDOWS_UNMAP, .extent = {p.page, p.npages}};
 
+		win->reached |= p.reached;
 		if (p.physical)
 			continue;
 		if (warden_window_ask(w, &a, -1)) {

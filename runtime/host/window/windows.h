@@ -16,7 +16,8 @@
  *
  * The helper.  It connects to a socket in the run directory, which is there only while somebody may connect, and has to be a thread of
  * the VMM (SO_PEERCRED).  If none is there when the
- * first file is to be mapped, one is made by ptrace (vmminject.h); a VMM that was started with the library has one from the start.
+ * first file is to be mapped, one is made by ptrace (vmminject.h); a VMM that was started with the library has one from the start.  Where that
+ * is forbidden it is tried again after a second, then after two, and so on up to half a minute, whatever a guest asks for; the log says it once.
  * It is told where the window lies, which /proc/PID/maps of the VMM tells: the mapping of our memfd.  Orders are answered at
  * once, so they are waited for, WINDOWS_ORDER_MS at the most.  Whatever goes wrong with the helper closes the connection, upon which it
  * has mapped the window's own memory everywhere: the window is whole, what was mapped is gone, and the next file tries anew.

@@ -20,7 +20,8 @@
 #include "runtime/host/window/windows_impl.h"
 
 #define CONNECT_MS 2000
-#define AGAIN_MS 1000 /* after a failure */
+#define AGAIN_MS 1000 /* after a failure; twice as long after each further one */
+#define AGAIN_DOUBLED_MAX 5u
 
 static int64_t now_ms(void)
 {
@@ -222,10 +223,14 @@ static int get_helper(struct windows *w)
 			snprintf(why, sizeof(why), "its process %d cannot connect to %.80s", w->vmm, w->p.path);
 	}
 	stop_listening(w);
-	w->again_ms = now_ms() + AGAIN_MS;
-	if (w->helper >= 0)
+	if (w->helper >= 0) {
+		w->failures = 0;
 		return 0;
-	log_line(LOG_LEVEL_WARNING, "vm %s: nothing can be mapped into its window: %s (see \"The window\" in dshost(8))", w->p.vm, why);
+	}
+	if (!w->failures)
+		log_line(LOG_LEVEL_WARNING, "vm %s: nothing can be mapped into its window: %s (see \"The window\" in dshost(8))", w->p.vm, why);
+	w->again_ms = now_ms() + (AGAIN_MS << (w->failures < AGAIN_DOUBLED_MAX ? w->failures : AGAIN_DOUBLED_MAX));
+	w->failures++;
 	return -ENODEV;
 }
 
@@ -238,6 +243,10 @@ int windows_ready(struct windows *w)
 
 void windows_vmm(struct windows *w, pid_t pid, bool there)
 {
+	if (w->vmm != pid) { /* another may do what this one did not */
+		w->again_ms = 0;
+		w->failures = 0;
+	}
 	w->vmm = pid;
 	if (w->there && !there && w->armed) {
 		struct vmm_order o = {.what = VMM_DISARM};

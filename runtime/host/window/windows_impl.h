@@ -32,6 +32,7 @@ struct windows {
 	uint64_t next_lease;
 	uint64_t at; /* the window's address in the VMM */
 	int64_t again_ms;
+	uint32_t failures; /* of getting a helper, one after the other */
 	bool full_told, kvm_told;
 };
 
