@@ -392,6 +392,27 @@ static void case_orphan(const char *file)
 	printf("both have ended: %d\n", (int)read(pair[0], &c, 1));
 }
 
+/* A child keeps what its parent has given back; then, when a line has come, it looks. */
+static void case_lent(const char *file)
+{
+	const int fd = must(open(file, O_RDWR), "open");
+	uint8_t *m = map(NULL, 4, RW, MAP_SHARED, fd, 12);
+	pid_t pid;
+
+	if (!m)
+		return;
+	pid = fork();
+	if (!pid) {
+		printf("held: %d\n", look(m));
+		fflush(stdout);
+		getchar();
+		printf("then %d\n", look(m));
+		return;
+	}
+	munmap(m, 4 * PAGE);
+	waitpid(pid, NULL, 0);
+}
+
 /* A mapping that becomes longer, moves, and is there twice. */
 static void case_grow(const char *file)
 {
@@ -547,7 +568,7 @@ int main(int argc, char **argv)
 	} cases[] = {{"shared", case_shared}, {"parts", case_parts},   {"refused", case_refused}, {"private", case_private}, {"cut", case_cut},
 		     {"ping", case_ping},     {"pong", case_pong},     {"buffers", case_buffers}, {"held", case_held},
 		     {"much", case_much},     {"fork", case_fork},     {"waits", case_waits},     {"orphan", case_orphan},   {"heir", case_heir},   {"grow", case_grow},
-		     {"odd", case_odd},
+		     {"odd", case_odd},         {"lent", case_lent},
 		     {"speed", case_speed}};
 	struct sigaction act = {.sa_handler = on_signal};
 

@@ -18,7 +18,7 @@ for c in "${cases[@]}"; do
 	is $? 0 "$c: on the host itself"
 	file "$TMP/data/$c"
 done
-for c in ping many held much waits speed; do file "$TMP/data/$c"; done
+for c in ping many held much waits speed lent again; do file "$TMP/data/$c"; done
 chown -R 65534:65534 "$TMP/data"
 
 cat >"$TMP/policy" <<EOT2

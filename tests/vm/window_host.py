@@ -3,7 +3,8 @@
 usage: window_host.py FOLDER RUN-DIR DSHOST     (host_port.py)
 
 Questions: "mappings FILE" counts the VMM's mappings of FOLDER/data/FILE, "gone FILE" waits until there are none, "end NAME"
-ends the shadow of the program that has FILE open, "killed FILE" kills the process that serves the VM.
+ends the shadow of the program that has FILE open, "keeper FILE" kills the process that keeps what children inherit, "killed FILE" the one that serves
+the VM; both say what has become of FILE.
 """
 import os
 import signal
@@ -47,20 +48,28 @@ def end(name):
     return "no such shadow"
 
 
-def killed(name):
-    vmm = vm()["vmm"]
-    children = [int(p) for p in os.listdir("/proc") if p.isdigit() and os.path.exists(f"/proc/{p}/comm")]
-    for p in children:
+def kill_process(comm):
+    for p in (int(p) for p in os.listdir("/proc") if p.isdigit()):
         try:
             with open(f"/proc/{p}/comm") as f, open(f"/proc/{p}/cmdline") as g:
-                if f.read().strip() == "dshost-vm" and run_dir in g.read():
+                if f.read().strip() == comm and run_dir in g.read():
                     os.kill(p, signal.SIGKILL)
         except OSError:
             continue
+
+
+def keeper(name):
+    kill_process("dshost-estates")
+    return gone(name)
+
+
+def killed(name):
+    vmm = vm()["vmm"]
+    kill_process("dshost-vm")
     there = wait_gone(vmm, name)
     with open(f"/proc/{vmm}/stat") as f:
         state = f.read().rsplit(")", 1)[1].split()[0]
     return there + (", running" if state in "RSD" else f", {state}")
 
 
-answer({"mappings": mappings, "gone": gone, "end": end, "killed": killed})
+answer({"mappings": mappings, "gone": gone, "end": end, "keeper": keeper, "killed": killed})
