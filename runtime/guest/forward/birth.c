@@ -6,9 +6,15 @@
  *
  * A child that shares the memory without being waited for (clone with CLONE_VM alone) inherits nothing and is told from the
  * program by its number for as long as there may be one: from then on.
+ *
+ * A process that has a shadow has a child more, dsagent's helper (runtime/guest/helper/inject.h).  Nobody waits for it but with __WALL or __WCLONE,
+ * as it sends no SIGCHLD.  Debuggers wait with __WALL for whatever there is (strace -f), and would go on for ever; as what they trace is waited for
+ * without, too, __WALL is left out for a program that has made no such children itself.
  */
 #include <linux/mman.h>
 #include <linux/sched.h>
+#include <linux/wait.h>
+#include <signal.h>
 #include <string.h>
 
 #include "runtime/guest/forward/estate.h"
@@ -19,6 +25,7 @@
 static struct forward_birth births[BIRTHS];
 static uint32_t nshared; /* children that share the memory for now */
 static bool sharing;	 /* there may be one that does so for as long as it likes */
+static bool silent;	 /* there may be one that ends with another signal than SIGCHLD, or none */
 
 bool forward_birth_any(void)
 {
@@ -39,7 +46,7 @@ void forward_birth_reset(void)
 {
 	memset(births, 0, sizeof(births));
 	nshared = 0;
-	sharing = false;
+	sharing = silent = false;
 }
 
 static struct forward_birth *take(bool shared)
@@ -84,13 +91,38 @@ static void lay_aside(struct forward_birth *b, enum forward_who who)
 		heir->key[fd] = (uint16_t)fd;
 }
 
+/* @flags: of clone(), or of struct clone_args. */
+static bool ends_silently(const struct intercept_call *call, uint64_t flags)
+{
+	struct clone_args args = {.exit_signal = SIGCHLD};
+
+	if (call->nr == __NR_clone)
+		return (flags & CSIGNAL) != SIGCHLD;
+	if (call->nr == __NR_clone3)
+		intercept_fetch(&args, call->arg[0], CLONE_ARGS_SIZE_VER0);
+	return args.exit_signal != SIGCHLD;
+}
+
+bool forward_wait_call(const struct intercept_call *call, int64_t *result)
+{
+	const bool any = call->nr == __NR_wait4 ? (int32_t)call->arg[0] <= 0 : call->arg[0] == P_ALL || call->arg[0] == P_PGID;
+	uint64_t arg[6], *options = &arg[call->nr == __NR_wait4 ? 2 : 3];
+
+	memcpy(arg, call->arg, sizeof(arg));
+	if (!any || silent || !(*options & __WALL))
+		return false;
+	*options &= ~(uint64_t)__WALL;
+	*result = intercept_raw(call->nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+	return true;
+}
+
 uint64_t forward_cloning(const struct intercept_call *call, uint64_t flags)
 {
 	const enum forward_who who = forward_who();
 	const bool shared = flags & CLONE_VM;
 	struct forward_birth *b;
 
-	(void)call;
+	silent |= ends_silently(call, flags);
 	if (shared && !(flags & CLONE_VFORK)) {
 		sharing = true;
 		return 0;

@@ -117,6 +117,9 @@ struct forward_heir {
 uint64_t forward_cloning(const struct intercept_call *call, uint64_t flags);
 void forward_cloned(uint64_t cookie, int64_t value);
 
+/** forward_wait_call() - wait4, waitid of any child.  Return: whether it did it; theory in birth.c. */
+bool forward_wait_call(const struct intercept_call *call, int64_t *result);
+
 /** forward_birth_any() - Whether there may be a child that shares the memory. */
 bool forward_birth_any(void);
 

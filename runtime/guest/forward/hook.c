@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <fcntl.h>
 
+#include "runtime/guest/forward/estate.h"
 #include "runtime/guest/forward/message.h"
 #include "runtime/guest/forward/policy.h"
 #include "runtime/guest/forward/sides.h"
@@ -188,6 +189,10 @@ static bool special(struct intercept_call *call, const struct forward_rule *rule
 	case FORWARD_S_SELECT: done = forward_poll_call(call, rule, result); break;
 	case FORWARD_S_EPOLL_CTL:
 	case FORWARD_S_EPOLL_WAIT: done = forward_epoll_call(call, rule, result); break;
+	case FORWARD_S_WAIT:
+		done = forward_wait_call(call, result);
+		*where = at_guest;
+		break;
 	case FORWARD_S_CLONE:
 	case FORWARD_S_FIRST: done = false; break;
 	case FORWARD_S_SIGACTION:

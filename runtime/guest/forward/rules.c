@@ -102,6 +102,7 @@ static const struct forward_rule rules[FORWARD_NR_MAX] = {
 	[__NR_execve] = DO(EXEC), [__NR_execveat] = DO(EXEC),
 	[__NR_clone] = DO(CLONE), [__NR_clone3] = DO(CLONE), [__NR_fork] = DO(CLONE), [__NR_vfork] = DO(CLONE),
 	[__NR_rt_sigaction] = DO(SIGACTION),
+	[__NR_wait4] = DO(WAIT), [__NR_waitid] = DO(WAIT),
 	[__NR_exit_group] = DO(EXIT), [__NR_set_robust_list] = DO(FIRST),
 };
 

@@ -58,6 +58,7 @@ enum forward_special {
 	FORWARD_S_CLONE,
 	FORWARD_S_SIGACTION,
 	FORWARD_S_EXIT,
+	FORWARD_S_WAIT, /* dsagent's helper is a child of the program */
 	FORWARD_S_FIRST, /* what the C library does first in a forked child, before the program may confine it */
 };
 

@@ -244,6 +244,16 @@ def denied(d):
     failing("rename", os.rename, f"{ro}/r", f"{ro}/q")
 
 
+def waits(d):
+    # for whatever children there are, as debuggers do; dsagent's helper is none of theirs
+    print(open(d + "/tree/hello").read())
+    if not os.fork():
+        os._exit(3)
+    print(os.waitstatus_to_exitcode(os.waitpid(-1, 0x40000000)[1]))
+    failing("with no child left", os.waitpid, -1, 0x40000000)
+    failing("by waitid", os.waitid, os.P_ALL, 0, os.WEXITED | 0x40000000)
+
+
 def client(_, port):
     """A request to a server, with sockets only."""
     with socket.create_connection(("127.0.0.1", int(port)), timeout=10) as s:
