@@ -20,6 +20,34 @@ matches "$(try --list-devices true false)" "'false' is too much.*status 1 $" "an
 
 # --- the library ---------------------------------------------------------------------------------------------------------
 forward_needs "a device through the library"
+# --- what is told once: two descriptors are ready, and epoll_wait() has room for one event -----------------------------------------
+P=/told
+mkdir -p "$root$P" "$TMP/change"
+cat >"$TMP/told" <<'EOT'
+import ctypes, os, select, sys
+place, change = sys.argv[1:]
+fds = [os.open(place + "/self/mounts", os.O_RDONLY) for i in range(2)]
+e = select.epoll()
+for fd in fds:
+    e.register(fd, select.EPOLLPRI)
+while e.poll(0):
+    pass
+if ctypes.CDLL(None).mount(b"none", change.encode(), b"tmpfs", 0, None):
+    sys.exit("no mount")
+got = [fds.index(fd) for i in range(2) for fd, events in e.poll(30, 1)]
+print(sorted(got), e.poll(0))
+EOT
+told() { # told PROC COMMAND...: with a /proc at PROC
+	unshare -m bash -c 'mount -t proc proc "$1" && shift && exec "$@"' _ "$@" 2>&1
+}
+if [[ $(told "$root$P" python3 "$TMP/told" "$root$P" "$TMP/change") != "[0, 1] []" ]]; then
+	skip "what is told once" "mounts are not told here, or not to python3"
+else
+	is "$(told "$root$P" env DS_FORWARD_LIB="$lib" LD_PRELOAD="$lib" DS_FORWARD="$P" DS_FORWARD_BELL=@forward-test-% DS_FORWARD_ARGS="$root:16" \
+		timeout 100 python3 "$TMP/told" "$P" "$TMP/change")" "[0, 1] []" "nothing is lost of what is told once when there is room for one event"
+fi
+
+# --- a device ---------------------------------------------------------------------------------------------------------------------
 vmm=$(dirname "$dir")/device/vmm
 export DS_FORWARD_DEVICE=1
 P=/dev/kvm EXECUTORS=8

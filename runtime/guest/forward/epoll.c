@@ -8,7 +8,8 @@
  * since asking again would not report an edge twice.
  *
  * While the program has one thread, changes are noted (interest.h), and a wait for levels is a posted poll() of what is noted: the companion
- * need not hear of changes at all.  A wait for edges settles them first.  With a second thread, which may wait while another one
+ * need not hear of changes at all.  A wait for edges settles them first, and so does one with room for fewer events than are waited for:
+ * some drivers tell once (proc(5), mounts; NVIDIA's events), and what poll() has been told and there is no room for would be lost.  With a second thread, which may wait while another one
  * changes something, all is settled once, and from then on each change is made on the host at once.
  *
  * A forked child has no companion of its parent's.  What was noted is added to one of its own when that is needed; of what was not
@@ -251,6 +252,8 @@ static int64_t post(struct forward_turn *turn, struct pair *p, uint64_t max, uin
 		go_direct(turn, p);
 	if (!p->want.direct)
 		n = interest_poll(&p->want, (struct pollfd *)scratch);
+	if (n > (int64_t)max)
+		n = -1;
 	if (n >= 0) {
 		*posted = (struct posted){.nr = __NR_poll, .arg = {(uint64_t)scratch, (uint64_t)n, ms}, .fds = (struct pollfd *)scratch};
 	} else {
