@@ -187,6 +187,22 @@ static void test_slow(void)
 	leave(&d);
 }
 
+/* A device that is to be plugged out and in again is told of no interrupt. */
+static void test_no_vectors(void)
+{
+	struct ivshmem *old = s;
+	struct device d;
+
+	path[strlen(path) - 1]++;
+	tap_eq(ivshmem_new(&s, path, SHM_BYTES, 5, 0), 0, "a server without vectors");
+	learn(&d, dial());
+	tap_ok(!d.bad && d.id == 0 && d.shm >= 0 && d.nbells == 5 && !d.nvectors && ivshmem_connected(s), "tells of the window and the doorbells only");
+	leave(&d);
+	ivshmem_free(s);
+	path[strlen(path) - 1]--;
+	s = old;
+}
+
 static void test_bad(void)
 {
 	struct ivshmem *t;
@@ -202,7 +218,6 @@ static void test_bad(void)
 	tap_eq(ivshmem_new(&t, file, 0, 1, 1), -EINVAL, "and of none");
 	tap_eq(ivshmem_new(&t, file, UINT64_C(1) << 63, 1, 1), -EINVAL, "and of 2^63 bytes");
 	tap_eq(ivshmem_new(&t, file, 4096, IVSHMEM_DOORBELLS_MAX + 1, 1), -EINVAL, "too many doorbells");
-	tap_eq(ivshmem_new(&t, file, 4096, 1, 0), -EINVAL, "no vector");
 	tap_eq(ivshmem_new(&t, file, 4096, 1, IVSHMEM_VECTORS_MAX + 1), -EINVAL, "too many vectors");
 	tap_eq(ivshmem_new(&t, longest, 4096, 1, 1), -ENAMETOOLONG, "a path that no socket can have");
 	tap_eq(ivshmem_new(&t, path, 4096, 1, 1), -EADDRINUSE, "a path where a server listens");
@@ -239,6 +254,7 @@ int main(void)
 		return tap_done();
 	test_life();
 	test_slow();
+	test_no_vectors();
 	test_bad();
 	ivshmem_free(s);
 	tap_ok(stat(path, &st) && errno == ENOENT, "at the end the socket is gone");

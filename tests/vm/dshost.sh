@@ -254,6 +254,8 @@ if command -v qemu-system-x86_64 >/dev/null; then
 	"$dshost" attach --qmp "$TMP/control" --run-dir "$run" >"$TMP/out" 2>&1
 	is "$?/$(grep -c "No such file" "$TMP/out")" 2/1 "no monitor there: $(cat "$TMP/out")"
 	is "$(status '.vms | length')/$(ls "$run" | tr '\n' ' ')" "0/control lock " "nothing is left of what was refused"
+	is "$(python3 -B tests/vm/replug.py "$dshost" "$run" "$TMP" 2>&1)" lives "QEMU loses its doorbell, gets another one, and lives"
+	await "and its end is noticed" no_vm
 	kill $daemon
 	wait $daemon
 	"$dshost" attach --qmp /nowhere --run-dir "$run" >"$TMP/out" 2>&1

@@ -256,7 +256,7 @@ int ivshmem_new(struct ivshmem **out, const char *path, uint64_t shm_bytes, uint
 
 	*out = NULL;
 	if (shm_bytes < 4096 || shm_bytes & (shm_bytes - 1) || shm_bytes > INT64_MAX || ndoorbells > IVSHMEM_DOORBELLS_MAX ||
-	    !nvectors || nvectors > IVSHMEM_VECTORS_MAX || !*path)
+	    nvectors > IVSHMEM_VECTORS_MAX || !*path)
 		return -EINVAL;
 	if (strlen(path) >= sizeof(s->address.sun_path))
 		return -ENAMETOOLONG;

@@ -10,7 +10,12 @@
  * The other VMs are pretended: each is a doorbell.  The guest's number is 0, doorbell d is peer d + 1 with one vector.  A
  * guest that stores (d + 1) << 16 at offset 12 of BAR 0 adds one to the eventfd of doorbell d, without leaving
  * to user space under KVM.  The other way, adding one to the eventfd of a vector raises that interrupt in the guest.
- * The device is made with vectors=N as ivshmem_new() was told.
+ * The device is made with vectors=N as ivshmem_new() was told; QEMU wants one at least, also where no eventfd is given for it.
+ *
+ * Who plugs the device out and in again gives no vectors.  Without KVM's irqfd QEMU polls their eventfds itself and does not stop when the
+ * device is unplugged (watch_vector_notifier(), and nothing of it in ivshmem_exit(), hw/misc/ivshmem.c; seen in 7.2): the next
+ * thing that gets the number of the closed descriptor, such as the eventfd of a doorbell of the next device, makes it call into memory that was
+ * freed.  tests/vm/replug.py does that to it.
  *
  * The shared memory is a memfd whose size is sealed, so nobody's mapping of it can come to fault.  Its content is
  * the guest's to write at any time.
@@ -38,7 +43,7 @@ struct ivshmem;
  * @path: of the unix socket that is made, mode 0600; one left behind by a server that is gone is replaced
  * @shm_bytes: a power of two, 4096 or more (QEMU makes a PCI BAR of it)
  * @ndoorbells: up to IVSHMEM_DOORBELLS_MAX
- * @nvectors: 1 to IVSHMEM_VECTORS_MAX
+ * @nvectors: up to IVSHMEM_VECTORS_MAX
  *
  * Return: 0, -EINVAL, -ENAMETOOLONG, -EADDRINUSE (a server listens there), -ENOMEM, -errno of what is made.
  */
