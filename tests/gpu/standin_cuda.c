@@ -136,7 +136,7 @@ API(cuModuleGetFunction, void **function, void *module, const char *name)
 }
 
 API(cuLaunchKernel, void *function, unsigned int gx, unsigned int gy, unsigned int gz, unsigned int bx, unsigned int by, unsigned int bz,
-    unsigned int shared, void *stream, void **args, void **extra)
+	unsigned int shared, void *stream, void **args, void **extra)
 {
 	const float *a, *b;
 	unsigned int n;
