@@ -1,5 +1,6 @@
 #!/bin/bash
 # dscollect_hang.sh - processes that hang whoever reads them: each costs itself, and nothing is left behind
+# alone: while a process hangs, whoever looks at all processes hangs too (ps)
 # flavours: asan
 . tests/tap.sh
 d=$BIN/dscollect
