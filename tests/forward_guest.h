@@ -206,6 +206,7 @@ AGENT_UNUSED static bool thread_done(struct thread *t, int ms)
 
 		if (ds_forward_done(s)) {
 			__atomic_store_n(&s->guest_asleep, 0, __ATOMIC_SEQ_CST);
+			ds_forward_take(s);
 			return true;
 		}
 		if (poll(&p, 1, 1) > 0 && recv(t->bell, bytes, sizeof(bytes), MSG_DONTWAIT) == 0)

@@ -105,6 +105,7 @@ FWD_UNUSED static bool fwd_wait(struct fwd *t, int timeout_ms)
 	}
 	if (done) {
 		t->vain /= 2;
+		ds_forward_take(t->slot);
 		return true;
 	}
 	done = true;
@@ -128,6 +129,8 @@ FWD_UNUSED static bool fwd_wait(struct fwd *t, int timeout_ms)
 		done = poll(&p, 1, timeout_ms) == 1 && read(t->bell, bytes, sizeof(bytes)) > 0;
 	}
 	__atomic_store_n(&t->slot->guest_asleep, 0, __ATOMIC_SEQ_CST);
+	if (done)
+		ds_forward_take(t->slot);
 	return done;
 }
 

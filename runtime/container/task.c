@@ -106,7 +106,7 @@ static bool spin(const struct executor *x)
 		}
 		raw0(__NR_sched_yield);
 		now = forward_now_ns();
-		if (!taken && !__atomic_load_n(&x->slot->guest_asleep, __ATOMIC_RELAXED)) {
+		if (!taken && __atomic_load_n(&x->slot->seen, __ATOMIC_RELAXED) == x->slot->done) {
 			taken = true;
 			since = now;
 		}

@@ -75,7 +75,7 @@ struct state {
 	uint64_t slot;
 	uint64_t began_ns, reported_ns;
 	uint64_t free_ns;  /* since when a call is looked for */
-	uint64_t taken_ns; /* since when the guest's thread is known to be awake; 0: it is not */
+	uint64_t taken_ns; /* since when the last result has been seen to be taken; 0: it has not */
 	uint64_t yield_ns; /* when the processor was offered last */
 	uint32_t spin_ns; /* at most */
 	uint32_t vain;	  /* times that it was for nothing, halved by each that was not */
@@ -233,11 +233,11 @@ static void report(struct shadow_exec *x, struct state *s, uint64_t now_ns)
 	shadow_reply(x, &s->report, sizeof(s->report));
 }
 
-/* The next call is looked for from now on.  @awake: the guest's thread has the result as soon as it is there. */
-static void free_since(struct state *s, uint64_t now_ns, bool awake)
+/* The next call is looked for from now on. */
+static void free_since(struct state *s, uint64_t now_ns)
 {
 	s->free_ns = s->yield_ns = now_ns;
-	s->taken_ns = awake ? now_ns : 0;
+	s->taken_ns = 0;
 	s->spins = false;
 }
 
@@ -254,7 +254,7 @@ static enum shadow_next done(struct shadow_exec *x, struct state *s, int64_t res
 		report(x, s, now_ns);
 	if (shadow_store_words(AT(s, result), out, 2) || shadow_swap32(AT(s, done), s->call) || shadow_load32(&asleep, AT(s, guest_asleep)))
 		return leave(x, s);
-	free_since(s, now_ns, !asleep);
+	free_since(s, now_ns);
 	if (!asleep)
 		return SHADOW_AGAIN;
 	s->stage = STAGE_RING;
@@ -321,7 +321,7 @@ static void in_vain(struct state *s)
 static enum shadow_next look(struct shadow_exec *x, struct state *s)
 {
 	const uint64_t long_ns = WAKE_SPINS * (uint64_t)s->spin_ns, wake_ns = long_ns < SPIN_NS_MAX ? long_ns : SPIN_NS_MAX;
-	uint32_t call, asleep;
+	uint32_t call, seen;
 
 	for (;;) {
 		uint64_t now_ns;
@@ -343,9 +343,9 @@ static enum shadow_next look(struct shadow_exec *x, struct state *s)
 		}
 		now_ns = shadow_now_ns();
 		if (!s->taken_ns) {
-			if (shadow_load32(&asleep, AT(s, guest_asleep)))
+			if (shadow_load32(&seen, AT(s, seen)))
 				return leave(x, s);
-			s->taken_ns = asleep ? 0 : now_ns;
+			s->taken_ns = seen == s->call ? now_ns : 0;
 		}
 		if (s->taken_ns ? now_ns - s->taken_ns >= s->spin_ns : now_ns - s->free_ns >= wake_ns) {
 			in_vain(s);
@@ -392,7 +392,7 @@ static enum shadow_next result(struct shadow_exec *x, struct state *s, int64_t r
 	case STAGE_SLEEP:
 		if ((result <= 0 && !passing) || shadow_swap32(AT(s, host_asleep), 0))
 			return leave(x, s);
-		free_since(s, now_ns, false);
+		free_since(s, now_ns);
 		return look(x, s);
 	case STAGE_YIELD: return look(x, s);
 	default:

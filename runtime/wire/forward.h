@@ -16,7 +16,7 @@
  *   spins a while on done                          result; done = number
  *   guest_asleep = 1; still not done?              if guest_asleep: rings the bell
  *     then reads the bell                          spins a while; host_asleep = 1; still nothing posted? reads the bell
- *   guest_asleep = 0; takes the result
+ *   guest_asleep = 0; takes the result; seen = number
  *
  * Each side writes its own "asleep" word and then looks at the other's number again, with a full barrier in between, and each writes
  * its number and then looks at the other's "asleep", likewise: at least one of them sees the other's (Dekker).  A bell that rings
@@ -24,7 +24,8 @@
  *
  * What a call between two that spin costs is the moving of cache lines from processor to processor, so each side has one that only it
  * writes and the other looks at: a call is one line there and one line back, whatever is in them.  They lie 128 bytes apart, as some
- * processors fetch lines in pairs.  `taken` has a line for itself, which the guest looks at only when a call takes long.
+ * processors fetch lines in pairs.  `taken` and `seen` have lines for themselves, which the
+ * other side looks at only when it waits for long: whether the other one works, or has not been given a processor yet.
  *
  * The bell is a stream of the guest thread's own: AF_VSOCK, to port DS_FORWARD_PORT of the host, from any port.  The guest
  * sends struct ds_forward_hello first; the host pairs it with the shadow by the token, which dshost told the agent in STARTED and
@@ -66,7 +67,8 @@ struct ds_forward_slot {
 	uint32_t posted; /* number of the last call */
 	uint32_t guest_asleep;
 	uint64_t nr, arg[6];
-	uint64_t apart[8];
+	uint32_t seen; /* number of the last call whose result has been taken */
+	uint32_t apart[15];
 	/* the executor's */
 	uint32_t done; /* number of the call that the result is of */
 	uint32_t host_asleep;
@@ -97,6 +99,15 @@ static inline enum ds_forward_state ds_forward_state(const struct ds_forward_slo
 		return DS_FORWARD_DONE;
 	return __atomic_load_n(&slot->taken, __ATOMIC_RELAXED) == __atomic_load_n(&slot->posted, __ATOMIC_RELAXED) ? DS_FORWARD_RUNNING :
 														     DS_FORWARD_POSTED;
+}
+
+/** ds_forward_take() - The result of the last call, which is done. */
+static inline int64_t ds_forward_take(struct ds_forward_slot *slot)
+{
+	const int64_t result = slot->result;
+
+	__atomic_store_n(&slot->seen, slot->posted, __ATOMIC_RELEASE);
+	return result;
 }
 
 /**

@@ -263,7 +263,7 @@ int64_t forward_turn_finish(struct forward_turn *turn)
 		if (event == FORWARD_E_DEAD)
 			return forward_dead("the connection to its host has ended");
 	}
-	return turn->entry->slot->result;
+	return ds_forward_take(turn->entry->slot);
 }
 
 static int64_t complete(struct forward_turn *turn, bool noticing)
@@ -283,7 +283,7 @@ static int64_t complete(struct forward_turn *turn, bool noticing)
 			return forward_turn_finish(turn);
 	}
 	forward_spin_learn(turn->entry->slot, spin_ns);
-	return turn->entry->slot->result;
+	return ds_forward_take(turn->entry->slot);
 }
 
 /* --- turns ----------------------------------------------------------------------------------------------------------- */
